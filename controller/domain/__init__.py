@@ -1,0 +1,1 @@
+"""Frozen types and pure arithmetic. Imports nothing of edgelm but itself."""

@@ -1,0 +1,69 @@
+"""What the tiers decide, and the record of having decided it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+T = TypeVar("T")
+
+REFUSE: Final = -1
+
+OK: Final = "ok"
+REPAIRED: Final = "repaired"
+FALLBACK: Final = "fallback"
+LATE: Final = "late"
+VOID: Final = "void"
+OUTCOMES: Final = (OK, REPAIRED, FALLBACK, LATE, VOID)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MacroPolicy:
+    """The planner's intent for an epoch (Eq. 12 and 13)."""
+
+    routing: Floats  # (N, I), columns sum to 1: share of LM i's requests meant for node n
+    roles: Bools  # (N, I): LM i may run on node n
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoutingPlan:
+    """``destination[n, i]``: node that serves LM i's requests born at node n, or REFUSE."""
+
+    destination: Ints  # (N, I)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deployment:
+    """Desired pods, level-triggered. Rows are those of the state that was decided on."""
+
+    mode: Ints  # (n, I) OFF, CPU, GPU
+    cores: Floats  # (n, I) requests = limits; 0 where off
+    vgpus: Ints  # (n, I) 0 unless GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How one decision came about: one line of decisions.jsonl without its slot and value."""
+
+    took_s: float = 0.0
+    outcome: str = OK
+    detail: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision(Generic[T]):
+    """A decision and its making. A tier of several deciders (the deployers) has one call per row
+    in ``calls``; planner and scheduler have exactly one."""
+
+    value: T
+    calls: tuple[Call, ...] = field(default=(Call(),))

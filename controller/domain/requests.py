@@ -1,0 +1,28 @@
+"""Requests as columns: R rows sorted by birth, one row a batch of prompts of one LM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requests:
+    """Arrivals of a run, every array of shape (R,). The row index is the request's id."""
+
+    lm: Ints  # column of the testbed's LMs
+    origin: Ints  # row of the testbed's nodes
+    prompts: Ints  # K_q >= 1
+    slot: Ints
+    born_s: Floats  # ascending, within [slot * slot_s, (slot + 1) * slot_s)
+    work: Floats  # service time of a prompt over the LM's reference prompt
+    uplink_bytes: Floats  # of the whole batch
+    downlink_bytes: Floats
+
+    def __len__(self) -> int:
+        return len(self.lm)

@@ -1,0 +1,50 @@
+"""The static context of a run, the C of section IV-A: what every decider knows beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.profile import Profile
+from controller.domain.testbed import Testbed
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Testbed, profile and the constants of the problem."""
+
+    testbed: Testbed
+    profile: Profile
+    slot_s: float = 30.0
+    epoch_slots: int = 50
+    tau_s: float = 900.0  # deadline, Eq. 3
+    lam: float = 0.5  # lambda of Eq. 10
+
+    def hosts(self) -> NDArray[np.bool_]:
+        """(N, I): node n can run LM i at all, by device kind, memory and profile."""
+        can = [[self._fits(n, i) for i in range(len(self.testbed.lms))]
+               for n in range(len(self.testbed.nodes))]
+        return np.array(can, dtype=np.bool_)
+
+    def _fits(self, n: int, i: int) -> bool:
+        return self.on_cpu(n, i) or self.on_gpu(n, i)
+
+    def on_cpu(self, n: int, i: int) -> bool:
+        """Node n can run LM i on its cores."""
+        node, lm = self.testbed.nodes[n], self.testbed.lms[i]
+        profile = self.profile.lms[lm.name]
+        return not lm.gpu_only and node.cpu in profile.cpu and lm.ram_gb <= node.ram_gb
+
+    def on_gpu(self, n: int, i: int) -> bool:
+        """Node n can run LM i on a GPU."""
+        node, lm = self.testbed.nodes[n], self.testbed.lms[i]
+        profile = self.profile.lms[lm.name]
+        return (
+            node.vgpus > 0
+            and node.gpu in profile.gpu
+            and lm.ram_gb <= node.ram_gb
+            and lm.vram_gb <= node.vram_gb
+            and profile.host_cores <= node.cores
+        )

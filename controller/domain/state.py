@@ -1,0 +1,68 @@
+"""What can be observed of a cluster, as arrays of shape (N, I): a row per node, a column per LM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+OFF: Final = 0
+CPU: Final = 1
+GPU: Final = 2
+MODES: Final = ("off", "cpu", "gpu")
+
+# Life cycle of the pod of one LM on one node; ``STATES[code]`` is the name in slots.parquet.
+POD_OFF: Final = 0
+POD_PENDING: Final = 1  # wanted, but its resources are still held by others
+POD_STARTING: Final = 2
+POD_READY: Final = 3
+POD_STOPPING: Final = 4  # holds its resources until it is gone
+STATES: Final = ("off", "pending", "starting", "ready", "stopping")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterState:
+    """Telemetry at the end of a slot. Rows are the nodes of ``rows`` (testbed indices): all of
+    them for planner and scheduler, those it controls for a deployer."""
+
+    time_s: float
+    slot: int
+    rows: Ints  # (N,)
+    up: Bools  # (N,) heard from at the end of the slot
+    backlog: Ints  # (N, I) prompts waiting or in service at the node
+    mode: Ints  # (N, I) OFF, CPU, GPU: what the pod holds now
+    cores: Floats  # (N, I) held now
+    vgpus: Ints  # (N, I) held now
+    pod: Ints  # (N, I) POD_*
+    want_mode: Ints  # (N, I) the last deployment in force
+    want_cores: Floats
+    want_vgpus: Ints
+    free_cores: Floats  # (N,)
+    free_ram_gb: Floats  # (N,)
+    free_vgpus: Ints  # (N,)
+    arrived_prompts: Ints  # (N, I) prompts born at the node during the slot that ended
+    arrived_requests: Ints  # (N, I) requests, likewise
+    busy_s: Floats  # (N, I) time the pod spent serving during that slot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Telemetry:
+    """Outcomes that became known in a window of slots, the M_e of Eq. 11. Arrays are (I,).
+
+    An outcome is known when the result is back at its origin or the request has failed, so it
+    lags behind births by up to tau: the delayed feedback of section IV-A.
+    """
+
+    first_slot: int
+    last_slot: int
+    arrived_requests: Ints
+    arrived_prompts: Ints
+    succeeded: Ints
+    failed: Ints
+    latency_sum_s: Floats  # over the successes

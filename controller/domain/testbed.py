@@ -1,0 +1,70 @@
+"""What a testbed is made of: nodes, GPUs, large models (LMs) and the network between nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A worker. All its GPUs are of one model; each is time-sliced into ``vgpus_per_gpu``."""
+
+    name: str
+    site: str
+    cpu: str
+    cores: float
+    ram_gb: float
+    gpus: int = 0
+    gpu: str = ""
+    vram_gb: float = 0.0  # of one physical GPU
+    vgpus_per_gpu: int = 0
+
+    @property
+    def vgpus(self) -> int:
+        """Schedulable slices, the node's ``nvidia.com/gpu``."""
+        return self.gpus * self.vgpus_per_gpu
+
+
+@dataclass(frozen=True, slots=True)
+class Lm:
+    """A large model type, one of the I in Eq. 1-10."""
+
+    name: str
+    title: str
+    model: str
+    modality: str  # text-to-text, image-to-text, text-to-image
+    ram_gb: float  # pod memory while active, M_i of Eq. 1
+    vram_gb: float  # GPU memory while active on a GPU, V_i of Eq. 1
+    gpu_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Links. A transfer takes ``latency_s + bytes * 8 / bandwidth``; within a node, nothing."""
+
+    site_bandwidth_gbps: float  # between nodes of one site
+    site_latency_s: float
+    metro_bandwidth_gbps: float  # between sites
+    metro_latency_s: float
+    control_s: float = 0.0  # from a decision made to the decision in force
+
+
+@dataclass(frozen=True, slots=True)
+class Testbed:
+    """The workers in a fixed order (the row index of every (node, LM) array) and the LMs
+    (the column index)."""
+
+    __test__ = False  # the name is the field's, not pytest's
+
+    name: str
+    nodes: tuple[Node, ...]
+    lms: tuple[Lm, ...]
+    network: Network
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self.nodes)
+
+    @property
+    def lm_names(self) -> tuple[str, ...]:
+        return tuple(lm.name for lm in self.lms)

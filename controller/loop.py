@@ -1,0 +1,151 @@
+"""The slot loop of Figure 4: observe, decide, charge, apply, wait. Knows neither twin nor testbed.
+
+A decision's time is data: ``route`` and ``deploy`` are told how long it took, the twin charges it,
+on wall time it has passed already. A decision that outlasts its slot is late: the previous one
+holds, and the requests that waited for it have waited for the whole slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from controller.domain.decisions import (
+    LATE,
+    Call,
+    Decision,
+    Deployment,
+    MacroPolicy,
+    RoutingPlan,
+)
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState
+from controller.ports import Clock, Cluster, Deployer, Journal, Node, Planner, Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One strategy = planner x scheduler x deployer."""
+
+    planner: Planner
+    scheduler: Scheduler
+    deployer: Deployer
+
+
+class CentralTier:
+    """Planner and scheduler over a cluster, slot by slot. On the testbed: VM1."""
+
+    def __init__(
+        self, scenario: Scenario, cluster: Cluster, strategy: Strategy, journal: Journal
+    ) -> None:
+        self._scenario = scenario
+        self._cluster = cluster
+        self._strategy = strategy
+        self._journal = journal
+        self._plan: RoutingPlan | None = None
+        self._next_policy: MacroPolicy | None = None
+        self.policy: MacroPolicy | None = None
+
+    async def step(self, slot: int) -> ClusterState:
+        """One slot. At an epoch's first the planner thinks beside the scheduler, and its policy
+        holds from the next slot on; only in slot 0, where there is none to follow, the scheduler
+        waits for it."""
+        state = await self._cluster.observe()
+        if self._next_policy is not None:
+            self.policy, self._next_policy = self._next_policy, None
+        if slot % self._scenario.epoch_slots:
+            await self._schedule(slot, state, 0.0)
+        elif self.policy is None:
+            call = await self._think(slot, state)
+            self.policy, self._next_policy = self._next_policy, None
+            await self._schedule(slot, state, min(call.took_s, self._scenario.slot_s))
+        else:
+            await asyncio.gather(self._think(slot, state), self._schedule(slot, state, 0.0))
+        return state
+
+    async def _think(self, slot: int, state: ClusterState) -> Call:
+        window = max(0, slot - self._scenario.epoch_slots)
+        telemetry = await self._cluster.telemetry(window)
+        decision = await self._strategy.planner.plan(state, telemetry)
+        (call,) = decision.calls
+        if call.took_s > self._scenario.slot_s and self.policy is not None:
+            decision = Decision(self.policy, (replace(call, outcome=LATE),))
+        self._next_policy = decision.value
+        self._journal.planned(slot, decision)
+        return decision.calls[0]
+
+    async def _schedule(self, slot: int, state: ClusterState, waited_s: float) -> None:
+        assert self.policy is not None
+        decision = await self._strategy.scheduler.schedule(state, self.policy)
+        (call,) = decision.calls
+        thought_s = waited_s + call.took_s
+        if thought_s > self._scenario.slot_s and self._plan is not None:
+            decision = Decision(self._plan, (replace(call, outcome=LATE),))
+            thought_s = self._scenario.slot_s
+        self._plan = decision.value
+        await self._cluster.route(self._plan, thought_s)
+        self._journal.scheduled(slot, decision)
+
+
+class NodeTier:
+    """The deployers of the nodes a process controls. On the testbed: one node's own service."""
+
+    def __init__(
+        self, scenario: Scenario, node: Node, deployer: Deployer, journal: Journal
+    ) -> None:
+        self._slot_s = scenario.slot_s
+        self._node = node
+        self._deployer = deployer
+        self._journal = journal
+
+    async def step(self, slot: int, policy: MacroPolicy) -> None:
+        """One slot: decide on every row and deploy those in time."""
+        state = await self._node.observe()
+        decision = await self._deployer.deploy(state, policy)
+        calls = decision.calls
+        thought_s = np.array([call.took_s for call in calls])
+        late = thought_s > self._slot_s
+        if late.any():
+            calls = tuple(
+                replace(call, outcome=LATE) if missed else call
+                for call, missed in zip(calls, late, strict=True)
+            )
+            decision = Decision(_hold(decision.value, state, late), calls)
+        voided = await self._node.deploy(decision.value, np.where(late, np.nan, thought_s))
+        self._journal.deployed(slot, state, decision, voided)
+
+
+def _hold(deployment: Deployment, state: ClusterState, rows: np.ndarray) -> Deployment:
+    """The deployment with ``rows`` left as they are wanted now."""
+    keep = rows[:, None]
+    return Deployment(
+        mode=np.where(keep, state.want_mode, deployment.mode),
+        cores=np.where(keep, state.want_cores, deployment.cores),
+        vgpus=np.where(keep, state.want_vgpus, deployment.vgpus),
+    )
+
+
+async def run(
+    scenario: Scenario,
+    clock: Clock,
+    cluster: Cluster,
+    node: Node,
+    strategy: Strategy,
+    journal: Journal,
+    slots: int,
+) -> int:
+    """Both tiers in one process for ``slots`` slots, then on without arrivals until every request
+    is decided. Returns the number of slots run."""
+    central = CentralTier(scenario, cluster, strategy, journal)
+    local = NodeTier(scenario, node, strategy.deployer, journal)
+    slot = 0
+    while slot < slots or not await cluster.settled():
+        await central.step(slot)
+        assert central.policy is not None
+        await local.step(slot, central.policy)
+        slot += 1
+        await clock.sleep_until(slot * scenario.slot_s)
+        journal.observed(await cluster.observe())
+    return slot

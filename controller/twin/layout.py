@@ -1,0 +1,121 @@
+"""Memory of the twin: one NumPy record array per kind of thing, shared with the Numba kernel."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Records = NDArray[Any]
+
+# Why a request failed; 0 while it is alive or has succeeded.
+FAILURES: Final = ("", "deadline", "not_deployed", "refused", "lost_node", "unfinished")
+DEADLINE: Final = 1
+NOT_DEPLOYED: Final = 2
+REFUSED: Final = 3
+LOST_NODE: Final = 4
+UNFINISHED: Final = 5
+
+NONE: Final = -1  # end of a list of requests
+
+REQUEST = np.dtype(
+    [
+        ("lm", np.int64),
+        ("origin", np.int64),
+        ("destination", np.int64),
+        ("prompts", np.int64),
+        ("done", np.int64),  # prompts finished, the breakpoint
+        ("next", np.int64),  # in the list (transit or queue) that holds the request
+        ("failure", np.int64),
+        ("closed", np.int64),  # 1: finished or failed, no longer held by any node
+        ("work", np.float64),
+        ("deadline_s", np.float64),
+        ("born_s", np.float64),
+        ("sent_s", np.float64),
+        ("arrived_s", np.float64),
+        ("started_s", np.float64),
+        ("finished_s", np.float64),
+        ("returned_s", np.float64),
+        ("uplink_s", np.float64),
+        ("downlink_s", np.float64),  # planned at dispatch; extended while the origin is down
+        ("inference_s", np.float64),
+    ]
+)
+
+POD = np.dtype(
+    [
+        ("state", np.int64),  # POD_*
+        ("mode", np.int64),  # held now
+        ("vgpus", np.int64),
+        ("cores", np.float64),
+        ("gpu_mask", np.int64),  # physical GPUs the held slices are on
+        ("slices", np.int64, (8,)),  # held slices per physical GPU
+        ("want_mode", np.int64),  # deployment in force
+        ("want_vgpus", np.int64),
+        ("want_cores", np.float64),
+        ("timer_s", np.float64),  # end of starting or stopping
+        ("prompt_s", np.float64),  # of a reference prompt, undisturbed, as held now
+        ("ready_until_s", np.float64),  # last moment it was ready, unless it is
+        ("head", np.int64),  # FIFO queue; the head is the request in service
+        ("tail", np.int64),
+        ("backlog", np.int64),  # prompts in the queue not done
+        ("serving", np.int64),
+        ("batch", np.int64),  # prompts in service together
+        ("left_s", np.float64),  # undisturbed time left of the batch
+        ("busy_s", np.float64),  # serving, since the last slot boundary
+        ("starts", np.int64),  # pod starts of the run
+    ]
+)
+MAX_GPUS: Final = 8  # physical GPUs of a node; the width of ``slices``
+
+NODE = np.dtype(
+    [
+        ("now_s", np.float64),
+        ("up", np.int64),
+        ("outage", np.int64),  # index of the outage that is on or comes next
+        ("hardware", np.int64),  # row of Tables.cpu_cores; NONE without CPU service
+        ("free_cores", np.float64),
+        ("free_ram_gb", np.float64),
+        ("transit", np.int64),  # list of requests on their way, by arrival
+        ("gpu_busy_s", np.float64),  # sum over physical GPUs of time with a busy slice
+    ]
+)
+
+CARD = np.dtype([("free_slices", np.int64), ("free_vram_gb", np.float64), ("busy", np.int64)])
+
+LM = np.dtype(
+    [
+        ("ram_gb", np.float64),
+        ("vram_gb", np.float64),
+        ("host_cores", np.float64),
+        ("start_cpu_s", np.float64),
+        ("start_gpu_s", np.float64),
+        ("stop_s", np.float64),
+    ]
+)
+
+
+class Tables(NamedTuple):
+    """Constants of a run."""
+
+    lm: Records  # (I,)
+    cpu_cores: NDArray[np.float64]  # (H, I, P) curve, padded with its last point
+    cpu_seconds: NDArray[np.float64]  # (H, I, P)
+    gpu_seconds: NDArray[np.float64]  # (N, I, MAX_GPUS) by GPUs spanned - 1
+    batch: NDArray[np.float64]  # (I, 2, B) time factor of a batch of k + 1; CPU, GPU
+    batch_max: NDArray[np.int64]  # (I, 2)
+    outages: NDArray[np.float64]  # (N, O, 2) down and up, ascending, padded with inf
+    switch_loss: float
+    tau_s: float
+
+
+class Memory(NamedTuple):
+    """Everything that changes during a run."""
+
+    requests: Records  # (R,)
+    pods: Records  # (N, I)
+    nodes: Records  # (N,)
+    cards: Records  # (N, MAX_GPUS); absent GPUs have no slices
+    closed: NDArray[np.int64]  # (R,) requests in the order in which they were closed
+    counters: NDArray[np.int64]  # (1,) how many of ``closed`` are filled

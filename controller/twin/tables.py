@@ -1,0 +1,109 @@
+"""Compile a scenario into the kernel's constant tables and an empty memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from controller.domain.profile import Curve
+from controller.domain.requests import Requests
+from controller.domain.scenario import Scenario
+from controller.twin.layout import CARD, LM, MAX_GPUS, NODE, NONE, POD, REQUEST, Memory, Tables
+
+Outages = Sequence[tuple[int, float, float]]  # node, down_s, up_s
+
+
+def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
+    """Constants of a run. ``outages``: disjoint per node."""
+    testbed, profile = scenario.testbed, scenario.profile
+    hardware = cpu_models(scenario)
+    shape = (max(1, len(hardware)), len(testbed.lms))
+    lms = [profile.lms[lm.name] for lm in testbed.lms]
+    points = max([len(c.amounts) for lm in lms for c in lm.cpu.values()], default=1)
+    cpu_cores, cpu_seconds = np.ones((*shape, points)), np.full((*shape, points), np.nan)
+    for h, cpu in enumerate(hardware):
+        for i, lm in enumerate(lms):
+            if cpu in lm.cpu:
+                cpu_cores[h, i], cpu_seconds[h, i] = _padded(lm.cpu[cpu], points)
+    gpu_seconds = np.full((len(testbed.nodes), len(lms), MAX_GPUS), np.nan)
+    for n, node in enumerate(testbed.nodes):
+        for i, lm in enumerate(lms):
+            if node.gpu in lm.gpu:
+                spans = np.arange(1, MAX_GPUS + 1)
+                gpu_seconds[n, i] = [lm.gpu[node.gpu].at(span) for span in spans]
+    batchings = [(lm.cpu_batching.factors, lm.gpu_batching.factors) for lm in lms]
+    widest = max(len(factors) for pair in batchings for factors in pair)
+    batch = np.array([[[*f, *[np.nan] * (widest - len(f))] for f in pair] for pair in batchings])
+    records = np.zeros(len(lms), LM)
+    for i, (spec, lm) in enumerate(zip(testbed.lms, lms, strict=True)):
+        records[i] = (
+            spec.ram_gb, spec.vram_gb, lm.host_cores, lm.start_cpu_s, lm.start_gpu_s, lm.stop_s,
+        )  # fmt: skip
+    return Tables(
+        lm=records,
+        cpu_cores=cpu_cores,
+        cpu_seconds=cpu_seconds,
+        gpu_seconds=gpu_seconds,
+        batch=batch,
+        batch_max=np.array([[len(f) for f in pair] for pair in batchings], dtype=np.int64),
+        outages=_outage_table(len(testbed.nodes), outages),
+        switch_loss=float(profile.switch_loss),
+        tau_s=float(scenario.tau_s),
+    )
+
+
+def cpu_models(scenario: Scenario) -> list[str]:
+    """CPU models of the testbed, in the order of first appearance."""
+    return list(dict.fromkeys(node.cpu for node in scenario.testbed.nodes))
+
+
+def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
+    """Memory at time 0: every pod off, every request unborn."""
+    testbed = scenario.testbed
+    hardware = cpu_models(scenario)
+    table = np.zeros(len(requests), REQUEST)
+    for name in ("lm", "origin", "prompts", "work", "born_s"):
+        table[name] = getattr(requests, name)
+    table["destination"] = table["next"] = NONE
+    table["deadline_s"] = requests.born_s + scenario.tau_s
+    for name in ("sent_s", "arrived_s", "started_s", "finished_s", "returned_s"):
+        table[name] = np.nan
+    pods = np.zeros((len(testbed.nodes), len(testbed.lms)), POD)
+    pods["head"] = pods["tail"] = NONE
+    pods["timer_s"] = np.inf
+    pods["ready_until_s"] = -np.inf
+    nodes = np.zeros(len(testbed.nodes), NODE)
+    nodes["up"], nodes["transit"] = 1, NONE
+    cards = np.zeros((len(testbed.nodes), MAX_GPUS), CARD)
+    for n, node in enumerate(testbed.nodes):
+        nodes[n]["hardware"] = hardware.index(node.cpu)
+        nodes[n]["free_cores"], nodes[n]["free_ram_gb"] = node.cores, node.ram_gb
+        cards["free_slices"][n, : node.gpus] = node.vgpus_per_gpu
+        cards["free_vram_gb"][n, : node.gpus] = node.vram_gb
+    return Memory(
+        requests=table,
+        pods=pods,
+        nodes=nodes,
+        cards=cards,
+        closed=np.zeros(len(requests), np.int64),
+        counters=np.zeros(1, np.int64),
+    )
+
+
+def _padded(curve: Curve, points: int) -> tuple[list[float], list[float]]:
+    """The curve's table, its last point repeated (a little further on) up to ``points``."""
+    extra = range(1, points - len(curve.amounts) + 1)
+    amounts = [*curve.amounts, *(curve.amounts[-1] + k for k in extra)]
+    return amounts, [*curve.seconds, *(curve.seconds[-1] for _ in extra)]
+
+
+def _outage_table(nodes: int, outages: Outages) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    per_node: list[list[tuple[float, float]]] = [[] for _ in range(nodes)]
+    for node, down_s, up_s in outages:
+        per_node[node].append((down_s, up_s))
+    table = np.full((nodes, max(1, *(len(spans) for spans in per_node)), 2), np.inf)
+    for n, spans in enumerate(per_node):
+        for o, span in enumerate(sorted(spans)):
+            table[n, o] = span
+    return table
