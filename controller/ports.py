@@ -63,9 +63,7 @@ class Planner(Protocol):
 class Scheduler(Protocol):
     """Once a slot: where requests go."""
 
-    async def schedule(
-        self, state: ClusterState, policy: MacroPolicy
-    ) -> Decision[RoutingPlan]: ...
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]: ...
 
 
 class Deployer(Protocol):

@@ -22,7 +22,8 @@ def service_rates(successes: ArrayLike, arrivals: ArrayLike) -> Floats:
     s, a = np.asarray(successes, np.float64), np.asarray(arrivals, np.float64)
     if np.any(s < 0) or np.any(s > a):
         raise ValueError(f"successes {s} must lie between 0 and arrivals {a}")
-    return np.divide(s, a, out=np.full(s.shape, np.nan), where=a > 0)
+    rates: Floats = np.divide(s, a, out=np.full(s.shape, np.nan), where=a > 0)
+    return rates
 
 
 def jain(rates: ArrayLike) -> float:

@@ -24,8 +24,10 @@ class Scenario:
 
     def hosts(self) -> NDArray[np.bool_]:
         """(N, I): node n can run LM i at all, by device kind, memory and profile."""
-        can = [[self._fits(n, i) for i in range(len(self.testbed.lms))]
-               for n in range(len(self.testbed.nodes))]
+        can = [
+            [self._fits(n, i) for i in range(len(self.testbed.lms))]
+            for n in range(len(self.testbed.nodes))
+        ]
         return np.array(can, dtype=np.bool_)
 
     def _fits(self, n: int, i: int) -> bool:

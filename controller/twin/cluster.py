@@ -115,7 +115,7 @@ class Twin:
             ).astype(np.int64),
             succeeded=np.bincount(lm[~failed], minlength=lms),
             failed=np.bincount(lm[failed], minlength=lms),
-            latency_sum_s=np.bincount(lm, latency_s, minlength=lms),
+            latency_sum_s=np.bincount(lm, latency_s, minlength=lms).astype(np.float64),
         )
 
     async def route(self, plan: RoutingPlan, thought_s: float) -> None:
@@ -174,7 +174,9 @@ class Twin:
         born["uplink_s"] = latency_s + byte_s * self.requests.uplink_bytes[first:last]
         born["downlink_s"] = latency_s + byte_s * self.requests.downlink_bytes[first:last]
 
-    def _count_arrivals(self, origin: NDArray[np.int64], lm: NDArray[np.int64], prompts: NDArray[np.int64]) -> None:
+    def _count_arrivals(
+        self, origin: NDArray[np.int64], lm: NDArray[np.int64], prompts: NDArray[np.int64]
+    ) -> None:
         shape = self._arrived_prompts.shape
         cell = origin * shape[1] + lm
         count = np.bincount(cell, prompts, minlength=shape[0] * shape[1])

@@ -11,6 +11,7 @@ from math import inf
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from controller.domain.state import (
     CPU,
@@ -97,8 +98,10 @@ def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
     holder = request.origin if request.deadline_s <= request.sent_s else n
     if outage_at(tables, holder, request.deadline_s) != NONE:
         close(memory, q, LOST_NODE)
-    elif np.isnan(request.started_s) and pod.state != POD_READY and not (
-        pod.ready_until_s >= request.arrived_s
+    elif (
+        np.isnan(request.started_s)
+        and pod.state != POD_READY
+        and not (pod.ready_until_s >= request.arrived_s)
     ):
         close(memory, q, NOT_DEPLOYED)
     else:
@@ -247,8 +250,8 @@ def cpu_prompt_s(tables: Tables, hardware: int, i: int, cores: float) -> float:
     """:meth:`controller.domain.profile.Curve.at` for a CPU."""
     xs, ys = tables.cpu_cores[hardware, i], tables.cpu_seconds[hardware, i]
     if cores < xs[0]:
-        return ys[0] * xs[0] / cores
-    return np.interp(cores, xs, ys)
+        return float(ys[0] * xs[0] / cores)
+    return float(np.interp(cores, xs, ys))
 
 
 @njit(cache=True)
@@ -501,33 +504,26 @@ def deploy(
     memory: Memory,
     tables: Tables,
     n: int,
-    mode: np.ndarray,
-    cores: np.ndarray,
-    vgpus: np.ndarray,
-    voided: np.ndarray,
+    mode: NDArray[np.int64],
+    cores: NDArray[np.float64],
+    vgpus: NDArray[np.int64],
+    voided: NDArray[np.bool_],
 ) -> None:
     """Make the desired pods of node n so, at its present time. Arrays are (I,); ``voided`` is
     filled with the changes that the Pending rule made void (section V-D)."""
     blocked = False
     for i in range(memory.pods.shape[1]):
         state = memory.pods[n, i].state
-        blocked = blocked or state == POD_PENDING or state == POD_STOPPING
+        blocked = blocked or state in (POD_PENDING, POD_STOPPING)
     for i in range(memory.pods.shape[1]):
         pod = memory.pods[n, i]
-        if (
-            mode[i] == pod.want_mode
-            and cores[i] == pod.want_cores
-            and vgpus[i] == pod.want_vgpus
-        ):
+        if mode[i] == pod.want_mode and cores[i] == pod.want_cores and vgpus[i] == pod.want_vgpus:
             continue
-        more = (
-            mode[i] != OFF
-            and (
-                cores[i] > pod.cores + EPSILON
-                or vgpus[i] > pod.vgpus
-                or pod.state == POD_OFF
-                or pod.state == POD_PENDING
-            )
+        more = mode[i] != OFF and (
+            cores[i] > pod.cores + EPSILON
+            or vgpus[i] > pod.vgpus
+            or pod.state == POD_OFF
+            or pod.state == POD_PENDING
         )
         if blocked and more:
             voided[i] = True
@@ -547,11 +543,11 @@ def deploy(
 def deploy_all(
     memory: Memory,
     tables: Tables,
-    at_s: np.ndarray,
-    mode: np.ndarray,
-    cores: np.ndarray,
-    vgpus: np.ndarray,
-    voided: np.ndarray,
+    at_s: NDArray[np.float64],
+    mode: NDArray[np.int64],
+    cores: NDArray[np.float64],
+    vgpus: NDArray[np.int64],
+    voided: NDArray[np.bool_],
 ) -> None:
     """Bring each node n to ``at_s[n]`` and deploy there. NaN: no deployment for this node."""
     for n in range(memory.nodes.shape[0]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controller.domain.profile import Curve
 from controller.domain.requests import Requests
@@ -30,7 +31,7 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
     for n, node in enumerate(testbed.nodes):
         for i, lm in enumerate(lms):
             if node.gpu in lm.gpu:
-                spans = np.arange(1, MAX_GPUS + 1)
+                spans = range(1, MAX_GPUS + 1)
                 gpu_seconds[n, i] = [lm.gpu[node.gpu].at(span) for span in spans]
     batchings = [(lm.cpu_batching.factors, lm.gpu_batching.factors) for lm in lms]
     widest = max(len(factors) for pair in batchings for factors in pair)
@@ -98,7 +99,7 @@ def _padded(curve: Curve, points: int) -> tuple[list[float], list[float]]:
     return amounts, [*curve.seconds, *(curve.seconds[-1] for _ in extra)]
 
 
-def _outage_table(nodes: int, outages: Outages) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _outage_table(nodes: int, outages: Outages) -> NDArray[np.float64]:
     per_node: list[list[tuple[float, float]]] = [[] for _ in range(nodes)]
     for node, down_s, up_s in outages:
         per_node[node].append((down_s, up_s))
