@@ -11,6 +11,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controller.domain.decisions import (
     LATE,
@@ -45,40 +46,41 @@ class CentralTier:
         self._strategy = strategy
         self._journal = journal
         self._plan: RoutingPlan | None = None
-        self._next_policy: MacroPolicy | None = None
-        self.policy: MacroPolicy | None = None
+        self._policy: MacroPolicy | None = None
 
-    async def step(self, slot: int) -> ClusterState:
-        """One slot. At an epoch's first the planner thinks beside the scheduler, and its policy
-        holds from the next slot on; only in slot 0, where there is none to follow, the scheduler
-        waits for it."""
+    async def step(self, slot: int) -> MacroPolicy:
+        """One slot; returns the policy in force. At an epoch's first slot the planner thinks
+        beside the scheduler and its policy holds from the next slot on; only in slot 0, where
+        there is none to follow, the scheduler waits for it."""
         state = await self._cluster.observe()
-        if self._next_policy is not None:
-            self.policy, self._next_policy = self._next_policy, None
+        if self._policy is None:
+            policy, call = await self._think(slot, state)
+            self._policy = policy
+            await self._schedule(slot, state, policy, min(call.took_s, self._scenario.slot_s))
+            return policy
+        policy = self._policy
         if slot % self._scenario.epoch_slots:
-            await self._schedule(slot, state, 0.0)
-        elif self.policy is None:
-            call = await self._think(slot, state)
-            self.policy, self._next_policy = self._next_policy, None
-            await self._schedule(slot, state, min(call.took_s, self._scenario.slot_s))
+            await self._schedule(slot, state, policy, 0.0)
         else:
-            await asyncio.gather(self._think(slot, state), self._schedule(slot, state, 0.0))
-        return state
+            (self._policy, _), _ = await asyncio.gather(
+                self._think(slot, state), self._schedule(slot, state, policy, 0.0)
+            )
+        return policy
 
-    async def _think(self, slot: int, state: ClusterState) -> Call:
+    async def _think(self, slot: int, state: ClusterState) -> tuple[MacroPolicy, Call]:
         window = max(0, slot - self._scenario.epoch_slots)
         telemetry = await self._cluster.telemetry(window)
         decision = await self._strategy.planner.plan(state, telemetry)
         (call,) = decision.calls
-        if call.took_s > self._scenario.slot_s and self.policy is not None:
-            decision = Decision(self.policy, (replace(call, outcome=LATE),))
-        self._next_policy = decision.value
+        if call.took_s > self._scenario.slot_s and self._policy is not None:
+            decision = Decision(self._policy, (replace(call, outcome=LATE),))
         self._journal.planned(slot, decision)
-        return decision.calls[0]
+        return decision.value, decision.calls[0]
 
-    async def _schedule(self, slot: int, state: ClusterState, waited_s: float) -> None:
-        assert self.policy is not None
-        decision = await self._strategy.scheduler.schedule(state, self.policy)
+    async def _schedule(
+        self, slot: int, state: ClusterState, policy: MacroPolicy, waited_s: float
+    ) -> None:
+        decision = await self._strategy.scheduler.schedule(state, policy)
         (call,) = decision.calls
         thought_s = waited_s + call.took_s
         if thought_s > self._scenario.slot_s and self._plan is not None:
@@ -117,7 +119,7 @@ class NodeTier:
         self._journal.deployed(slot, state, decision, voided)
 
 
-def _hold(deployment: Deployment, state: ClusterState, rows: np.ndarray) -> Deployment:
+def _hold(deployment: Deployment, state: ClusterState, rows: NDArray[np.bool_]) -> Deployment:
     """The deployment with ``rows`` left as they are wanted now."""
     keep = rows[:, None]
     return Deployment(
@@ -142,9 +144,8 @@ async def run(
     local = NodeTier(scenario, node, strategy.deployer, journal)
     slot = 0
     while slot < slots or not await cluster.settled():
-        await central.step(slot)
-        assert central.policy is not None
-        await local.step(slot, central.policy)
+        policy = await central.step(slot)
+        await local.step(slot, policy)
         slot += 1
         await clock.sleep_until(slot * scenario.slot_s)
         journal.observed(await cluster.observe())

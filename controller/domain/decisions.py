@@ -30,6 +30,7 @@ class MacroPolicy:
 
     routing: Floats  # (N, I), columns sum to 1: share of LM i's requests meant for node n
     roles: Bools  # (N, I): LM i may run on node n
+    demand: Floats | None = None  # (I,) prompts per slot the policy was made for, if it was
 
 
 @dataclass(frozen=True, slots=True, eq=False)
