@@ -1,0 +1,1 @@
+"""Planners, schedulers and deployers: pure functions of what they are shown, plus their own memory."""

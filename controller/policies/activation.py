@@ -1,0 +1,65 @@
+"""Deployers that look at no queue: random (RR) and full activation (RF)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy
+from controller.domain.scenario import Scenario
+from controller.domain.state import CPU, OFF, ClusterState
+from controller.policies.patterns import (
+    DeploymentBuilder,
+    blocked,
+    enumerate_fixed,
+    keeps_or_stops,
+)
+
+
+class RandomDeployer:
+    """Every slot every node draws one of its feasible patterns, whatever its queues hold."""
+
+    def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
+        self._kinds = enumerate_fixed(scenario)
+        self._rng = rng
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        del policy
+        builder = DeploymentBuilder(state)
+        transient = blocked(state)
+        for patterns in self._kinds:
+            rows = builder.rows(patterns)
+            draw = self._rng.random(len(rows))
+            choice = (draw * len(patterns)).astype(np.int64)
+            for k in np.flatnonzero(transient[rows]):
+                allowed = keeps_or_stops(patterns, state.want_mode[rows[k] : rows[k] + 1])[0]
+                options = np.flatnonzero(allowed)
+                choice[k] = options[int(draw[k] * len(options))]
+            builder.choose(rows, patterns, choice)
+        return Decision(builder.build(), (Call(),) * len(state.rows))
+
+
+class FullDeployer:
+    """As many LMs as fit at once, never reconfigured: those that need a GPU first, the others on
+    CPUs as far as memory goes."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)
+        mode, cores = np.zeros(shape, np.int64), np.zeros(shape)
+        vgpus = np.zeros(shape, np.int64)
+        for patterns in enumerate_fixed(scenario):
+            active = (patterns.mode != OFF).sum(axis=1)
+            on_cpu = (patterns.mode == CPU).sum(axis=1)
+            best = int(np.lexsort((-on_cpu, -active))[0])
+            mode[patterns.rows] = patterns.mode[best]
+            cores[patterns.rows] = patterns.cores[best]
+            vgpus[patterns.rows] = patterns.vgpus[best]
+        self._full = Deployment(mode, cores, vgpus)
+        self._all_rows = Decision(self._full, (Call(),) * shape[0])
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        del policy
+        if len(state.rows) == len(self._full.mode):
+            return self._all_rows
+        full, rows = self._full, state.rows
+        mine = Deployment(full.mode[rows], full.cores[rows], full.vgpus[rows])
+        return Decision(mine, (Call(),) * len(rows))

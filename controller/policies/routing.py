@@ -1,0 +1,83 @@
+"""Schedulers of the paper's baselines: random, average and local."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.decisions import Decision, MacroPolicy, RoutingPlan
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState, Telemetry
+
+Ints = NDArray[np.int64]
+
+
+class OpenPlanner:
+    """No intent: every LM may run wherever it fits, requests are meant for all such nodes
+    alike. The planner of every strategy without one."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        hosts = scenario.hosts()
+        self._policy = MacroPolicy(routing=hosts / hosts.sum(axis=0), roles=hosts)
+
+    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        del state, telemetry
+        return Decision(self._policy)
+
+
+class _Feasible:
+    """For each LM the nodes that can host it and are up, as a padded table."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._hosts = scenario.hosts()
+        self._all_up = self._tabulate(np.ones(len(self._hosts), np.bool_))
+
+    def table(self, state: ClusterState) -> tuple[Ints, Ints]:
+        """((F, I) nodes, (I,) how many). With every host of an LM down, all its hosts: requests
+        wait at the door of one of them."""
+        return self._all_up if state.up.all() else self._tabulate(state.up)
+
+    def _tabulate(self, up: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        able = self._hosts & up[:, None]
+        able = np.where(able.any(axis=0), able, self._hosts)
+        return np.argsort(~able, axis=0, kind="stable"), able.sum(axis=0)
+
+
+class RandomScheduler:
+    """Each (origin, LM) to a node drawn uniformly from those that can host the LM (RR, RL, RF)."""
+
+    def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
+        self._feasible = _Feasible(scenario)
+        self._rng = rng
+
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        del policy
+        nodes, counts = self._feasible.table(state)
+        draw = (self._rng.random(nodes.shape) * counts).astype(np.int64)
+        return Decision(RoutingPlan(np.take_along_axis(nodes, draw, axis=0)))
+
+
+class AverageScheduler:
+    """Origins take turns over the nodes that can host the LM, so that each gets the same share
+    (AL)."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._feasible = _Feasible(scenario)
+
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        del policy
+        nodes, counts = self._feasible.table(state)
+        turn = (np.arange(len(nodes))[:, None] + state.slot + 1) % counts
+        return Decision(RoutingPlan(np.take_along_axis(nodes, turn, axis=0)))
+
+
+class LocalScheduler:
+    """Every request stays at its origin, even where its LM cannot run (LL)."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        nodes, lms = len(scenario.testbed.nodes), len(scenario.testbed.lms)
+        self._plan = Decision(RoutingPlan(np.tile(np.arange(nodes)[:, None], lms)))
+
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        del state, policy
+        return self._plan

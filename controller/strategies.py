@@ -1,0 +1,130 @@
+"""Strategies by name: one strategy = planner x scheduler x deployer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from controller.domain.errors import InputError
+from controller.domain.scenario import Scenario
+from controller.loop import Strategy
+from controller.policies.activation import FullDeployer, RandomDeployer
+from controller.policies.lyapunov import LyapunovDeployer, LyapunovParameters
+from controller.policies.routing import (
+    AverageScheduler,
+    LocalScheduler,
+    OpenPlanner,
+    RandomScheduler,
+)
+from controller.ports import Deployer, Planner, Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class NoParameters:
+    """The strategy has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What a part of a strategy may be made from."""
+
+    scenario: Scenario
+    rng: np.random.Generator
+    parameters: Any
+
+
+PLANNERS: dict[str, Callable[[Making], Planner]] = {
+    "open": lambda m: OpenPlanner(m.scenario),
+}
+SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
+    "random": lambda m: RandomScheduler(m.scenario, m.rng),
+    "average": lambda m: AverageScheduler(m.scenario),
+    "local": lambda m: LocalScheduler(m.scenario),
+}
+DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
+    "random": lambda m: RandomDeployer(m.scenario, m.rng),
+    "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.parameters),
+    "full": lambda m: FullDeployer(m.scenario),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Parts by name, the parameters' type, and a line for ``edgelm list``."""
+
+    planner: str
+    scheduler: str
+    deployer: str
+    title: str
+    parameters: type = NoParameters
+
+
+STRATEGIES: dict[str, Recipe] = {
+    "RR": Recipe("open", "random", "random", "random scheduling, random deployment"),
+    "RL": Recipe(
+        "open", "random", "lyapunov", "random scheduling, Lyapunov deployment", LyapunovParameters
+    ),
+    "AL": Recipe(
+        "open", "average", "lyapunov", "average scheduling, Lyapunov deployment", LyapunovParameters
+    ),
+    "RF": Recipe("open", "random", "full", "random scheduling, full activation"),
+    "LL": Recipe(
+        "open", "local", "lyapunov", "local processing, Lyapunov deployment", LyapunovParameters
+    ),
+}
+
+
+def names() -> list[str]:
+    """Strategies in the order of reports."""
+    return list(STRATEGIES)
+
+
+def recipe(name: str) -> Recipe:
+    """The parts of a strategy.
+
+    Raises:
+        InputError: unknown name; lists the choices.
+    """
+    if name not in STRATEGIES:
+        choices = ", ".join(STRATEGIES)
+        raise InputError("strategy", "is not known", value=name, remedy=f"choose one of {choices}")
+    return STRATEGIES[name]
+
+
+def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of a strategy, defaults filled in.
+
+    Raises:
+        InputError: unknown strategy or parameter, or a value that is not a finite number.
+    """
+    kind = recipe(name).parameters
+    known = {field.name for field in fields(kind)}
+    for key, value in overrides.items():
+        where = f"strategy {name}"
+        if key not in known:
+            choices = ", ".join(sorted(known)) or "none"
+            raise InputError(where, "is not a parameter", field=key, remedy=f"it has {choices}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise InputError(where, "must be a finite number", field=key, value=value)
+    return asdict(kind(**overrides))
+
+
+def build(
+    name: str, scenario: Scenario, rng: np.random.Generator, parameters: Mapping[str, Any]
+) -> Strategy:
+    """Assemble a strategy for a run.
+
+    Raises:
+        InputError: as :func:`resolved_parameters`.
+    """
+    parts = recipe(name)
+    resolved = parts.parameters(**resolved_parameters(name, parameters))
+    making = Making(scenario, rng, resolved)
+    return Strategy(
+        planner=PLANNERS[parts.planner](making),
+        scheduler=SCHEDULERS[parts.scheduler](making),
+        deployer=DEPLOYERS[parts.deployer](making),
+    )
