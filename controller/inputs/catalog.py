@@ -1,0 +1,108 @@
+"""Finds and reads shipped and users' own files: testbeds, profiles, workloads, campaigns."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from controller.domain.errors import InputError
+from controller.inputs.documents import combine, parse, read_yaml
+from controller.inputs.feasibility import check_feasible
+from controller.inputs.profile import ProfileFile
+from controller.inputs.testbed import TestbedFile, scaled
+
+__all__ = [
+    "KINDS",
+    "check_feasible",
+    "combine",
+    "load_profile",
+    "load_testbed",
+    "locate",
+    "names",
+    "parse",
+    "read_yaml",
+    "scaled",
+    "template_dir",
+]
+
+KINDS = {
+    "testbeds": "inventory",
+    "profiles": "profiles",
+    "workloads": "workloads",
+    "campaigns": "campaigns",
+}
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def names(kind: str) -> list[str]:
+    """Names of the shipped files of a kind, sorted.
+
+    Raises:
+        InputError: no such kind.
+    """
+    return sorted(path.stem for path in _folder(kind).glob("*.yaml"))
+
+
+def locate(kind: str, name_or_path: str | Path) -> Path:
+    """The file of a shipped name (``paper``) or a path (``./my.yaml``).
+
+    Raises:
+        InputError: no such kind, name or file; lists the names there are.
+    """
+    folder, given = _folder(kind), str(name_or_path)
+    if "/" in given or given.endswith(_SUFFIXES):
+        path = Path(given).expanduser()
+        if path.is_file():
+            return path
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise InputError(given, problem, remedy=f"give a YAML file or one of: {_list(kind)}")
+    if given not in names(kind):
+        raise InputError(
+            kind,
+            f"no shipped {kind.removesuffix('s')} has this name",
+            value=given,
+            remedy=f"choose from {_list(kind)}, or give a file such as ./{given or 'my'}.yaml",
+        )
+    return folder / f"{given}.yaml"
+
+
+def load_testbed(name_or_path: str | Path) -> TestbedFile:
+    """A testbed by shipped name or path.
+
+    Raises:
+        InputError: it does not exist or is not a testbed file.
+    """
+    path = locate("testbeds", name_or_path)
+    return parse(TestbedFile, str(path), read_yaml(path))
+
+
+def load_profile(name_or_path: str | Path) -> ProfileFile:
+    """A profile by shipped name or path.
+
+    Raises:
+        InputError: it does not exist or is not a profile file.
+    """
+    path = locate("profiles", name_or_path)
+    return parse(ProfileFile, str(path), read_yaml(path))
+
+
+def template_dir() -> Path:
+    """Folder of the shipped templates."""
+    return _shipped("templates")
+
+
+def _folder(kind: str) -> Path:
+    if kind not in KINDS:
+        raise InputError("kind", "is unknown", value=kind, remedy=f"choose from {', '.join(KINDS)}")
+    return _shipped(KINDS[kind])
+
+
+def _shipped(folder: str) -> Path:
+    """controller/data/FOLDER; in a checkout inventory and templates lie at the top level."""
+    package = Path(str(resources.files("controller")))
+    inside = package / "data" / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def _list(kind: str) -> str:
+    return ", ".join(names(kind)) or "none shipped"

@@ -1,0 +1,202 @@
+"""Text of unknown origin to checked objects: YAML, then pydantic, then one kind of error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from controller.domain.errors import InputError
+
+T = TypeVar("T")
+
+MAX_BYTES = 8_000_000
+MAX_ITEMS = 1_000_000  # after aliases are followed, so that nine lines cannot fill the memory
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which no key of a mapping occurs twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[object, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if isinstance(key, Hashable) and key in seen and key_node.tag != _MERGE:
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"duplicate key {key!r}, first given in line {seen[key]}",
+                    key_node.start_mark,
+                )
+            if isinstance(key, Hashable):
+                seen[key] = line
+        return super().construct_mapping(node, deep)
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+# YAML 1.2 floats: PyYAML takes 1e3 for a word.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> object:
+    """The file's content: mappings, lists, text, numbers, None.
+
+    Raises:
+        InputError: it cannot be read, is no YAML, or gives a key twice (naming the line).
+    """
+    source = str(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise InputError(source, f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(source, f"is not UTF-8 text: byte {error.start} is wrong") from error
+    if len(content) > MAX_BYTES:
+        raise InputError(source, f"is larger than {MAX_BYTES // 1_000_000} MB")
+    return read_yaml_text(source, text)
+
+
+def read_yaml_text(source: str, text: str) -> object:
+    """As :func:`read_yaml`, of a text at hand."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        _expanded_items(node, {})
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
+    except yaml.MarkedYAMLError as error:
+        raise InputError(source, _yaml_problem(error), remedy="correct the YAML") from error
+    except yaml.YAMLError as error:
+        raise InputError(source, f"is no YAML: {_one_line(error)}") from error
+    except RecursionError as error:
+        raise InputError(source, "is nested too deeply") from error
+    except (ValueError, OverflowError) as error:
+        raise InputError(source, f"has a value YAML cannot read: {_one_line(error)}") from error
+
+
+def _expanded_items(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Items of a node, aliases followed. A node within itself counts as too many."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MAX_ITEMS
+        children = [
+            child for item in node.value for child in (item if isinstance(item, tuple) else (item,))
+        ]
+        known[id(node)] = 1 + sum(_expanded_items(child, known) for child in children)
+    if known[id(node)] >= MAX_ITEMS:
+        raise yaml.composer.ComposerError(
+            None, None, "too many items behind its aliases", node.start_mark
+        )
+    return known[id(node)]
+
+
+def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + _one_line(error.problem or error.context or error)
+
+
+def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
+    """``data`` as a ``model``.
+
+    Raises:
+        InputError: naming source, field, value and remedy; of several errors, all.
+    """
+    try:
+        if isinstance(model, TypeAdapter):
+            return model.validate_python(data)
+        if issubclass(model, BaseModel):
+            return cast("T", model.model_validate(data))
+        return TypeAdapter(model).validate_python(data)
+    except ValidationError as error:
+        schema = _schema(model)
+        details = error.errors(include_url=False)
+        raise combine(source, [_input_error(source, one, schema) for one in details]) from error
+
+
+def combine(source: str, errors: list[InputError]) -> InputError:
+    """One error that says all of them, each on a line of its own."""
+    if len(errors) == 1:
+        return errors[0]
+    prefix = f"{source}: "
+    lines = "".join(f"\n  {str(error).removeprefix(prefix)}" for error in errors)
+    return InputError(source, f"{len(errors)} errors:{lines}")
+
+
+def _input_error(source: str, detail: ErrorDetails, schema: dict[str, Any]) -> InputError:
+    location = detail["loc"]
+    place = _schema_at(schema, location)
+    problem, remedy = detail["msg"].replace("Input should", "should"), place.get("description", "")
+    value: object = detail["input"]
+    match detail["type"]:
+        case "missing":
+            problem, value = "is missing", None
+        case "extra_forbidden":
+            parent = _schema_at(schema, location[:-1])
+            problem, value = "is not a known field", None
+            remedy = f"known are {', '.join(parent.get('properties', {})) or 'none'}"
+        case "value_error":
+            problem, value = str(detail.get("ctx", {}).get("error", problem)), None
+    return InputError(
+        source,
+        _one_line(problem),
+        field=_path(location),
+        value=None if value is None else _Shown(value),
+        remedy=remedy,
+    )
+
+
+class _Shown:
+    """A value as messages show it: on one line, and short."""
+
+    def __init__(self, value: object) -> None:
+        self._text = _one_line(repr(value))
+
+    def __repr__(self) -> str:
+        return self._text if len(self._text) <= 60 else self._text[:57] + "..."
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).lstrip(".")
+
+
+def _schema(model: type[Any] | TypeAdapter[Any]) -> dict[str, Any]:
+    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+    return adapter.json_schema()
+
+
+def _schema_at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
+    """The part of a JSON Schema that describes a location; {} where that is not to be found."""
+    part = schema
+    for step in ("", *location):
+        if step != "":
+            part = _child(part, step)
+        while "$ref" in part:
+            name = part["$ref"].rsplit("/", 1)[-1]
+            part = {**schema["$defs"][name], **{k: v for k, v in part.items() if k != "$ref"}}
+    return part
+
+
+def _child(part: dict[str, Any], step: int | str) -> dict[str, Any]:
+    candidates: Iterator[Any] = (
+        option.get(key, {}).get(step) if key == "properties" else option.get(key)
+        for option in (part, *part.get("anyOf", ()))
+        for key in (("items",) if isinstance(step, int) else ("properties", "additionalProperties"))
+    )
+    return next((found for found in candidates if isinstance(found, dict)), {})

@@ -1,0 +1,276 @@
+"""Testbed files: Ansible YAML inventories whose ``edgelm_`` variables say what the twin needs.
+
+Group ``control`` holds the node of planner and scheduler, group ``workers`` the nodes that serve.
+``ansible_*`` variables (addresses, users) are Ansible's own: allowed everywhere, not read, no part
+of an experiment's identity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from controller.domain import testbed as domain
+from controller.domain.errors import InputError
+from controller.inputs.fields import (
+    Count,
+    Flag,
+    Model,
+    Name,
+    NonNegative,
+    Positive,
+    Record,
+    Sourced,
+    Text,
+)
+
+PREFIX = "edgelm_"
+_ANSIBLE = "ansible_"
+
+
+def _add_ansible_pattern(schema: dict[str, Any]) -> None:
+    schema["patternProperties"] = {f"^{_ANSIBLE}": {}}
+
+
+class Variables(Record):
+    """Ansible variables: ours carry the prefix ``edgelm_``, Ansible's own are passed over."""
+
+    model_config = ConfigDict(
+        alias_generator=lambda name: PREFIX + name,
+        serialize_by_alias=True,
+        json_schema_extra=_add_ansible_pattern,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_over_ansible(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        return {k: v for k, v in data.items() if not str(k).startswith(_ANSIBLE)}
+
+
+class Gpus(Record):
+    """The GPUs of a node, all alike."""
+
+    model: Model = Field(description="as in the profile, such as NVIDIA A5000")
+    count: Count = Field(description="physical GPUs")
+    vram_gb: Positive = Field(description="memory of one physical GPU")
+    slices: Count = Field(description="time slices (vGPUs) that one physical GPU is offered as")
+
+
+class Host(Variables):
+    """A virtual or bare machine."""
+
+    site: Name = Field(description="nodes of one site are linked by edgelm_network.site")
+    cpu: Model = Field(description="as in the profile, such as AMD EPYC 7453")
+    cores: Positive
+    ram_gb: Positive
+
+
+class Worker(Host):
+    """A machine that serves LMs."""
+
+    gpus: Gpus | None = None
+
+    def to_domain(self, name: str) -> domain.Node:
+        """The domain's node."""
+        node = domain.Node(name, self.site, self.cpu, self.cores, self.ram_gb)
+        if self.gpus is None:
+            return node
+        gpus = self.gpus
+        return domain.Node(
+            name,
+            self.site,
+            self.cpu,
+            self.cores,
+            self.ram_gb,
+            gpus=gpus.count,
+            gpu=gpus.model,
+            vram_gb=gpus.vram_gb,
+            vgpus_per_gpu=gpus.slices,
+        )
+
+
+class Link(Sourced):
+    """A transfer takes ``latency_s + bytes * 8 / bandwidth``."""
+
+    bandwidth_gbps: Positive
+    latency_s: NonNegative = Field(description="one way, seconds")
+
+
+class Control(Sourced):
+    """From a decision made to the decision in force."""
+
+    seconds: NonNegative
+
+
+class Network(Record):
+    """Links between two nodes of one site, and between sites."""
+
+    site: Link
+    metro: Link
+    control: Control
+
+
+class Memory(Sourced):
+    """Memory and storage of an LM's pod."""
+
+    ram_gb: Positive = Field(description="memory limit of the pod")
+    min_ram_gb: NonNegative = Field(description="least memory the pod was seen to run with")
+    storage_gb: NonNegative = Field(description="size of the container image and its files")
+
+
+class Vram(Sourced):
+    """GPU memory that is budgeted for a pod on a GPU."""
+
+    gb: Positive
+
+
+class Lm(Record):
+    """A large model to be served."""
+
+    name: Name
+    title: Text
+    model: Model = Field(description="repository of the weights")
+    modality: Literal["text-to-text", "image-to-text", "text-to-image"]
+    gpu_only: Flag = Field(default=False, description="true: never runs on CPUs alone")
+    memory: Memory
+    vram: Vram
+
+    def to_domain(self) -> domain.Lm:
+        """The domain's LM."""
+        return domain.Lm(
+            name=self.name,
+            title=self.title,
+            model=self.model,
+            modality=self.modality,
+            ram_gb=self.memory.ram_gb,
+            vram_gb=self.vram.gb,
+            gpu_only=self.gpu_only,
+        )
+
+
+class TestbedVars(Variables):
+    """What holds for the whole testbed."""
+
+    testbed: Name
+    summary: Text
+    network: Network
+    lms: Annotated[tuple[Lm, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _lms_differ(self) -> Self:
+        counts = Counter(lm.name for lm in self.lms)
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise ValueError(f"LM names must differ, but {', '.join(twice)} occurs more than once")
+        return self
+
+
+class ControlGroup(Record):
+    """Planner and scheduler."""
+
+    hosts: Annotated[dict[Name, Host], Field(min_length=1, max_length=1)]
+
+
+class WorkerGroup(Record):
+    """Deployers and LMs."""
+
+    hosts: Annotated[dict[Name, Worker], Field(min_length=1)]
+
+
+class Children(Record):
+    """The inventory's groups."""
+
+    control: ControlGroup
+    workers: WorkerGroup
+
+    @model_validator(mode="after")
+    def _hosts_differ(self) -> Self:
+        twice = sorted(self.control.hosts.keys() & self.workers.hosts.keys())
+        if twice:
+            raise ValueError(
+                f"{', '.join(twice)} is in group control and in group workers; a host takes one "
+                "part"
+            )
+        return self
+
+
+class Inventory(Record):
+    """Ansible's group of all hosts."""
+
+    vars: TestbedVars
+    children: Children
+
+
+class TestbedFile(Record):
+    """An Ansible inventory that describes a testbed."""
+
+    __test__ = False  # the name is the file's, not pytest's
+
+    all: Inventory
+
+    @property
+    def name(self) -> str:
+        return self.all.vars.testbed
+
+    def to_domain(self) -> domain.Testbed:
+        """Workers in natural order of their names (vm2 before vm10), LMs in the file's order."""
+        workers = self.all.children.workers.hosts
+        network = self.all.vars.network
+        return domain.Testbed(
+            name=self.name,
+            nodes=tuple(workers[name].to_domain(name) for name in sorted(workers, key=_natural)),
+            lms=tuple(lm.to_domain() for lm in self.all.vars.lms),
+            network=domain.Network(
+                site_bandwidth_gbps=network.site.bandwidth_gbps,
+                site_latency_s=network.site.latency_s,
+                metro_bandwidth_gbps=network.metro.bandwidth_gbps,
+                metro_latency_s=network.metro.latency_s,
+                control_s=network.control.seconds,
+            ),
+        )
+
+
+def scaled(testbed: TestbedFile, nodes: int) -> TestbedFile:
+    """The testbed with its workers repeated, in turn, until there are ``nodes`` of them.
+
+    Raises:
+        InputError: ``nodes`` is below 1.
+    """
+    if nodes < 1:
+        raise InputError(
+            f"testbed {testbed.name}",
+            "needs workers",
+            field="nodes",
+            value=nodes,
+            remedy="1 or more",
+        )
+    workers = testbed.all.children.workers.hosts
+    names = sorted(workers, key=_natural)
+    hosts: dict[str, Worker] = {}
+    for k in range(nodes):
+        copy, n = divmod(k, len(names))
+        hosts[f"{names[n]}-{copy}" if copy else names[n]] = workers[names[n]]
+    variables = testbed.all.vars.model_copy(
+        update={
+            "testbed": f"{testbed.name}-{nodes}",
+            "summary": f"{testbed.all.vars.summary} Workers repeated to {nodes}.",
+        }
+    )
+    children = testbed.all.children.model_copy(update={"workers": WorkerGroup(hosts=hosts)})
+    return _revalidated(
+        testbed,
+        testbed.all.model_copy(update={"vars": variables, "children": children}),
+    )
+
+
+def _revalidated(testbed: TestbedFile, inventory: BaseModel) -> TestbedFile:
+    return type(testbed).model_validate({"all": inventory.model_dump()})
+
+
+def _natural(name: str) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
