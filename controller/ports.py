@@ -92,10 +92,36 @@ class Journal(Protocol):
 
 
 class Store(Protocol):
-    """Documents by collection. One writer, any number of readers; writes survive a crash."""
+    """Documents by collection: JSON objects under a string key.
+
+    One writer process, any number of readers; a write that has returned survives a crash. A field
+    is a dotted path, ``"pod.state"``; fields hold scalars where they are filtered, sorted or
+    indexed, and a missing field counts as None. Safe to call from several threads.
+
+    Raises:
+        InputError: a collection, key, field or document that no implementation could keep.
+        Permanent: the store cannot be read or written (a full disk, a lost connection).
+    """
 
     def put(self, collection: str, key: str, document: Mapping[str, Any]) -> None:
         """Insert or replace the document under ``key``."""
+
+    def put_many(self, collection: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """:meth:`put` for each (key, document), in order and much faster than one by one. A crash
+        in the middle keeps the first of them, maybe none."""
+
+    def insert(self, collection: str, key: str, document: Mapping[str, Any]) -> bool:
+        """Put unless ``key`` is taken; False if it was. Of several that try, one gets True."""
+
+    def swap(
+        self,
+        collection: str,
+        key: str,
+        expected: Mapping[str, Any],
+        document: Mapping[str, Any],
+    ) -> bool:
+        """Compare and set: replace the document under ``key`` if its fields equal ``expected``;
+        False if they do not or there is none."""
 
     def get(self, collection: str, key: str) -> dict[str, Any] | None: ...
 
@@ -104,13 +130,20 @@ class Store(Protocol):
         collection: str,
         where: Mapping[str, Any] | None = None,
         *,
+        within: Mapping[str, tuple[float, float]] | None = None,
         sort: Sequence[tuple[str, int]] = (),
         limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Documents whose fields equal ``where``, sorted by (field, 1 or -1) pairs, then by
-        insertion."""
+        """Documents whose fields equal ``where`` and are numbers in the half-open intervals
+        [low, high) of ``within``, sorted by (field, 1 or -1) pairs, then by key. Missing fields
+        sort lowest."""
 
     def delete(self, collection: str, key: str) -> bool:
         """Remove; False if there was none."""
 
-    def close(self) -> None: ...
+    def index(self, collection: str, field: str) -> None:
+        """Declare that ``field`` is often filtered or sorted by. Idempotent; results are the same
+        without it."""
+
+    def close(self) -> None:
+        """Let another writer in. Idempotent."""

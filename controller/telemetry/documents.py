@@ -1,0 +1,147 @@
+"""What every store accepts: the documents, names and fields that SQLite and MongoDB both can keep
+and that mean the same in both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from controller.domain.errors import InputError
+
+Scalar = str | int | float | bool | None
+
+_COLLECTION: Final = re.compile(r"(?!sqlite_)[a-z][a-z0-9_]{0,62}")
+_FIELD: Final = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
+_INT64: Final = 2**63
+
+
+def check_collection(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        InputError: not of the form ``node_slots``.
+    """
+    if _COLLECTION.fullmatch(name) is None:
+        raise InputError(
+            "store",
+            "not a collection's name",
+            value=name,
+            remedy="use lower-case letters, digits and _, beginning with a letter",
+        )
+    return name
+
+
+def check_key(collection: str, key: str) -> str:
+    """The key itself.
+
+    Raises:
+        InputError: not a string, empty, or not valid Unicode.
+    """
+    if not isinstance(key, str) or not key or not _is_text(key):
+        raise InputError(
+            "store", "not a document's key", field=collection, value=key, remedy="use a string"
+        )
+    return key
+
+
+def check_field(field: str) -> str:
+    """The field itself.
+
+    Raises:
+        InputError: not a dotted path of words.
+    """
+    if _FIELD.fullmatch(field) is None:
+        raise InputError(
+            "store",
+            "not a field",
+            value=field,
+            remedy="use a dotted path of words, such as pod.state",
+        )
+    return field
+
+
+def check_scalar(field: str, value: Any) -> Scalar:
+    """The value itself, which a field is to equal.
+
+    Raises:
+        InputError: a list, an object, NaN or an integer beyond 64 bits.
+    """
+    if not isinstance(value, Scalar) or not _is_storable(value):
+        raise InputError(
+            "store",
+            "cannot be compared with",
+            field=field,
+            value=value,
+            remedy="use a finite number, a string, a boolean or None",
+        )
+    return value
+
+
+def encode(collection: str, key: str, document: Mapping[str, Any]) -> str:
+    """The document as JSON.
+
+    Raises:
+        InputError: something in it is not JSON or has another meaning in another store.
+    """
+    _check_object(f"{collection}/{key}", document)
+    return json.dumps(dict(document), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _check_object(path: str, value: Mapping[str, Any]) -> None:
+    for name, item in value.items():
+        if not isinstance(name, str) or not _is_name(name):
+            raise InputError(
+                "store",
+                "not the name of a field",
+                field=path,
+                value=name,
+                remedy="use a string without '.' that neither begins with '$' nor is '_id'",
+            )
+        _check_value(f"{path}.{name}", item)
+
+
+def _check_value(path: str, value: Any) -> None:
+    if isinstance(value, dict):
+        _check_object(path, value)
+    elif isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            _check_value(f"{path}[{position}]", item)
+    elif not isinstance(value, Scalar) or not _is_storable(value):
+        raise InputError(
+            "store",
+            "not storable as JSON",
+            field=path,
+            value=value,
+            remedy="use null for NaN and infinity, and plain numbers for NumPy's",
+        )
+
+
+def _is_name(name: str) -> bool:
+    return (
+        bool(name)
+        and name != "_id"
+        and not name.startswith("$")
+        and "." not in name
+        and _is_text(name)
+    )
+
+
+def _is_storable(value: Scalar) -> bool:
+    if isinstance(value, str):
+        return _is_text(value)
+    if isinstance(value, float):
+        return abs(value) < float("inf")
+    return value is None or -_INT64 <= value < _INT64
+
+
+def _is_text(value: str) -> bool:
+    """Neither a NUL, where SQLite's functions stop, nor half a surrogate pair."""
+    if "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
