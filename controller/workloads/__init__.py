@@ -1,0 +1,1 @@
+"""Where requests come from: arrival processes, and traces of real systems."""

@@ -1,0 +1,201 @@
+"""Import of the Azure LLM inference traces of 2023: one row a request, with real times and tokens.
+
+Source: github.com/Azure/AzurePublicDataset, CC-BY 4.0 (Patel et al., "Splitwise", ISCA 2024).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from controller.domain.errors import InputError
+from controller.workloads.clipping import Clipping, Floats, check_positive, check_window
+from controller.workloads.table import Lines, decode, read_bytes, read_table
+from controller.workloads.trace import SIZES, Trace
+
+COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+CLIP_TOKENS: Final = 77  # context of Stable Diffusion's text encoder
+SOURCE: Final = {
+    "name": "Azure LLM inference trace 2023",
+    "url": "https://github.com/Azure/AzurePublicDataset",
+    "licence": "CC-BY-4.0",
+}
+
+
+def import_azure(
+    path: Path | str,
+    *,
+    lms: Sequence[str] = ("LM1", "LM2"),
+    threshold_tokens: int = 1024,
+    image_lm: str = "LM4",
+    image_share: float = 0.0,
+    image_prompts: int = 1,
+    image_megapixels: float = 0.262144,
+    context_tokens: int = 1024,
+    max_output_tokens: int = 512,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    stretch: float = 1.0,
+    rate: float | None = None,
+    seed: int = 0,
+) -> Trace:
+    """A trace of text requests, one prompt each, and if asked for of images to be made.
+
+    Args:
+        path: ``AzureLLMInferenceTrace_conv.csv`` or alike.
+        lms: text LMs; of two, the first serves prompts of up to ``threshold_tokens`` (before
+            clipping), the second longer ones.
+        threshold_tokens: see ``lms``; as many as GPT-2 can read by default.
+        image_lm: text-to-image LM.
+        image_share: share of the requests, chosen at random, that become requests for images:
+            the trace has none, so their times and prompts are real, their wish is declared.
+        image_prompts: images of such a request.
+        image_megapixels: size of such an image; 512 x 512 pixels by default.
+        context_tokens: context of the text LMs.
+        max_output_tokens: see :class:`controller.workloads.clipping.Clipping`.
+        start_s: first second of the trace that is taken.
+        end_s: end of what is taken; the trace's own if None.
+        stretch: multiplies the time between requests.
+        rate: requests per second to be left, by thinning at random; None keeps all.
+        seed: of the thinning and of the choice for images.
+
+    Raises:
+        InputError: an option or a row of the file is wrong.
+    """
+    options = dict(locals(), lms=list(lms))  # the arguments, before anything else is local
+    del options["path"]
+    clipping = Clipping(context_tokens, max_output_tokens)
+    _check(lms, image_share, image_prompts)
+    check_positive(stretch=stretch, rate=rate, image_megapixels=image_megapixels)
+    check_window(start_s, end_s)
+    path = Path(path)
+    content = read_bytes(path)
+    times_s, inputs, outputs = _read(content, str(path))
+    end_s = float(times_s[-1]) if end_s is None else end_s
+    rng = np.random.default_rng(seed)
+    inside = (times_s >= start_s) & (times_s <= end_s)
+    if not inside.any() or end_s <= start_s:
+        raise InputError(str(path), f"no requests from {start_s} s to {end_s} s")
+    kept = inside & _thinned(inside, (end_s - start_s) * stretch, rate, rng, str(path))
+    trace, counts = _mapped(inputs[kept], outputs[kept], options, clipping, rng)
+    return Trace(
+        born_s=(times_s[kept] - start_s) * stretch,
+        duration_s=(end_s - start_s) * stretch,
+        sources=(
+            {
+                **SOURCE,
+                "file": path.name,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "importer": "azure",
+                "options": options,
+                "rules": _rules(clipping, options),
+                "counts": {"read": len(times_s), "inside": int(inside.sum()), **counts},
+            },
+        ),
+        **trace,
+    )
+
+
+def _rules(clipping: Clipping, options: dict[str, Any]) -> dict[str, str]:
+    """What was done, in words."""
+    lms, pixels = options["lms"], options["image_megapixels"]
+    rules = {
+        "clipping": str(clipping),
+        "lms": f"up to {options['threshold_tokens']} input tokens {lms[0]}, more {lms[-1]}; one "
+        "prompt each",
+    }
+    if options["image_share"]:
+        rules["images"] = (
+            f"a share of {options['image_share']} at random becomes {options['image_lm']}: "
+            f"{options['image_prompts']} prompts for {pixels} megapixels each, the text cut to "
+            f"{CLIP_TOKENS} tokens"
+        )
+    return rules
+
+
+def _check(lms: Sequence[str], image_share: float, image_prompts: int) -> None:
+    if not 1 <= len(lms) <= 2 or not all(lms):
+        raise InputError("lms", "give one or two text LMs", value=list(lms))
+    if not 0 <= image_share <= 1:
+        raise InputError("image_share", "must lie between 0 and 1", value=image_share)
+    if image_prompts < 1:
+        raise InputError("image_prompts", "must be 1 or more", value=image_prompts)
+
+
+def _read(content: bytes, source: str) -> tuple[Floats, Floats, Floats]:
+    """Seconds since the first request, context tokens, generated tokens; (R,) each."""
+    header, rows, lines = read_table(decode(content, source), source, COLUMNS, COLUMNS)
+    if not rows:
+        raise InputError(source, "has no requests")
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    where = Lines(source, lines)
+    times_s = np.array(
+        [
+            _seconds(cell, source, line)
+            for cell, line in zip(columns[COLUMNS[0]], lines, strict=True)
+        ]
+    )
+    where.refuse(np.flatnonzero(np.diff(times_s) < 0) + 1, COLUMNS[0], "is before the row above")
+    inputs, outputs = (where.numbers(name, columns[name]) for name in COLUMNS[1:])
+    return times_s - times_s[0], inputs, outputs
+
+
+def _seconds(cell: str, source: str, line: int) -> float:
+    try:
+        time = datetime.fromisoformat(cell)
+    except ValueError as error:
+        raise InputError(
+            f"{source}, line {line}", "is no time", field=COLUMNS[0], value=cell,
+            remedy="such as 2023-11-16 18:15:46.6805900",
+        ) from error  # fmt: skip
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _thinned(
+    inside: np.ndarray, seconds: float, rate: float | None, rng: np.random.Generator, source: str
+) -> np.ndarray:
+    """Mask of the requests that are kept so that ``rate`` a second are left on average."""
+    drawn = rng.random(len(inside))
+    if rate is None:
+        return np.full(len(inside), True)
+    has = float(inside.sum()) / seconds
+    if rate > has:
+        raise InputError(
+            "rate", f"{source} has {has:.4g} requests per second", value=rate,
+            remedy="ask for less, or lower the stretch",
+        )  # fmt: skip
+    return drawn < rate / has
+
+
+def _mapped(
+    inputs: Floats,
+    outputs: Floats,
+    options: dict[str, Any],
+    clipping: Clipping,
+    rng: np.random.Generator,
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Columns of the trace but its times, and counts of what was done."""
+    lms = options["lms"]
+    image = rng.random(len(inputs)) < options["image_share"]
+    text_lm = np.where(inputs <= options["threshold_tokens"], lms[0], lms[-1])
+    read, written, _ = clipping.apply(inputs, outputs)
+    *_, counts = clipping.apply(inputs[~image], outputs[~image])
+    zero = np.zeros(len(inputs))
+    sizes = {
+        "input_tokens": np.where(image, np.minimum(inputs, CLIP_TOKENS), read),
+        "output_tokens": np.where(image, 0.0, written),
+        "input_megapixels": zero,
+        "output_megapixels": np.where(image, options["image_megapixels"], 0.0),
+    }
+    columns = {
+        "lm": np.where(image, options["image_lm"], text_lm),
+        "origin": np.full(len(inputs), ""),
+        "prompts": np.where(image, options["image_prompts"], 1).astype(np.int64),
+        "sizes": {name: sizes[name] for name in SIZES},
+    }
+    return columns, {"kept": len(inputs), "images": int(image.sum()), **counts}

@@ -1,0 +1,108 @@
+"""What a workload file may say: one pydantic model per arrival process, told apart by ``kind``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from controller.inputs.fields import Count, Flag, NonNegative, Positive, Record, Share
+
+PerLm = Annotated[
+    NonNegative | dict[str, NonNegative],
+    Field(description="one number for all LMs, or one per LM by name"),
+]
+MaxPrompts = Annotated[
+    int,
+    Field(strict=True, ge=1, le=1000, description="K_q, the prompts of a request, go up to this"),
+]
+
+
+class Paper(Record):
+    """Section V-A: every node, LM and slot draws K_q uniformly on 0..max_prompts; 0 is no
+    request."""
+
+    kind: Literal["paper"] = "paper"
+    max_prompts: MaxPrompts = 8
+    arrivals: Literal["slot_start", "uniform"] = Field(
+        default="slot_start", description="when in the slot requests are born"
+    )
+
+
+class Poisson(Record):
+    """Poisson arrivals per node and LM; K_q uniform on 1..max_prompts."""
+
+    kind: Literal["poisson"] = "poisson"
+    requests_per_slot: PerLm = Field(description="mean requests of a node in a slot")
+    max_prompts: MaxPrompts = 8
+
+
+class Bursty(Record):
+    """A Markov-modulated Poisson process of two states with exponential sojourns. The state is
+    shared by all LMs of a node, or by the whole cluster."""
+
+    kind: Literal["bursty"] = "bursty"
+    calm_requests_per_slot: PerLm = Field(description="mean requests of a node in a calm slot")
+    burst_requests_per_slot: PerLm = Field(description="mean requests of a node in a burst slot")
+    calm_slots: Positive = Field(description="mean length of a calm period, in slots")
+    burst_slots: Positive = Field(description="mean length of a burst, in slots")
+    scope: Literal["node", "cluster"] = Field(default="node", description="who bursts together")
+    max_prompts: MaxPrompts = 8
+
+
+class Diurnal(Record):
+    """A Poisson process whose rate swings as ``1 + amplitude * sin(2 pi (t - shift) / period)``."""
+
+    kind: Literal["diurnal"] = "diurnal"
+    requests_per_slot: PerLm = Field(description="requests of a node in a slot, mean of a period")
+    period_slots: Positive
+    amplitude: Share = Field(default=0.8, description="swing over the mean, 0 to 1")
+    shift_slots: float = Field(
+        default=0.0, allow_inf_nan=False, description="slot in which the rate first rises"
+    )
+    max_prompts: MaxPrompts = 8
+
+
+class TraceFile(Record):
+    """Requests from a file of our own format (docs/workloads.md)."""
+
+    kind: Literal["trace"] = "trace"
+    file: str = Field(min_length=1, description="beside the workload file, shipped, or a path")
+    sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="digest of the file; filled in when the workload is loaded, checked when read",
+    )
+    repeat: Flag = Field(default=False, description="start over when the trace has ended")
+    origins: Literal["random", "round_robin"] = Field(
+        default="random", description="how requests without an origin are given one"
+    )
+
+
+class Phase(Record):
+    """A stretch of epochs with a load mix of its own."""
+
+    epochs: Count
+    weights: dict[str, NonNegative] = Field(
+        default_factory=dict, description="multiplies the requests of an LM; 1 if not named"
+    )
+    load: NonNegative = Field(default=1.0, description="multiplies the requests of all LMs")
+
+
+Synthetic = Annotated[Paper | Poisson | Bursty | Diurnal, Field(discriminator="kind")]
+
+
+class Phases(Record):
+    """An arrival process whose load mix changes from epoch to epoch."""
+
+    kind: Literal["phases"] = "phases"
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    after: Literal["hold", "repeat"] = Field(
+        default="hold", description="after the last phase: stay in it, or start over"
+    )
+    inner: Synthetic
+
+
+Process = Annotated[
+    Paper | Poisson | Bursty | Diurnal | TraceFile | Phases, Field(discriminator="kind")
+]
