@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -194,9 +194,17 @@ def _schema_at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[
 
 
 def _child(part: dict[str, Any], step: int | str) -> dict[str, Any]:
-    candidates: Iterator[Any] = (
-        option.get(key, {}).get(step) if key == "properties" else option.get(key)
-        for option in (part, *part.get("anyOf", ()))
-        for key in (("items",) if isinstance(step, int) else ("properties", "additionalProperties"))
-    )
-    return next((found for found in candidates if isinstance(found, dict)), {})
+    for option in (part, *part.get("anyOf", ())):
+        if isinstance(step, int):
+            candidates = [option.get("items")]
+        else:
+            by_pattern = option.get("patternProperties", {})
+            candidates = [
+                option.get("properties", {}).get(step),
+                *(child for pattern, child in by_pattern.items() if re.search(pattern, step)),
+                option.get("additionalProperties"),
+            ]
+        found = next((child for child in candidates if isinstance(child, dict)), None)
+        if found is not None:
+            return found
+    return {}

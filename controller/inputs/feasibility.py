@@ -94,26 +94,33 @@ def _misfits(testbed: Testbed, profile: Profile) -> Iterator[InputError]:
     hosts = scenario.hosts()
     for i, lm in enumerate(testbed.lms):
         if not hosts[:, i].any():
-            whys = dict.fromkeys(_obstacle(node, lm, scenario) for node in testbed.nodes)
-            yield _error(testbed, lm.name, "fits on no node", "; ".join(whys))
+            whys = [f"on {node.name} it {_obstacle(node, lm, scenario)}" for node in testbed.nodes]
+            yield _error(
+                testbed, lm.name, f"fits nowhere: {_few(whys)}", "add such a node, or drop the LM"
+            )
     for n, node in enumerate(testbed.nodes):
         if not hosts[n].any():
-            whys = dict.fromkeys(f"{lm.name} {_obstacle(node, lm, scenario)}" for lm in testbed.lms)
-            yield _error(testbed, node.name, "can run no LM", "; ".join(whys))
+            whys = [f"{lm.name} {_obstacle(node, lm, scenario)}" for lm in testbed.lms]
+            yield _error(
+                testbed, node.name, f"can run no LM: {_few(whys)}", "enlarge the node, or drop it"
+            )
 
 
 def _obstacle(node: Node, lm: Lm, scenario: Scenario) -> str:
     """Why a node cannot run an LM, neither on a GPU nor on its cores."""
     profile = scenario.profile.lms[lm.name]
     if lm.ram_gb > node.ram_gb:
-        return f"needs {lm.ram_gb:g} GB of RAM, {node.name} has {node.ram_gb:g} GB"
+        return f"needs {lm.ram_gb:g} GB of RAM, not {node.ram_gb:g}"
     on_cpu = "runs on GPUs only" if lm.gpu_only else f"has no times for CPU {node.cpu}"
     if not node.gpus:
-        return f"{on_cpu}, {node.name} has no GPU"
+        return f"{on_cpu}, and there is no GPU"
     if node.gpu not in profile.gpu:
-        return f"{on_cpu} and no times for GPU {node.gpu} ({node.name})"
+        return f"{on_cpu}, and has no times for GPU {node.gpu}"
     if lm.vram_gb > node.vram_gb:
-        return f"{on_cpu}, needs {lm.vram_gb:g} GB of vRAM, a GPU of {node.name} has {node.vram_gb:g} GB"
-    return (
-        f"{on_cpu}, needs {profile.host_cores:g} cores beside a GPU, {node.name} has {node.cores:g}"
-    )
+        return f"{on_cpu}, and needs {lm.vram_gb:g} GB of vRAM, not {node.vram_gb:g}"
+    return f"{on_cpu}, and needs {profile.host_cores:g} cores beside a GPU, not {node.cores:g}"
+
+
+def _few(reasons: list[str]) -> str:
+    more = f"; and {len(reasons) - 4} more" if len(reasons) > 4 else ""
+    return "; ".join(reasons[:4]) + more

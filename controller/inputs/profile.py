@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import Annotated, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from controller.domain import profile as domain
+from controller.inputs.documents import parse
 from controller.inputs.fields import (
-    Count,
     Model,
     Name,
     NonNegative,
-    Positive,
     Record,
-    Share,
     Sourced,
     Text,
 )
-
-QUANTITIES = ("input_tokens", "output_tokens", "input_megapixels", "output_megapixels")
+from controller.inputs.scaling import scale
+from controller.inputs.speeds import QUANTITIES, Batching, CpuTimes, GpuTimes, Reference, WorkShares
 
 # A scaled profile's name carries its factors, so it may be longer than other names.
 ProfileName = Annotated[
@@ -31,93 +28,15 @@ ProfileName = Annotated[
 ]
 
 
-class Reference(Sourced):
-    """The prompt that all times of an LM are for."""
-
-    input_tokens: NonNegative = 0.0
-    output_tokens: NonNegative = 0.0
-    input_megapixels: NonNegative = 0.0
-    output_megapixels: NonNegative = 0.0
-
-
-class WorkShares(Sourced):
-    """What the time of the reference prompt goes into; the shares sum to 1. A prompt with twice
-    the output tokens takes twice that share."""
-
-    fixed: Share = 0.0
-    input_tokens: Share = 0.0
-    output_tokens: Share = 0.0
-    input_megapixels: Share = 0.0
-    output_megapixels: Share = 0.0
-
-    @model_validator(mode="after")
-    def _shares_sum_to_one(self) -> Self:
-        total = self.fixed + sum(getattr(self, quantity) for quantity in QUANTITIES)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares must sum to 1, not {total:g}")
-        return self
-
-
-class CpuTimes(Sourced):
-    """Seconds per reference prompt against cores; between the points linear, beyond constant."""
-
-    cores: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _is_a_table(self) -> Self:
-        _check_table("cores", self.cores, self.seconds)
-        return self
-
-    def to_domain(self) -> domain.Curve:
-        return domain.Curve(self.cores, self.seconds)
-
-
-class GpuTimes(Sourced):
-    """Seconds per reference prompt against the physical GPUs that a pod's slices span."""
-
-    gpus: Annotated[tuple[Count, ...], Field(min_length=1)]
-    seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _is_a_table(self) -> Self:
-        _check_table("gpus", self.gpus, self.seconds)
-        if self.gpus[0] != 1:
-            raise ValueError(f"gpus must begin with 1, not {self.gpus[0]}")
-        return self
-
-    def to_domain(self) -> domain.Curve:
-        return domain.Curve(tuple(float(gpus) for gpus in self.gpus), self.seconds)
-
-
-class Batching(Sourced):
-    """Time of a batch of 1, 2, ... prompts over the time of one."""
-
-    factors: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)]
-
-    @model_validator(mode="after")
-    def _batches_pay(self) -> Self:
-        if self.factors[0] != 1.0:
-            raise ValueError(f"factors must begin with 1 (a batch of one), not {self.factors[0]:g}")
-        if any(after < before for before, after in pairwise(self.factors)):
-            raise ValueError("factors must not fall: a larger batch is no faster as a whole")
-        slow = [k for k, factor in enumerate(self.factors, 1) if factor > k]
-        if slow:
-            raise ValueError(
-                f"a batch of {slow[0]} takes longer than its prompts one by one; end the list "
-                "before it"
-            )
-        return self
-
-    def to_domain(self) -> domain.Batching:
-        return domain.Batching(self.factors)
-
-
 class Batchings(Record):
-    """Batches by device; (1.0,) is prompt by prompt."""
+    """Batches by device; where none are given, prompts are served one by one."""
 
-    cpu: Batching
-    gpu: Batching
+    cpu: Batching | None = None
+    gpu: Batching | None = None
+
+    def on(self, device: Literal["cpu", "gpu"]) -> domain.Batching:
+        batching: Batching | None = getattr(self, device)
+        return domain.Batching(batching.factors) if batching else domain.Batching()
 
 
 class LifeCycle(Sourced):
@@ -128,12 +47,24 @@ class LifeCycle(Sourced):
     stop_s: NonNegative
 
 
-class Footprint(Sourced):
-    """What a running pod needs at least."""
+class Gigabytes(Sourced):
+    """Memory that a running pod needs at least."""
 
-    ram_gb: NonNegative
-    vram_gb: NonNegative = Field(description="on a GPU; 0 or more")
-    host_cores: NonNegative = Field(description="cores that a pod on a GPU holds")
+    gb: NonNegative
+
+
+class HostCores(Sourced):
+    """Cores that a pod on a GPU holds."""
+
+    cores: NonNegative
+
+
+class Footprint(Record):
+    """What a running pod takes."""
+
+    ram: Gigabytes
+    vram: Gigabytes
+    host: HostCores
 
 
 class Bytes(Sourced):
@@ -169,7 +100,7 @@ class LmEntry(Record):
     work: WorkShares
     cpu: dict[Model, CpuTimes] = Field(description="by CPU model; {} where it cannot run on CPUs")
     gpu: dict[Model, GpuTimes] = Field(description="by GPU model; {} where it cannot run on GPUs")
-    batching: Batchings
+    batching: Batchings = Batchings()
     life_cycle: LifeCycle
     footprint: Footprint
     payload: Payload
@@ -193,14 +124,14 @@ class LmEntry(Record):
             work_model=self._work_model(),
             cpu={model: times.to_domain() for model, times in self.cpu.items()},
             gpu={model: times.to_domain() for model, times in self.gpu.items()},
-            cpu_batching=self.batching.cpu.to_domain(),
-            gpu_batching=self.batching.gpu.to_domain(),
+            cpu_batching=self.batching.on("cpu"),
+            gpu_batching=self.batching.on("gpu"),
             start_cpu_s=self.life_cycle.start_cpu_s,
             start_gpu_s=self.life_cycle.start_gpu_s,
             stop_s=self.life_cycle.stop_s,
-            host_cores=self.footprint.host_cores,
-            resident_ram_gb=self.footprint.ram_gb,
-            resident_vram_gb=self.footprint.vram_gb,
+            host_cores=self.footprint.host.cores,
+            resident_ram_gb=self.footprint.ram.gb,
+            resident_vram_gb=self.footprint.vram.gb,
             uplink_bytes=self.payload.uplink.to_domain(),
             downlink_bytes=self.payload.downlink.to_domain(),
         )
@@ -243,6 +174,19 @@ class ProfileFile(Record):
         """(path, block) of every block of numbers."""
         return _blocks("", self)
 
+    def scaled(self, factors: Mapping[str, float]) -> ProfileFile:
+        """The profile with some of its numbers multiplied, its name and summary saying so.
+
+        Args:
+            factors: by ``cpu_service``, ``gpu_service``, ``start``, ``stop``, ``payload``,
+                ``switch_loss``; all but the last also for one LM: ``gpu_service.LM4``.
+
+        Raises:
+            InputError: unknown key, a factor out of bounds, or a result that is no profile.
+        """
+        document = scale(self.model_dump(mode="json"), factors)
+        return parse(ProfileFile, f"profile {self.name}, scaled", document)
+
 
 def _blocks(path: str, part: object) -> Iterator[tuple[str, Sourced]]:
     if isinstance(part, Sourced):
@@ -253,12 +197,3 @@ def _blocks(path: str, part: object) -> Iterator[tuple[str, Sourced]]:
     elif isinstance(part, dict):
         for name, item in part.items():
             yield from _blocks(f"{path}.{name}", item)
-
-
-def _check_table(name: str, amounts: tuple[float, ...], seconds: tuple[float, ...]) -> None:
-    if len(amounts) != len(seconds):
-        raise ValueError(
-            f"{name} and seconds must be equally long, not {len(amounts)} and {len(seconds)}"
-        )
-    if any(after <= before for before, after in pairwise(amounts)):
-        raise ValueError(f"{name} must ascend, not {list(amounts)}")

@@ -11,10 +11,11 @@ import re
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from controller.domain import testbed as domain
 from controller.domain.errors import InputError
+from controller.inputs.documents import parse
 from controller.inputs.fields import (
     Count,
     Flag,
@@ -26,6 +27,7 @@ from controller.inputs.fields import (
     Sourced,
     Text,
 )
+from controller.inputs.network import Network
 
 PREFIX = "edgelm_"
 _ANSIBLE = "ansible_"
@@ -92,27 +94,6 @@ class Worker(Host):
             vram_gb=gpus.vram_gb,
             vgpus_per_gpu=gpus.slices,
         )
-
-
-class Link(Sourced):
-    """A transfer takes ``latency_s + bytes * 8 / bandwidth``."""
-
-    bandwidth_gbps: Positive
-    latency_s: NonNegative = Field(description="one way, seconds")
-
-
-class Control(Sourced):
-    """From a decision made to the decision in force."""
-
-    seconds: NonNegative
-
-
-class Network(Record):
-    """Links between two nodes of one site, and between sites."""
-
-    site: Link
-    metro: Link
-    control: Control
 
 
 class Memory(Sourced):
@@ -220,56 +201,39 @@ class TestbedFile(Record):
     def to_domain(self) -> domain.Testbed:
         """Workers in natural order of their names (vm2 before vm10), LMs in the file's order."""
         workers = self.all.children.workers.hosts
-        network = self.all.vars.network
         return domain.Testbed(
             name=self.name,
             nodes=tuple(workers[name].to_domain(name) for name in sorted(workers, key=_natural)),
             lms=tuple(lm.to_domain() for lm in self.all.vars.lms),
-            network=domain.Network(
-                site_bandwidth_gbps=network.site.bandwidth_gbps,
-                site_latency_s=network.site.latency_s,
-                metro_bandwidth_gbps=network.metro.bandwidth_gbps,
-                metro_latency_s=network.metro.latency_s,
-                control_s=network.control.seconds,
-            ),
+            network=self.all.vars.network.to_domain(),
         )
 
 
 def scaled(testbed: TestbedFile, nodes: int) -> TestbedFile:
     """The testbed with its workers repeated, in turn, until there are ``nodes`` of them.
 
+    Copies stay at their worker's site: vm2, vm2-1, vm2-2, ...
+
     Raises:
-        InputError: ``nodes`` is below 1.
+        InputError: ``nodes`` is below 1, or a copy's name is taken.
     """
+    source = f"testbed {testbed.name}, scaled"
     if nodes < 1:
-        raise InputError(
-            f"testbed {testbed.name}",
-            "needs workers",
-            field="nodes",
-            value=nodes,
-            remedy="1 or more",
-        )
+        raise InputError(source, "needs a worker", field="nodes", value=nodes, remedy="1 or more")
+    document = testbed.model_dump(mode="json")
     workers = testbed.all.children.workers.hosts
     names = sorted(workers, key=_natural)
-    hosts: dict[str, Worker] = {}
+    hosts: dict[str, object] = {}
     for k in range(nodes):
         copy, n = divmod(k, len(names))
-        hosts[f"{names[n]}-{copy}" if copy else names[n]] = workers[names[n]]
-    variables = testbed.all.vars.model_copy(
-        update={
-            "testbed": f"{testbed.name}-{nodes}",
-            "summary": f"{testbed.all.vars.summary} Workers repeated to {nodes}.",
-        }
-    )
-    children = testbed.all.children.model_copy(update={"workers": WorkerGroup(hosts=hosts)})
-    return _revalidated(
-        testbed,
-        testbed.all.model_copy(update={"vars": variables, "children": children}),
-    )
-
-
-def _revalidated(testbed: TestbedFile, inventory: BaseModel) -> TestbedFile:
-    return type(testbed).model_validate({"all": inventory.model_dump()})
+        name = f"{names[n]}-{copy}" if copy else names[n]
+        if name in hosts or (copy and name in workers):
+            raise InputError(source, "is the name of a worker and of a copy", field=name)
+        hosts[name] = workers[names[n]].model_dump(mode="json")
+    document["all"]["children"]["workers"]["hosts"] = hosts
+    document["all"]["vars"]["edgelm_testbed"] += f"-{nodes}"
+    document["all"]["vars"]["edgelm_summary"] += f" Workers repeated to {nodes}."
+    return parse(TestbedFile, source, document)
 
 
 def _natural(name: str) -> list[int | str]:

@@ -1,0 +1,38 @@
+"""The network block of a testbed file."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from controller.domain import testbed as domain
+from controller.inputs.fields import NonNegative, Positive, Record, Sourced
+
+
+class Link(Sourced):
+    """A transfer takes ``latency_s + bytes * 8 / bandwidth``."""
+
+    bandwidth_gbps: Positive
+    latency_s: NonNegative = Field(description="one way, seconds")
+
+
+class Control(Sourced):
+    """From a decision made to the decision in force."""
+
+    seconds: NonNegative
+
+
+class Network(Record):
+    """Links between two nodes of one site, and between sites."""
+
+    site: Link
+    metro: Link
+    control: Control
+
+    def to_domain(self) -> domain.Network:
+        return domain.Network(
+            site_bandwidth_gbps=self.site.bandwidth_gbps,
+            site_latency_s=self.site.latency_s,
+            metro_bandwidth_gbps=self.metro.bandwidth_gbps,
+            metro_latency_s=self.metro.latency_s,
+            control_s=self.control.seconds,
+        )
