@@ -1,0 +1,91 @@
+# Targets and their one-line help; `make` prints them. Everything is installed into .venv.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+PYTHON  ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
+             $(name) -c 'import sys; print(int((3, 11) <= sys.version_info < (3, 14)) or "")' \
+             2>/dev/null),$(name))))
+JOBS    ?= 2
+SUDO    := $(if $(filter 0,$(shell id -u)),,sudo )
+BROWSER := /usr/bin/chromium
+export UV_SYSTEM_CERTS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint bench docs-check e2e lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=... chooses the Python of a new $(VENV) (3.11 to 3.13; now: $(or $(PYTHON),none found))"
+	@echo "  JOBS=2     processes that tests run in"
+
+setup: $(VENV)/ready ## Build .venv with everything from requirements.lock (others do it when needed)
+
+demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; about a minute
+	edgelm run paper --out results/demo
+	edgelm report results/demo
+
+test: $(VENV)/ready | $(BROWSER) ## Run all tests
+	python -m pytest -n $(JOBS)
+
+lint: $(VENV)/ready ## Check style, types and layers
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+
+bench: $(VENV)/ready ## Measure the twin and the solver on this machine
+	edgelm bench
+
+docs-check: $(VENV)/ready ## Run the commands of README and docs, check their links
+	python -m pytest tests/integration/test_docs.py
+
+e2e: $(VENV)/ready | $(BROWSER) ## Run only what uses the installed wheel, the docs and the browser
+	python -m pytest -n $(JOBS) tests/integration
+
+lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
+	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
+	  --python-version 3.11 --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
+	@! grep -nE '://|^--' requirements.lock  # names, versions and hashes only
+
+clean: ## Remove .venv, caches and build outputs; results/ stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# uv installs in seconds what takes pip minutes; where uv cannot be had, pip does it.
+$(VENV)/ready: requirements.lock pyproject.toml | $(BIN)/python
+	@test -x $(BIN)/uv || { awk '/^uv==/ { on = 1 } /^[^ ]/ && !/^uv==/ { on = 0 } on' \
+	  requirements.lock > $(VENV)/uv.lock \
+	  && python -m pip install --quiet --require-hashes --requirement $(VENV)/uv.lock; } || true
+	if test -x $(BIN)/uv; \
+	then uv pip install --python $(BIN)/python --require-hashes --requirement requirements.lock \
+	  && uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
+	else python -m pip install --require-hashes --requirement requirements.lock \
+	  && python -m pip install --no-deps --no-build-isolation --editable .; \
+	fi
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found." \
+	  "Install one ($(SUDO)apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(install_ensurepip); }
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Debian and Ubuntu split ensurepip, which venv needs, into a package of its own.
+package = $(shell $(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+define install_ensurepip
+echo "$(PYTHON) cannot make virtual environments: $(package) is missing." ; \
+$(call apt_install,$(package)) || { echo "Install it, then run make again:" \
+"$(SUDO)apt-get install $(package)" ; exit 1 ; }
+endef
+
+# Without it the browser test skips; it is worth a try where it takes no password.
+$(BROWSER):
+	@$(call apt_install,chromium) \
+	  || echo "No chromium: the browser test will skip ($(SUDO)apt-get install chromium)."
+
+apt_install = { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+  && apt-get update -q && apt-get install -q -y --no-install-recommends $(1) ; }
