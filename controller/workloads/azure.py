@@ -134,18 +134,14 @@ def _read(content: bytes, source: str) -> tuple[Floats, Floats, Floats]:
         raise InputError(source, "has no requests")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     where = Lines(source, lines)
-    times_s = np.array(
-        [
-            _seconds(cell, source, line)
-            for cell, line in zip(columns[COLUMNS[0]], lines, strict=True)
-        ]
-    )
+    stamps = [_time(c, source, line) for c, line in zip(columns[COLUMNS[0]], lines, strict=True)]
+    times_s = np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
     where.refuse(np.flatnonzero(np.diff(times_s) < 0) + 1, COLUMNS[0], "is before the row above")
     inputs, outputs = (where.numbers(name, columns[name]) for name in COLUMNS[1:])
-    return times_s - times_s[0], inputs, outputs
+    return times_s, inputs, outputs
 
 
-def _seconds(cell: str, source: str, line: int) -> float:
+def _time(cell: str, source: str, line: int) -> datetime:
     try:
         time = datetime.fromisoformat(cell)
     except ValueError as error:
@@ -153,7 +149,7 @@ def _seconds(cell: str, source: str, line: int) -> float:
             f"{source}, line {line}", "is no time", field=COLUMNS[0], value=cell,
             remedy="such as 2023-11-16 18:15:46.6805900",
         ) from error  # fmt: skip
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _thinned(

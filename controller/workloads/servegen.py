@@ -122,7 +122,7 @@ def import_servegen(
 def _rules(clipping: Clipping, lm: str, max_prompts: int) -> dict[str, str]:
     """What was done, in words."""
     return {
-        "arrivals": "per client and window: rate times width requests (a fraction at random), times "
+        "arrivals": "per client and window: rate times width requests, times "
         "between them of the family and shape given, scaled to fill the window from a random phase",
         "sizes": "each field by its own histogram, independently",
         "clipping": f"{clipping}; images = min(images, {max_prompts})",

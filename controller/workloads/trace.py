@@ -104,7 +104,8 @@ def write_trace(trace: Trace, path: Path) -> None:
     """
     import yaml
 
-    head = {"format": FORMAT, "duration_s": trace.duration_s, "sources": list(trace.sources)}
+    duration_s = math.ceil(round(trace.duration_s * 1000, 6)) / 1000  # no birth rounds beyond it
+    head = {"format": FORMAT, "duration_s": duration_s, "sources": list(trace.sources)}
     text = yaml.safe_dump(head, sort_keys=False, width=96, allow_unicode=True)
     out = io.StringIO()
     out.writelines(f"# {line}\n" for line in text.splitlines())
