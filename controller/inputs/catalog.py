@@ -31,6 +31,7 @@ KINDS = {
     "workloads": "workloads",
     "campaigns": "campaigns",
 }
+_TOP_LEVEL = ("inventory", "templates")
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -98,10 +99,11 @@ def _folder(kind: str) -> Path:
 
 
 def _shipped(folder: str) -> Path:
-    """controller/data/FOLDER; in a checkout inventory and templates lie at the top level."""
+    """controller/data/FOLDER; in a checkout inventory/ and templates/ lie at the top level."""
     package = Path(str(resources.files("controller")))
-    inside = package / "data" / folder
-    return inside if inside.is_dir() else package.parent / folder
+    if folder in _TOP_LEVEL and (package.parent / "pyproject.toml").is_file():
+        return package.parent / folder
+    return package / "data" / folder
 
 
 def _list(kind: str) -> str:

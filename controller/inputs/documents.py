@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,10 +13,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.domain.errors import InputError
+from controller.inputs.fields import NAME_PATTERN, NAME_RULE
 
 T = TypeVar("T")
 
 MAX_BYTES = 8_000_000
+MAX_ERRORS = 20
 MAX_ITEMS = 1_000_000  # after aliases are followed, so that nine lines cannot fill the memory
 
 
@@ -25,17 +28,19 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[object, int] = {}
         for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
             key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if isinstance(key, Hashable) and key in seen and key_node.tag != _MERGE:
+            if not isinstance(key, Hashable):
+                continue  # refused below
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
                     f"duplicate key {key!r}, first given in line {seen[key]}",
                     key_node.start_mark,
                 )
-            if isinstance(key, Hashable):
-                seen[key] = line
+            seen[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
 
@@ -71,9 +76,7 @@ def read_yaml(path: Path) -> object:
 def read_yaml_text(source: str, text: str) -> object:
     """As :func:`read_yaml`, of a text at hand."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        _expanded_items(node, {})
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
+        return _load(text)
     except yaml.MarkedYAMLError as error:
         raise InputError(source, _yaml_problem(error), remedy="correct the YAML") from error
     except yaml.YAMLError as error:
@@ -82,6 +85,16 @@ def read_yaml_text(source: str, text: str) -> object:
         raise InputError(source, "is nested too deeply") from error
     except (ValueError, OverflowError) as error:
         raise InputError(source, f"has a value YAML cannot read: {_one_line(error)}") from error
+
+
+def _load(text: str) -> object:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        _expanded_items(node, {})
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _expanded_items(node: yaml.Node | None, known: dict[int, int]) -> int:
@@ -104,7 +117,7 @@ def _expanded_items(node: yaml.Node | None, known: dict[int, int]) -> int:
 def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return where + _one_line(error.problem or error.context or error)
+    return where + _one_line(", ".join(filter(None, (error.context, error.problem))) or error)
 
 
 def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
@@ -120,18 +133,19 @@ def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
             return cast("T", model.model_validate(data))
         return TypeAdapter(model).validate_python(data)
     except ValidationError as error:
-        schema = _schema(model)
+        schema = _schema(cast("Hashable", model))
         details = error.errors(include_url=False)
         raise combine(source, [_input_error(source, one, schema) for one in details]) from error
 
 
 def combine(source: str, errors: list[InputError]) -> InputError:
-    """One error that says all of them, each on a line of its own."""
+    """One error that says all of them (up to 20), each on a line of its own."""
     if len(errors) == 1:
         return errors[0]
-    prefix = f"{source}: "
-    lines = "".join(f"\n  {str(error).removeprefix(prefix)}" for error in errors)
-    return InputError(source, f"{len(errors)} errors:{lines}")
+    lines = [str(error).removeprefix(f"{source}: ") for error in errors[:MAX_ERRORS]]
+    if len(errors) > MAX_ERRORS:
+        lines.append(f"and {len(errors) - MAX_ERRORS} more")
+    return InputError(source, "\n  ".join([f"{len(errors)} errors:", *lines]))
 
 
 def _input_error(source: str, detail: ErrorDetails, schema: dict[str, Any]) -> InputError:
@@ -146,6 +160,8 @@ def _input_error(source: str, detail: ErrorDetails, schema: dict[str, Any]) -> I
             parent = _schema_at(schema, location[:-1])
             problem, value = "is not a known field", None
             remedy = f"known are {', '.join(parent.get('properties', {})) or 'none'}"
+        case "string_pattern_mismatch" if detail.get("ctx", {}).get("pattern") == NAME_PATTERN:
+            problem, remedy = "is not a name", NAME_RULE
         case "value_error":
             problem, value = str(detail.get("ctx", {}).get("error", problem)), None
     return InputError(
@@ -176,35 +192,39 @@ def _path(location: tuple[int | str, ...]) -> str:
     return "".join(parts).lstrip(".")
 
 
-def _schema(model: type[Any] | TypeAdapter[Any]) -> dict[str, Any]:
-    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+@cache
+def _schema(model: Hashable) -> dict[str, Any]:
+    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(cast("Any", model))
     return adapter.json_schema()
 
 
 def _schema_at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
     """The part of a JSON Schema that describes a location; {} where that is not to be found."""
-    part = schema
-    for step in ("", *location):
-        if step != "":
-            part = _child(part, step)
-        while "$ref" in part:
-            name = part["$ref"].rsplit("/", 1)[-1]
-            part = {**schema["$defs"][name], **{k: v for k, v in part.items() if k != "$ref"}}
-    return part
+    parts = [schema]
+    for step in location:
+        options = [option for part in parts for option in _options(schema, part)]
+        parts = [child for option in options for child in _children(option, step)][:1]
+    return next((option for part in parts for option in _options(schema, part)), {})
 
 
-def _child(part: dict[str, Any], step: int | str) -> dict[str, Any]:
-    for option in (part, *part.get("anyOf", ())):
-        if isinstance(step, int):
-            candidates = [option.get("items")]
-        else:
-            by_pattern = option.get("patternProperties", {})
-            candidates = [
-                option.get("properties", {}).get(step),
-                *(child for pattern, child in by_pattern.items() if re.search(pattern, step)),
-                option.get("additionalProperties"),
-            ]
-        found = next((child for child in candidates if isinstance(child, dict)), None)
-        if found is not None:
-            return found
-    return {}
+def _options(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a part may be, references followed; what it says about itself goes before."""
+    if "$ref" in part:
+        target = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
+        part = {**target, **{key: item for key, item in part.items() if key != "$ref"}}
+    yield part
+    for option in (*part.get("anyOf", ()), *part.get("oneOf", ())):
+        yield from _options(schema, option)
+
+
+def _children(part: dict[str, Any], step: int | str) -> list[dict[str, Any]]:
+    if isinstance(step, int):
+        candidates = [part.get("items")]
+    else:
+        by_pattern = part.get("patternProperties", {})
+        candidates = [
+            part.get("properties", {}).get(step),
+            *(child for pattern, child in by_pattern.items() if re.search(pattern, step)),
+            part.get("additionalProperties"),
+        ]
+    return [child for child in candidates if isinstance(child, dict)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from controller.domain.errors import InputError
 from controller.domain.profile import Profile
@@ -43,33 +43,37 @@ def _unknown_lms(testbed: Testbed, profile: Profile) -> Iterator[InputError]:
 
 
 def _unknown_hardware(testbed: Testbed, profile: Profile) -> Iterator[InputError]:
-    cpus = {cpu for lm in profile.lms.values() for cpu in lm.cpu}
-    gpus = {gpu for lm in profile.lms.values() for gpu in lm.gpu}
-    need_cpus = any(not lm.gpu_only for lm in testbed.lms)
+    lms = profile.lms.values()
+    if any(not lm.gpu_only for lm in testbed.lms):
+        known = {cpu for lm in lms for cpu in lm.cpu}
+        yield from _untimed(testbed, profile, "CPU", known, lambda node: node.cpu)
+    known = {gpu for lm in lms for gpu in lm.gpu}
+    yield from _untimed(testbed, profile, "GPU", known, lambda node: node.gpu)
     for node in testbed.nodes:
-        if need_cpus and node.cpu not in cpus:
-            yield _no_hardware(testbed, profile, node, "CPU", node.cpu, cpus)
-        if node.gpus and node.gpu not in gpus:
-            yield _no_hardware(testbed, profile, node, "GPU", node.gpu, gpus)
         if node.gpus > MAX_GPUS:
             yield _error(
                 testbed,
                 node.name,
-                f"has {node.gpus} GPUs, the twin knows at most {MAX_GPUS} on a node",
+                f"has {node.gpus} GPUs, but the twin knows at most {MAX_GPUS} on a node",
                 "describe it as several nodes",
             )
 
 
-def _no_hardware(
-    testbed: Testbed, profile: Profile, node: Node, kind: str, model: str, known: set[str]
-) -> InputError:
-    return _error(
-        testbed,
-        node.name,
-        f"profile {profile.name} has no times for its {kind} {model!r}",
-        f"it has {', '.join(sorted(known)) or 'none'}; name the {kind} likewise, or choose or "
-        "make another profile",
-    )
+def _untimed(
+    testbed: Testbed, profile: Profile, kind: str, known: set[str], model: Callable[[Node], str]
+) -> Iterator[InputError]:
+    """One error for each model of CPU or GPU that the profile has no times for."""
+    for unknown in dict.fromkeys(model(node) for node in testbed.nodes):
+        if not unknown or unknown in known:
+            continue
+        nodes = [node.name for node in testbed.nodes if model(node) == unknown]
+        yield _error(
+            testbed,
+            _few(nodes, ", "),
+            f"profile {profile.name} has no times for {kind} {unknown!r}",
+            f"it has {', '.join(sorted(known)) or 'none'}; name the {kind} likewise, or choose or "
+            "make another profile",
+        )
 
 
 def _pods_too_small(testbed: Testbed, profile: Profile) -> Iterator[InputError]:
@@ -121,6 +125,6 @@ def _obstacle(node: Node, lm: Lm, scenario: Scenario) -> str:
     return f"{on_cpu}, and needs {profile.host_cores:g} cores beside a GPU, not {node.cores:g}"
 
 
-def _few(reasons: list[str]) -> str:
-    more = f"; and {len(reasons) - 4} more" if len(reasons) > 4 else ""
-    return "; ".join(reasons[:4]) + more
+def _few(items: list[str], separator: str = "; ") -> str:
+    more = f"{separator}and {len(items) - 4} more" if len(items) > 4 else ""
+    return separator.join(items[:4]) + more

@@ -7,12 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+NAME_RULE = "at most 63 letters, digits, '_', '.', '-', the first a letter or digit"
 
-Name = Annotated[
-    str,
-    StringConstraints(pattern=NAME_PATTERN),
-    Field(description="at most 63 letters, digits, '_', '.', '-', the first a letter or digit"),
-]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN), Field(description=NAME_RULE)]
 Text = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2000),

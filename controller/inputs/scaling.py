@@ -63,8 +63,8 @@ def scale(document: Document, factors: Mapping[str, float]) -> Document:
 
 def _checked(document: Document, key: str, factor: float) -> float:
     source = f"profile {document['name']}, scaled"
-    target, _, lm = key.partition(".")
-    if key != SWITCH_LOSS and (target not in TARGETS or (lm and lm not in document["lms"])):
+    target, dot, lm = key.partition(".")
+    if key != SWITCH_LOSS and (target not in TARGETS or (dot and lm not in document["lms"])):
         raise InputError(
             source,
             "is no number that can be scaled",
