@@ -1,0 +1,1 @@
+"""From a campaign file to a folder of runs: grid, runs, records, figures; resumable."""

@@ -1,0 +1,105 @@
+"""Node outages of an experiment: scheduled ones by the clock, random ones by a seed."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from controller.domain.errors import InputError
+from controller.domain.testbed import Testbed
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Spans = list[tuple[int, float, float]]  # node row, down_s, up_s
+
+
+class Outage(BaseModel):
+    """A node that goes down at a known time of the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    node: str
+    down_s: Seconds
+    up_s: Positive | None = Field(None, description="null: it stays down")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Outage:
+        if self.up_s is not None and self.up_s <= self.down_s:
+            raise ValueError(f"up_s must be later than down_s {self.down_s}, not {self.up_s}")
+        return self
+
+
+class RandomOutages(BaseModel):
+    """Losses of nodes as a Poisson process per node; repair times are exponential."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per_node_hour: Positive = Field(description="losses an hour of a node that is up")
+    repair_s: Positive = Field(description="mean time until it is up again")
+    nodes: tuple[str, ...] | None = Field(None, description="null: any worker")
+
+
+class Faults(BaseModel):
+    """What breaks during a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("none", min_length=1)
+    outages: tuple[Outage, ...] = ()
+    random: RandomOutages | None = None
+
+    def check(self, testbed: Testbed, source: str) -> None:
+        """Raise InputError for a node that the testbed lacks."""
+        named = [outage.node for outage in self.outages]
+        named += (self.random.nodes or ()) if self.random else ()
+        for node in named:
+            if node not in testbed.node_names:
+                raise InputError(
+                    source,
+                    f"testbed {testbed.name} has no such node",
+                    field=f"faults {self.name}",
+                    value=node,
+                    remedy=f"its nodes are {', '.join(testbed.node_names)}",
+                )
+
+
+def draw_outages(
+    faults: Faults, testbed: Testbed, horizon_s: float, rng: np.random.Generator
+) -> Spans:
+    """Outages up to ``horizon_s``: (node row, down_s, up_s), disjoint and ascending per node."""
+    row = {name: n for n, name in enumerate(testbed.node_names)}
+    spans: list[list[tuple[float, float]]] = [[] for _ in testbed.nodes]
+    for outage in faults.outages:
+        up_s = inf if outage.up_s is None else outage.up_s
+        spans[row[outage.node]].append((outage.down_s, up_s))
+    if faults.random is not None:
+        for name in faults.random.nodes or testbed.node_names:
+            spans[row[name]] += _losses(faults.random, horizon_s, rng)
+    return [(n, *span) for n, node_spans in enumerate(spans) for span in _merged(node_spans)]
+
+
+def _losses(
+    random: RandomOutages, horizon_s: float, rng: np.random.Generator
+) -> list[tuple[float, float]]:
+    losses: list[tuple[float, float]] = []
+    up_s = 0.0
+    while True:
+        down_s = up_s + rng.exponential(3600.0 / random.per_node_hour)
+        if down_s >= horizon_s:
+            return losses
+        up_s = down_s + rng.exponential(random.repair_s)
+        losses.append((down_s, up_s))
+
+
+def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Union of intervals: a node that is lost twice at once is lost once."""
+    union: list[tuple[float, float]] = []
+    for down_s, up_s in sorted(spans):
+        if union and down_s <= union[-1][1]:
+            union[-1] = union[-1][0], max(union[-1][1], up_s)
+        else:
+            union.append((down_s, up_s))
+    return union

@@ -1,0 +1,201 @@
+"""A campaign file resolved: every cell of the grid as an experiment, checked before any runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from controller.domain.errors import InputError
+from controller.domain.scenario import Scenario
+from controller.experiments.campaign import ALL, CampaignFile, Part, ProfileEntry, StrategyEntry
+from controller.experiments.experiment import Experiment, trace_of, with_trace_at
+from controller.experiments.faults import Faults
+from controller.inputs.catalog import check_feasible, load_profile, load_testbed
+from controller.inputs.profile import ProfileFile
+from controller.inputs.testbed import TestbedFile
+from controller.workloads.spec import WorkloadFile, find_trace, generate, load_workload
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyBook:
+    """What a campaign must know of strategies; theirs is another layer."""
+
+    names: Callable[[], list[str]]
+    resolve: Callable[[str, Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid. ``label`` is the strategy's name in figures."""
+
+    experiment: Experiment
+    label: str
+
+    @cached_property
+    def run_id(self) -> str:
+        return self.experiment.run_id
+
+    def axes(self) -> dict[str, Any]:
+        """Its place in the grid by names, as campaign.json says it."""
+        one = self.experiment
+        return {
+            "strategy": self.label,
+            "seed": one.seed,
+            "testbed": one.testbed.name,
+            "profile": one.profile.name,
+            "workload": one.workload.name,
+            "load": one.load,
+            "faults": one.faults.name,
+            "epochs": one.epochs,
+        }
+
+    def title(self) -> str:
+        """A few words for progress."""
+        one = self.experiment
+        return f"{self.label}, seed {one.seed}, load {one.load:g}, {one.profile.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """All runs of a campaign in the order of the file, each once."""
+
+    campaign: CampaignFile
+    cells: tuple[Cell, ...]
+    traces: Mapping[str, Path]  # sha256 -> request file
+
+
+def resolve_grid(campaign: CampaignFile, folder: Path, book: StrategyBook) -> Grid:
+    """Read everything that the campaign names and check that it goes together.
+
+    Raises:
+        InputError: something named does not exist, is malformed, or does not fit the rest.
+    """
+    shelf = Shelf(folder)
+    cells: dict[str, Cell] = {}
+    for part in campaign.products():
+        for cell in _cells(campaign, part, shelf, book):
+            cells.setdefault(cell.run_id, cell)
+    _refuse_ambiguity(tuple(cells.values()))
+    return Grid(campaign, tuple(cells.values()), dict(shelf.traces))
+
+
+@dataclass
+class Shelf:
+    """Files read so far; each is read and each pair checked once."""
+
+    folder: Path
+    traces: dict[str, Path] = field(default_factory=dict)
+    _testbeds: dict[str, TestbedFile] = field(default_factory=dict)
+    _profiles: dict[tuple[Any, ...], ProfileFile] = field(default_factory=dict)
+    _workloads: dict[str, WorkloadFile] = field(default_factory=dict)
+    _checked: set[tuple[str, ...]] = field(default_factory=set)
+
+    def testbed(self, reference: str) -> TestbedFile:
+        if reference not in self._testbeds:
+            self._testbeds[reference] = load_testbed(self._path(reference))
+        return self._testbeds[reference]
+
+    def profile(self, entry: str | ProfileEntry) -> ProfileFile:
+        if isinstance(entry, str):
+            entry = ProfileEntry(name=entry)
+        key = (entry.name, *sorted(entry.scale.items()))
+        if key not in self._profiles:
+            profile = load_profile(self._path(entry.name))
+            self._profiles[key] = profile.scaled(entry.scale) if entry.scale else profile
+        return self._profiles[key]
+
+    def workload(self, reference: str) -> WorkloadFile:
+        """The workload; its trace by content, since where it lies is no part of a run."""
+        if reference not in self._workloads:
+            workload = load_workload(self._path(reference))
+            trace = trace_of(workload)
+            if trace is not None:
+                path = find_trace(trace.file)
+                self.traces[trace.sha256] = path
+                workload = with_trace_at(workload, path.name)
+            self._workloads[reference] = workload
+        return self._workloads[reference]
+
+    def check(self, testbed: str, profile: ProfileFile, workload: str, faults: Faults) -> None:
+        """Raise InputError unless these go together."""
+        key = (testbed, profile.name, workload, faults.name)
+        if key in self._checked:
+            return
+        machine, arrivals = self.testbed(testbed), self.workload(workload)
+        check_feasible(machine, profile)
+        scenario = Scenario(machine.to_domain(), profile.to_domain())
+        faults.check(scenario.testbed, "campaign")
+        trace = trace_of(arrivals)
+        if trace is not None:
+            arrivals = with_trace_at(arrivals, str(self.traces[trace.sha256]))
+        generate(arrivals, scenario, 1, np.random.default_rng(0), 1.0)
+        self._checked.add(key)
+
+    def _path(self, reference: str) -> str | Path:
+        """References to files start from the campaign file's folder, names are shipped ones."""
+        beside = self.folder / reference
+        is_file = "/" in reference or reference.endswith((".yaml", ".yml", ".json"))
+        return beside if is_file and beside.is_file() else reference
+
+
+def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook) -> Iterator[Cell]:
+    strategies = [_resolved(entry, book) for entry in _entries(part, book)]
+    seeds = range(part.seeds) if isinstance(part.seeds, int) else part.seeds
+    settings = product(
+        part.testbeds or (),
+        part.profiles or (),
+        part.workloads or (),
+        part.loads or (),
+        part.faults or (),
+    )
+    for testbed, entry, workload, load, faults in settings:
+        profile = shelf.profile(entry)
+        shelf.check(testbed, profile, workload, faults)
+        for (name, label, parameters), seed in product(strategies, seeds or ()):
+            experiment = Experiment(
+                testbed=shelf.testbed(testbed),
+                profile=profile,
+                workload=shelf.workload(workload),
+                strategy=name,
+                parameters=parameters,
+                seed=seed,
+                epochs=part.epochs or campaign.epochs,
+                slot_s=campaign.slot_s,
+                epoch_slots=campaign.epoch_slots,
+                lam=campaign.lam,
+                tau_s=campaign.tau_s,
+                load=load,
+                faults=faults,
+            )
+            yield Cell(experiment, label)
+
+
+def _entries(part: Part, book: StrategyBook) -> Iterator[StrategyEntry]:
+    listed = book.names() if part.strategies == ALL else part.strategies or ()
+    for entry in listed:
+        yield StrategyEntry(name=entry) if isinstance(entry, str) else entry
+
+
+def _resolved(entry: StrategyEntry, book: StrategyBook) -> tuple[str, str, dict[str, Any]]:
+    return entry.name, entry.label or entry.name, book.resolve(entry.name, entry.parameters)
+
+
+def _refuse_ambiguity(cells: tuple[Cell, ...]) -> None:
+    """Figures tell runs apart by names, so no name may stand for two things."""
+    places: dict[tuple[Any, ...], str] = {}
+    for cell in cells:
+        place = tuple(cell.axes().values())
+        if places.setdefault(place, cell.run_id) != cell.run_id:
+            raise InputError(
+                "campaign",
+                "two different runs have the same names",
+                value=cell.title(),
+                remedy="give testbeds, profiles, workloads, faults and strategies (label) that "
+                "differ different names",
+            )

@@ -1,0 +1,160 @@
+"""The journal of a run: keeps what the loop reports every slot, formats it when the run is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.decisions import (
+    OK,
+    REFUSE,
+    VOID,
+    Call,
+    Decision,
+    Deployment,
+    MacroPolicy,
+    RoutingPlan,
+)
+from controller.domain.state import CPU, GPU, MODES, OFF, ClusterState
+from controller.domain.testbed import Testbed
+
+PLANNER, SCHEDULER, DEPLOYER = "planner", "scheduler", "deployer"
+TIERS = (PLANNER, SCHEDULER, DEPLOYER)
+NO_ROWS = np.zeros(0, np.int64)
+NO_VOIDS = np.zeros((1, 0), np.bool_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One decision of a tier in a slot; ``calls`` as in Decision."""
+
+    slot: int
+    tier: str
+    value: MacroPolicy | RoutingPlan | Deployment
+    calls: tuple[Call, ...]
+    rows: NDArray[np.int64] = NO_ROWS  # nodes decided on, deployers only
+    voided: NDArray[np.bool_] = NO_VOIDS  # (rows, I)
+
+
+class RunJournal:
+    """Implements ports.Journal in memory. Called every slot, so it only keeps references."""
+
+    def __init__(self) -> None:
+        self.states: list[ClusterState] = []
+        self.entries: list[Entry] = []
+
+    def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None:
+        self.entries.append(Entry(slot, PLANNER, decision.value, decision.calls))
+
+    def scheduled(self, slot: int, decision: Decision[RoutingPlan]) -> None:
+        self.entries.append(Entry(slot, SCHEDULER, decision.value, decision.calls))
+
+    def deployed(
+        self,
+        slot: int,
+        state: ClusterState,
+        decision: Decision[Deployment],
+        voided: NDArray[np.bool_],
+    ) -> None:
+        value, calls = decision.value, decision.calls
+        self.entries.append(Entry(slot, DEPLOYER, value, calls, state.rows, voided))
+
+    def observed(self, state: ClusterState) -> None:
+        self.states.append(state)
+
+
+def outcome(call: Call, voided: bool) -> str:
+    """Outcome of a decision: the caller's own, or void if the Pending rule stopped some of it."""
+    return VOID if voided and call.outcome == OK else call.outcome
+
+
+class DecisionLines:
+    """Formats entries as lines of decisions.jsonl. Equal decisions are formatted once."""
+
+    def __init__(self, testbed: Testbed) -> None:
+        self._nodes, self._lms = testbed.node_names, testbed.lm_names
+        self._known: dict[Any, str] = {}
+
+    def of(self, entry: Entry) -> Iterator[str]:
+        """One line for planner and scheduler, one per node for the deployers."""
+        if isinstance(entry.value, Deployment):
+            yield from self._deployments(entry, entry.value)
+            return
+        (call,) = entry.calls
+        if isinstance(entry.value, MacroPolicy):
+            decided = _dump(self._policy(entry.value))
+        else:
+            decided = self._routing(entry.value)
+        yield _line(entry, None, decided, call, [])
+
+    def _policy(self, policy: MacroPolicy) -> dict[str, Any]:
+        shares = {
+            lm: {node: p for node, p in zip(self._nodes, column, strict=True) if p > 0}
+            for lm, column in zip(self._lms, policy.routing.T.tolist(), strict=True)
+        }
+        roles = {
+            node: [lm for lm, may in zip(self._lms, row, strict=True) if may]
+            for node, row in zip(self._nodes, policy.roles.tolist(), strict=True)
+        }
+        return {"routing": shares, "roles": roles}
+
+    def _routing(self, plan: RoutingPlan) -> str:
+        key = plan.destination.tobytes()
+        if key not in self._known:
+            name = {REFUSE: None, **dict(enumerate(self._nodes))}
+            table = {
+                lm: {o: name[d] for o, d in zip(self._nodes, column, strict=True)}
+                for lm, column in zip(self._lms, plan.destination.T.tolist(), strict=True)
+            }
+            self._known[key] = _dump(table)
+        return self._known[key]
+
+    def _deployments(self, entry: Entry, deployment: Deployment) -> Iterator[str]:
+        any_void = bool(entry.voided.any())
+        for k, row in enumerate(entry.rows.tolist()):
+            pods = deployment.mode[k], deployment.cores[k], deployment.vgpus[k]
+            key = tuple(column.tobytes() for column in pods)
+            if key not in self._known:
+                self._known[key] = _dump(self._pods(*pods))
+            void = [self._lms[i] for i in np.flatnonzero(entry.voided[k])] if any_void else []
+            yield _line(entry, self._nodes[row], self._known[key], entry.calls[k], void)
+
+    def _pods(
+        self, mode: NDArray[np.int64], cores: NDArray[np.float64], vgpus: NDArray[np.int64]
+    ) -> dict[str, Any]:
+        """Wished pods of a node; an LM that is absent is off."""
+        pods: dict[str, Any] = {}
+        for lm, m, c, g in zip(
+            self._lms, mode.tolist(), cores.tolist(), vgpus.tolist(), strict=True
+        ):
+            if m == CPU:
+                pods[lm] = {"mode": MODES[m], "cores": c}
+            elif m != OFF:
+                pods[lm] = {"mode": MODES[GPU], "cores": c, "vgpus": g}
+        return pods
+
+
+def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[str]) -> str:
+    line = (
+        f'{{"slot":{entry.slot},"tier":"{entry.tier}","node":{_dump(node)},"decided":{decided},'
+        f'"took_s":{_dump(call.took_s)},"outcome":"{outcome(call, bool(void))}"'
+    )
+    if void:
+        line += f',"void":{_dump(void)}'
+    if call.detail:
+        line += f',"detail":{_dump(call.detail)}'
+    if call.tokens_in or call.tokens_out:
+        line += (
+            f',"tokens_in":{call.tokens_in},"tokens_out":{call.tokens_out}'
+            f',"cost_usd":{_dump(call.cost_usd)}'
+        )
+    return line + "}\n"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

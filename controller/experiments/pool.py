@@ -1,0 +1,201 @@
+"""Worker processes that make runs. Each holds the lock of the run it makes, so a killed worker or
+parent frees it; each ends by itself when its parent is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from controller.domain.errors import EdgelmError
+from controller.experiments import folder
+
+DONE: Final = "done"
+BUSY: Final = "busy"  # another process is making this run
+FAILED: Final = "failed"
+STORAGE: Final = "storage"  # the disk is full: no use in going on
+
+POLL_S: Final = 0.1
+# Small arrays: a second thread per process only costs memory and the other workers' time.
+ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What makes runs; functions of a module, so that a new process can import them."""
+
+    execute: Callable[[str, Path], Mapping[str, bytes]]  # experiment.json, campaign -> files
+    warm_up: Callable[[], None]  # compile what is compiled at first use
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A run to be made."""
+
+    run_id: str
+    experiment: str  # canonical JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How an attempt at a run ended. ``trace`` is for the programmer, ``error`` for the user."""
+
+    run_id: str
+    state: str
+    wall_s: float = 0.0
+    error: str = ""
+    trace: str = ""
+
+
+class Worker:
+    """One process and what it is at."""
+
+    def __init__(self, root: Path, engine: Engine) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(
+            target=serve, args=(theirs, root), daemon=True, name="edgelm-worker"
+        )
+        with _interrupts_ignored():  # Ctrl-C is the parent's to handle
+            self.process.start()
+        theirs.close()
+        self.connection.send(engine)
+        self.task: Task | None = None
+
+    def begin(self, task: Task) -> None:
+        self.task = task
+        with contextlib.suppress(OSError):  # it has died: its sentinel says so
+            self.connection.send(task)
+
+    def end_of(self, task: Task) -> Reply:
+        """How its task ended, whichever way it did."""
+        self.task = None
+        try:
+            reply: Reply = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            error = f"its worker process died ({_cause(self.process.exitcode)})"
+            return Reply(task.run_id, FAILED, error=error)
+        return reply
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+class Pool:
+    """As many workers as there are tasks at once, replaced when they die."""
+
+    def __init__(self, root: Path, engine: Engine, size: int) -> None:
+        self._root, self._engine, self._size = root, engine, size
+        self._workers: list[Worker] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self._workers:
+            worker.end()
+
+    @property
+    def free(self) -> bool:
+        """A task would begin at once."""
+        return sum(worker.task is not None for worker in self._workers) < self._size
+
+    @property
+    def idle(self) -> bool:
+        return all(worker.task is None for worker in self._workers)
+
+    def begin(self, task: Task) -> None:
+        """Give ``task`` to a worker without one."""
+        for worker in self._workers:
+            if worker.task is None:
+                break
+        else:
+            worker = Worker(self._root, self._engine)
+            self._workers.append(worker)
+        worker.begin(task)
+
+    def replies(self, timeout_s: float) -> list[Reply]:
+        """Tasks that have ended; waits for the first of them, up to ``timeout_s``."""
+        busy = [(worker, worker.task) for worker in self._workers if worker.task is not None]
+        ready = wait([worker.connection for worker, _ in busy], timeout_s)
+        replies = [worker.end_of(task) for worker, task in busy if worker.connection in ready]
+        alive = [worker for worker in self._workers if worker.process.exitcode is None]
+        self._workers = alive
+        return replies
+
+
+def serve(connection: Connection, root: Path) -> None:
+    """Life of a worker: make runs until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    with contextlib.suppress(EOFError, ConnectionError, BrokenPipeError):
+        engine: Engine = connection.recv()  # imports what it names, after the settings above
+        warm = False
+        while True:
+            task: Task = connection.recv()
+            connection.send(_attempt(root, engine, task, warm=warm))
+            warm = True
+
+
+def _attempt(root: Path, engine: Engine, task: Task, *, warm: bool) -> Reply:
+    """Make a run unless someone else does or has."""
+    run_id, started_s = task.run_id, time.perf_counter()
+    try:
+        if not warm:
+            with folder.locked(root / ".warm.lock"):  # compiled by one, loaded by the others
+                engine.warm_up()
+        with folder.claim(root, run_id) as mine:
+            if not mine:
+                time.sleep(POLL_S)
+                return Reply(run_id, BUSY)
+            if not folder.is_complete(folder.run_folder(root, run_id)):
+                folder.publish(root, run_id, engine.execute(task.experiment, root))
+        return Reply(run_id, DONE, wall_s=time.perf_counter() - started_s)
+    except OSError as error:
+        state = STORAGE if error.errno in folder.STORAGE_ERRORS else FAILED
+        return Reply(run_id, state, error=f"{error}", trace=traceback.format_exc())
+    except EdgelmError as error:
+        return Reply(run_id, FAILED, error=f"{error}", trace=traceback.format_exc())
+    except Exception as error:  # a fault of one run must not end the campaign
+        message = f"{type(error).__name__}: {error}"
+        return Reply(run_id, FAILED, error=message, trace=traceback.format_exc())
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        return f"{name}, out of memory?" if name == "SIGKILL" else name
+    return f"exit code {exit_code}"
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Children begin with the parent's settings."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)

@@ -1,0 +1,176 @@
+"""What a run leaves on disk: one row per request, one per (slot, node, LM), one line per decision.
+
+Columns, names and units are fixed (docs/records.md), so that any tool can check them. The twin and
+the testbed fill the same table.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.state import MODES, STATES, ClusterState
+from controller.domain.testbed import Testbed
+from controller.experiments.journal import DecisionLines, Entry
+from controller.twin.layout import FAILURES, UNFINISHED, Records
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+NOWHERE: Final = -1
+TINY_S: Final = 1e-9  # sums of a hundred thousand times are exact to this
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestTable:
+    """Columns of requests.parquet as arrays of shape (R,): codes instead of names, NaN where a
+    time was never reached, NOWHERE where a request was sent nowhere."""
+
+    lm: Ints
+    origin: Ints
+    destination: Ints
+    prompts: Ints
+    slot: Ints
+    born_s: Floats
+    arrived_s: Floats
+    started_s: Floats
+    finished_s: Floats
+    returned_s: Floats
+    uplink_s: Floats
+    queue_s: Floats
+    inference_s: Floats
+    downlink_s: Floats
+    latency_s: Floats
+    failure: Ints  # index into FAILURES, 0 where it succeeded
+
+    @property
+    def success(self) -> Bools:
+        success: Bools = self.failure == 0
+        return success
+
+    def __len__(self) -> int:
+        return len(self.lm)
+
+
+def request_table(records: Records, slot: Ints) -> RequestTable:
+    """The twin's records as they are reported. Queueing is all of the latency that is neither
+    transfer nor service: waiting for the plan, in the queue, for the pod, for what was lost."""
+    returned_s = _finite(records["returned_s"])
+    arrived_s = _finite(records["arrived_s"])
+    started, back = ~np.isnan(records["started_s"]), ~np.isnan(returned_s)
+    uplink_s = np.where(~np.isnan(arrived_s), records["uplink_s"], np.nan)
+    inference_s = np.where(started, records["inference_s"], np.nan)
+    downlink_s = np.where(back, records["downlink_s"], np.nan)
+    latency_s = returned_s - records["born_s"]
+    queue_s = latency_s - uplink_s - inference_s - downlink_s
+    queue_s[(queue_s < 0) & (queue_s > -TINY_S)] = 0.0
+    failure = records["failure"].copy()
+    failure[(failure == 0) & ~back] = UNFINISHED
+    return RequestTable(
+        lm=records["lm"],
+        origin=records["origin"],
+        destination=records["destination"],
+        prompts=records["prompts"],
+        slot=slot,
+        born_s=records["born_s"],
+        arrived_s=arrived_s,
+        started_s=records["started_s"],
+        finished_s=records["finished_s"],
+        returned_s=returned_s,
+        uplink_s=uplink_s,
+        queue_s=queue_s,
+        inference_s=inference_s,
+        downlink_s=downlink_s,
+        latency_s=latency_s,
+        failure=failure,
+    )
+
+
+def requests_parquet(table: RequestTable, testbed: Testbed) -> bytes:
+    """requests.parquet; the row number is the request's id."""
+    import polars as pl
+
+    times = (
+        "born_s", "arrived_s", "started_s", "finished_s", "returned_s",
+        "uplink_s", "queue_s", "inference_s", "downlink_s", "latency_s",
+    )  # fmt: skip
+    success = table.success
+    frame = pl.DataFrame(
+        {
+            "request_id": pl.Series(np.arange(len(table)), dtype=pl.Int64),
+            "lm": _named(testbed.lm_names, table.lm),
+            "origin": _named(testbed.node_names, table.origin),
+            "destination": _named(testbed.node_names, table.destination),
+            "prompts": pl.Series(table.prompts, dtype=pl.Int64).cast(pl.Int32),
+            "slot": pl.Series(table.slot, dtype=pl.Int64).cast(pl.Int32),
+            **{name: pl.Series(getattr(table, name), nan_to_null=True) for name in times},
+            "success": pl.Series(success, dtype=pl.Boolean),
+            "failure": _named(FAILURES, np.where(success, NOWHERE, table.failure)),
+        }
+    )
+    return _parquet(frame)
+
+
+def slots_parquet(states: Sequence[ClusterState], testbed: Testbed) -> bytes:
+    """slots.parquet: how every slot ended, by slot, node, LM."""
+    import polars as pl
+
+    shape = len(states), len(testbed.nodes), len(testbed.lms)
+    slot = np.array([state.slot for state in states], dtype=np.int64)
+    index = np.indices(shape).reshape(3, -1)
+
+    def column(name: str, dtype: type) -> NDArray[np.generic]:
+        rows = [getattr(state, name) for state in states]
+        return np.array(rows, dtype=dtype).reshape(-1)
+
+    frame = pl.DataFrame(
+        {
+            "slot": pl.Series(slot[index[0]], dtype=pl.Int64).cast(pl.Int32),
+            "node": _named(testbed.node_names, index[1]),
+            "lm": _named(testbed.lm_names, index[2]),
+            "backlog_prompts": pl.Series(column("backlog", np.int64), dtype=pl.Int64),
+            "mode": _named(MODES, column("mode", np.int64)),
+            "cores": pl.Series(column("cores", np.float64), dtype=pl.Float64),
+            "vgpus": pl.Series(column("vgpus", np.int64), dtype=pl.Int64).cast(pl.Int32),
+            "state": _named(STATES, column("pod", np.int64)),
+            "busy_s": pl.Series(column("busy_s", np.float64), dtype=pl.Float64),
+        }
+    )
+    return _parquet(frame)
+
+
+def decisions_jsonl(entries: Sequence[Entry], testbed: Testbed) -> bytes:
+    """decisions.jsonl: one JSON object per line, in the order in which they were made."""
+    lines = DecisionLines(testbed)
+    return "".join(line for entry in entries for line in lines.of(entry)).encode()
+
+
+def _named(names: Sequence[str], codes: NDArray[np.generic]) -> pl.Series:
+    """Names of codes; null where a code is NOWHERE."""
+    import polars as pl
+
+    chosen = pl.Series(codes, dtype=pl.Int64)
+    chosen = chosen.to_frame("code").select(
+        pl.when(pl.col("code") != NOWHERE).then(pl.col("code"))
+    )["code"]
+    return pl.Series(names, dtype=pl.String).gather(chosen.cast(pl.UInt32))
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    out = io.BytesIO()
+    frame.write_parquet(out, compression="zstd", compression_level=3, statistics=True)
+    return out.getvalue()
+
+
+def _finite(times_s: Floats) -> Floats:
+    """Times that are ever reached; what waits for a node that stays down is not."""
+    return np.where(np.isfinite(times_s), times_s, np.nan)

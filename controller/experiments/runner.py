@@ -1,0 +1,119 @@
+"""Runs a grid: what is finished is kept, the rest is made by a pool of processes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controller.domain.errors import Permanent
+from controller.experiments import folder, pool
+from controller.experiments.grid import Cell, Grid
+from controller.experiments.manifest import DONE, Manifest, joined
+from controller.experiments.pool import BUSY, FAILED, STORAGE, Engine, Pool, Reply, Task
+from controller.experiments.progress import Progress
+
+SAVE_EVERY_S: Final = 2.0
+WAIT_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How a campaign stands: errors by run id, and how many runs are done."""
+
+    total: int
+    done: int
+    made: int  # by this process, now
+    errors: Mapping[str, str]
+
+    @property
+    def complete(self) -> bool:
+        return self.done == self.total
+
+
+def run_grid(grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progress) -> Tally:
+    """Make every run of ``grid`` that ``root`` lacks; those that failed before are tried again.
+
+    A kill at any moment loses at most the runs in flight. KeyboardInterrupt passes through when the
+    state is saved.
+
+    Raises:
+        InputError: ``root`` cannot take this campaign.
+        Permanent: the disk is full.
+    """
+    try:
+        with joined(root, grid) as manifest, progress:
+            return _Run(grid, root, manifest, progress).finish(engine, jobs)
+    except OSError as error:
+        if error.errno in folder.STORAGE_ERRORS:
+            raise _full(root, str(error)) from error
+        raise
+
+
+class _Run:
+    """One process's work on a grid."""
+
+    def __init__(self, grid: Grid, root: Path, manifest: Manifest, progress: Progress) -> None:
+        self._root, self._manifest, self._progress = root, manifest, progress
+        states = manifest.states()
+        self._cells = {cell.run_id: cell for cell in grid.cells}
+        self._waiting = deque(c for c in grid.cells if states[c.run_id] != DONE)
+        self._errors: dict[str, str] = {}
+        self._made = 0
+        self._saved_s = time.monotonic()
+        progress.begin(len(grid.cells), len(grid.cells) - len(self._waiting))
+
+    def finish(self, engine: Engine, jobs: int) -> Tally:
+        try:
+            with Pool(self._root, engine, min(jobs, len(self._waiting))) as workers:
+                while self._waiting or not workers.idle:
+                    while self._waiting and workers.free:
+                        workers.begin(_task(self._waiting.popleft()))
+                    for reply in workers.replies(WAIT_S):
+                        self._take(reply)
+                    self._save_now_and_then()
+        finally:
+            self._manifest.save()
+        total = len(self._cells)
+        return Tally(total, total - len(self._errors), self._made, self._errors)
+
+    def _take(self, reply: Reply) -> None:
+        cell = self._cells[reply.run_id]
+        if reply.state == BUSY:
+            self._waiting.append(cell)
+            return
+        if reply.state == STORAGE:
+            raise _full(self._root, reply.error)
+        failures = self._root / "failures"
+        if reply.state == FAILED:
+            self._errors[reply.run_id] = reply.error
+            self._manifest.failed(reply.run_id, reply.error)
+            failures.mkdir(exist_ok=True)
+            (failures / f"{reply.run_id}.txt").write_text(reply.trace or reply.error)
+        else:
+            self._made += 1
+            self._manifest.succeeded(reply.run_id)
+            (failures / f"{reply.run_id}.txt").unlink(missing_ok=True)
+        self._progress.ended(cell.title(), reply.wall_s, reply.error)
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved_s > SAVE_EVERY_S:
+            self._manifest.save()
+            self._saved_s = time.monotonic()
+
+
+def _task(cell: Cell) -> Task:
+    return Task(cell.run_id, cell.experiment.canonical_json())
+
+
+def _full(root: Path, error: str) -> Permanent:
+    return Permanent(
+        f"{root}: cannot be written, the disk is full or a limit is reached ({error}); nothing "
+        "half-written counts: make room and run the same command again, finished runs are kept"
+    )
+
+
+__all__ = ["Engine", "Tally", "pool", "run_grid"]
