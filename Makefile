@@ -75,11 +75,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Debian and Ubuntu split ensurepip, which venv needs, into a package of its own.
-package = $(shell $(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
 define install_ensurepip
-echo "$(PYTHON) cannot make virtual environments: $(package) is missing." ; \
-$(call apt_install,$(package)) || { echo "Install it, then run make again:" \
-"$(SUDO)apt-get install $(package)" ; exit 1 ; }
+package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])') ; \
+echo "$(PYTHON) cannot make virtual environments: $$package is missing." ; \
+$(call apt_install,$$package) || { echo "Install it, then run make again:" \
+"$(SUDO)apt-get install $$package" ; exit 1 ; }
 endef
 
 # Without it the browser test skips; it is worth a try where it takes no password.
@@ -88,4 +88,5 @@ $(BROWSER):
 	  || echo "No chromium: the browser test will skip ($(SUDO)apt-get install chromium)."
 
 apt_install = { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-  && apt-get update -q && apt-get install -q -y --no-install-recommends $(1) ; }
+  && apt-get update -q \
+  && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1) ; }
