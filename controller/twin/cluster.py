@@ -36,6 +36,7 @@ class Twin:
         testbed = scenario.testbed
         shape = len(testbed.nodes), len(testbed.lms)
         self._rows = np.arange(shape[0])
+        self._busy_s = np.zeros(shape)
         self._arrived_prompts = self._arrived_requests = np.zeros(shape, np.int64)
         self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2))
 
@@ -64,9 +65,10 @@ class Twin:
         return self._now_s
 
     async def sleep_until(self, time_s: float) -> None:
-        self._memory.pods["busy_s"] = 0.0
         kernel.advance_all(self._memory, self._tables, time_s)
         self._now_s = time_s
+        self._busy_s = self._memory.pods["busy_s"].copy()
+        self._memory.pods["busy_s"] = 0.0
 
     # Cluster and Node
 
@@ -91,7 +93,7 @@ class Twin:
             free_vgpus=self._memory.cards["free_slices"].sum(axis=1),
             arrived_prompts=self._arrived_prompts,
             arrived_requests=self._arrived_requests,
-            busy_s=pods["busy_s"].copy(),
+            busy_s=self._busy_s,
         )
 
     async def telemetry(self, first_slot: int) -> Telemetry:
@@ -143,7 +145,9 @@ class Twin:
 
     async def deploy(self, deployment: Deployment, thought_s: Floats) -> NDArray[np.bool_]:
         voided = np.zeros(deployment.mode.shape, np.bool_)
-        at_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
+        slot = round(self._now_s / self.scenario.slot_s)
+        in_force_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
+        at_s = np.minimum(in_force_s, (slot + 1) * self.scenario.slot_s)
         kernel.deploy_all(
             self._memory,
             self._tables,

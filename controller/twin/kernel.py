@@ -99,7 +99,8 @@ def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
     if outage_at(tables, holder, request.deadline_s) != NONE:
         close(memory, q, LOST_NODE)
     elif (
-        np.isnan(request.started_s)
+        not np.isnan(request.arrived_s)
+        and np.isnan(request.started_s)
         and pod.state != POD_READY
         and not (pod.ready_until_s >= request.arrived_s)
     ):
@@ -200,7 +201,7 @@ def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @njit(cache=True)
 def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
-    """Give the pending pod its slices, spread over the GPUs with most free slices. False and
+    """Choose the pending pod's slices, spread over the GPUs with most free slices. False and
     nothing changed if they or the GPU memory on them are not to be had."""
     pod = memory.pods[n, i]
     usable = 0
@@ -228,12 +229,28 @@ def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
         pod.slices[best] += 1
         mask |= 1 << best
         held += 1
-    for g in range(MAX_GPUS):
-        if mask >> g & 1:
-            memory.cards[n, g].free_slices -= pod.slices[g]
-            memory.cards[n, g].free_vram_gb -= vram_gb
     pod.gpu_mask = mask
     return True
+
+
+@njit(cache=True)
+def tally(memory: Memory, tables: Tables, n: int) -> None:
+    """Recount what is free on the node: running sums of fractions would drift."""
+    node = memory.nodes[n]
+    node.free_cores, node.free_ram_gb = node.cores, node.ram_gb
+    for g in range(MAX_GPUS):
+        card = memory.cards[n, g]
+        card.free_slices, card.free_vram_gb = card.slices, card.vram_gb
+    for i in range(memory.pods.shape[1]):
+        pod = memory.pods[n, i]
+        if pod.mode == OFF:
+            continue
+        node.free_cores -= pod.cores
+        node.free_ram_gb -= tables.lm[i].ram_gb
+        for g in range(MAX_GPUS):
+            if pod.gpu_mask >> g & 1:
+                memory.cards[n, g].free_slices -= pod.slices[g]
+                memory.cards[n, g].free_vram_gb -= tables.lm[i].vram_gb / ones(pod.gpu_mask)
 
 
 @njit(cache=True)
@@ -247,8 +264,10 @@ def ones(mask: int) -> int:
 
 @njit(cache=True)
 def cpu_prompt_s(tables: Tables, hardware: int, i: int, cores: float) -> float:
-    """:meth:`controller.domain.profile.Curve.at` for a CPU."""
+    """:meth:`controller.domain.profile.Curve.at` for a CPU; NaN without cores."""
     xs, ys = tables.cpu_cores[hardware, i], tables.cpu_seconds[hardware, i]
+    if cores <= 0.0:
+        return np.nan
     if cores < xs[0]:
         return float(ys[0] * xs[0] / cores)
     return float(np.interp(cores, xs, ys))
@@ -265,35 +284,30 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
         if pod.want_cores > node.free_cores + EPSILON or lm.ram_gb > node.free_ram_gb + EPSILON:
             continue
         if pod.want_mode == GPU:
-            if not place(memory, tables, n, i):
+            if np.isnan(tables.gpu_seconds[n, i, 0]) or not place(memory, tables, n, i):
                 continue
             pod.prompt_s = tables.gpu_seconds[n, i, ones(pod.gpu_mask) - 1]
             pod.timer_s = node.now_s + lm.start_gpu_s
         else:
             pod.prompt_s = cpu_prompt_s(tables, node.hardware, i, pod.want_cores)
+            if np.isnan(pod.prompt_s):
+                continue
             pod.timer_s = node.now_s + lm.start_cpu_s
-        node.free_cores -= pod.want_cores
-        node.free_ram_gb -= lm.ram_gb
         pod.mode, pod.vgpus, pod.cores = pod.want_mode, pod.want_vgpus, pod.want_cores
         pod.state = POD_STARTING
         pod.starts += 1
+        tally(memory, tables, n)
 
 
 @njit(cache=True)
 def release(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """The pod is gone: its resources are free."""
-    node, pod, lm = memory.nodes[n], memory.pods[n, i], tables.lm[i]
-    vram_gb = lm.vram_gb / max(1, ones(pod.gpu_mask))
-    for g in range(MAX_GPUS):
-        if pod.gpu_mask >> g & 1:
-            memory.cards[n, g].free_slices += pod.slices[g]
-            memory.cards[n, g].free_vram_gb += vram_gb
+    pod = memory.pods[n, i]
     pod.slices[:] = 0
-    node.free_cores += pod.cores
-    node.free_ram_gb += lm.ram_gb
     pod.mode, pod.vgpus, pod.cores, pod.gpu_mask = OFF, 0, 0.0, 0
     pod.timer_s = inf
     pod.state = POD_OFF if pod.want_mode == OFF else POD_PENDING
+    tally(memory, tables, n)
 
 
 @njit(cache=True)
@@ -364,8 +378,8 @@ def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
     node.transit = request.next
     request.next = NONE
     if request.deadline_s <= node.now_s:
-        expire(memory, tables, n, q)
         request.arrived_s = np.nan
+        expire(memory, tables, n, q)
         return
     request.arrived_s = node.now_s
     request.uplink_s = node.now_s - request.sent_s
@@ -492,8 +506,8 @@ def drop_transit(memory: Memory, tables: Tables, n: int) -> None:
                 node.transit = after
             else:
                 memory.requests[before].next = after
-            expire(memory, tables, n, q)
             memory.requests[q].arrived_s = np.nan
+            expire(memory, tables, n, q)
         else:
             before = q
         q = after
@@ -517,18 +531,24 @@ def deploy(
         blocked = blocked or state in (POD_PENDING, POD_STOPPING)
     for i in range(memory.pods.shape[1]):
         pod = memory.pods[n, i]
-        if mode[i] == pod.want_mode and cores[i] == pod.want_cores and vgpus[i] == pod.want_vgpus:
+        want_cores = cores[i] if mode[i] != OFF else 0.0
+        want_vgpus = vgpus[i] if mode[i] == GPU else 0
+        if (
+            mode[i] == pod.want_mode
+            and want_cores == pod.want_cores
+            and want_vgpus == pod.want_vgpus
+        ):
             continue
         more = mode[i] != OFF and (
-            cores[i] > pod.cores + EPSILON
-            or vgpus[i] > pod.vgpus
+            want_cores > pod.cores + EPSILON
+            or want_vgpus > pod.vgpus
             or pod.state == POD_OFF
             or pod.state == POD_PENDING
         )
         if blocked and more:
             voided[i] = True
             continue
-        pod.want_mode, pod.want_cores, pod.want_vgpus = mode[i], cores[i], vgpus[i]
+        pod.want_mode, pod.want_cores, pod.want_vgpus = mode[i], want_cores, want_vgpus
         if pod.state == POD_STARTING or pod.state == POD_READY:
             stop(memory, tables, n, i)
         elif pod.state == POD_PENDING and mode[i] == OFF:

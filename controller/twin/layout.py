@@ -75,6 +75,8 @@ NODE = np.dtype(
         ("up", np.int64),
         ("outage", np.int64),  # index of the outage that is on or comes next
         ("hardware", np.int64),  # row of Tables.cpu_cores; NONE without CPU service
+        ("cores", np.float64),
+        ("ram_gb", np.float64),
         ("free_cores", np.float64),
         ("free_ram_gb", np.float64),
         ("transit", np.int64),  # list of requests on their way, by arrival
@@ -82,7 +84,15 @@ NODE = np.dtype(
     ]
 )
 
-CARD = np.dtype([("free_slices", np.int64), ("free_vram_gb", np.float64), ("busy", np.int64)])
+CARD = np.dtype(
+    [
+        ("slices", np.int64),
+        ("vram_gb", np.float64),
+        ("free_slices", np.int64),
+        ("free_vram_gb", np.float64),
+        ("busy", np.int64),  # pods serving on it
+    ]
+)
 
 LM = np.dtype(
     [
@@ -101,8 +111,8 @@ class Tables(NamedTuple):
 
     lm: Records  # (I,)
     cpu_cores: NDArray[np.float64]  # (H, I, P) curve, padded with its last point
-    cpu_seconds: NDArray[np.float64]  # (H, I, P)
-    gpu_seconds: NDArray[np.float64]  # (N, I, MAX_GPUS) by GPUs spanned - 1
+    cpu_seconds: NDArray[np.float64]  # (H, I, P); NaN where the LM cannot run
+    gpu_seconds: NDArray[np.float64]  # (N, I, MAX_GPUS) by GPUs spanned - 1; NaN likewise
     batch: NDArray[np.float64]  # (I, 2, B) time factor of a batch of k + 1; CPU, GPU
     batch_max: NDArray[np.int64]  # (I, 2)
     outages: NDArray[np.float64]  # (N, O, 2) down and up, ascending, padded with inf

@@ -25,7 +25,7 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
     cpu_cores, cpu_seconds = np.ones((*shape, points)), np.full((*shape, points), np.nan)
     for h, cpu in enumerate(hardware):
         for i, lm in enumerate(lms):
-            if cpu in lm.cpu:
+            if cpu in lm.cpu and not testbed.lms[i].gpu_only:
                 cpu_cores[h, i], cpu_seconds[h, i] = _padded(lm.cpu[cpu], points)
     gpu_seconds = np.full((len(testbed.nodes), len(lms), MAX_GPUS), np.nan)
     for n, node in enumerate(testbed.nodes):
@@ -79,9 +79,11 @@ def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
     cards = np.zeros((len(testbed.nodes), MAX_GPUS), CARD)
     for n, node in enumerate(testbed.nodes):
         nodes[n]["hardware"] = hardware.index(node.cpu)
-        nodes[n]["free_cores"], nodes[n]["free_ram_gb"] = node.cores, node.ram_gb
-        cards["free_slices"][n, : node.gpus] = node.vgpus_per_gpu
-        cards["free_vram_gb"][n, : node.gpus] = node.vram_gb
+        nodes[n]["cores"] = nodes[n]["free_cores"] = node.cores
+        nodes[n]["ram_gb"] = nodes[n]["free_ram_gb"] = node.ram_gb
+        for free in ("", "free_"):
+            cards[f"{free}slices"][n, : node.gpus] = node.vgpus_per_gpu
+            cards[f"{free}vram_gb"][n, : node.gpus] = node.vram_gb
     return Memory(
         requests=table,
         pods=pods,
