@@ -83,7 +83,8 @@ def read_yaml_text(source: str, text: str) -> object:
         raise InputError(source, f"is no YAML: {_one_line(error)}") from error
     except RecursionError as error:
         raise InputError(source, "is nested too deeply") from error
-    except (ValueError, OverflowError) as error:
+    except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML's own constructors stumble over values such as `!!bool x` or a 13th month.
         raise InputError(source, f"has a value YAML cannot read: {_one_line(error)}") from error
 
 

@@ -54,6 +54,11 @@ def test_keys_of_a_merge_may_be_overridden() -> None:
         ("a: !!python/object:os.system {}", "python/object"),
         ("a: *nobody", "nobody"),
         ("a: 2024-13-45", "month"),
+        ("a: !!bool x", "cannot read"),
+        ("a: !!timestamp x", "cannot read"),
+        ("a: !!int ''", "cannot read"),
+        ("a: !!map x", "cannot read"),
+        ("a: " + "9" * 5000, "cannot read"),
         ("? {x: 1}\n: 2", "unhashable"),
         ("a: \x00", "no YAML"),
         ("a: 1\n---\nb: 2", "single document"),
@@ -183,7 +188,25 @@ def _outcome(attempt: Callable[[], object]) -> str:
     return "read"
 
 
-yamlish = st.text(st.sampled_from("ab:-[]{}&*!|>%@?#'\" \n\t,.0123456789eE~\\<="), max_size=60)
+TOKENS = (
+    *"ab:-[]{}&*!|>%@?#'\" \n\t,.019eE~\\<=",
+    *("\n- ", ": ", "!!int ", "!!float ", "!!bool ", "!!null ", "!!timestamp ", "!!map ", "!!seq "),
+    *(
+        "!!set ",
+        "!!omap ",
+        "!!pairs ",
+        "!!binary ",
+        "!!str ",
+        "<<: ",
+        "&a ",
+        "*a ",
+        "1:2",
+        "0x",
+        "---",
+    ),
+    *("2024-01-01", "\\ud800", "\\U00110000", ".inf", ".nan"),
+)
+yamlish = st.lists(st.sampled_from(TOKENS), max_size=25).map("".join)
 
 
 @settings(max_examples=400, deadline=None)
