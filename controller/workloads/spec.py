@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -47,14 +47,6 @@ class WorkloadFile(Record):
     name: Name
     summary: Text
     process: Process
-
-    def identity(self) -> dict[str, Any]:
-        """What tells this workload from another, JSON-able: a trace counts by its content, not by
-        where it lies."""
-        content = self.model_dump(mode="json")
-        if isinstance(self.process, TraceFile) and self.process.sha256:
-            del content["process"]["file"]
-        return content
 
 
 def generate(

@@ -9,12 +9,14 @@ import csv
 import hashlib
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from controller.domain.errors import InputError
@@ -48,6 +50,17 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.born_s)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts such as 1e5, which YAML 1.2 and our reader take for a number."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 def digest(content: bytes) -> str:
@@ -102,13 +115,11 @@ def write_trace(trace: Trace, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    import yaml
-
     duration_s = math.ceil(round(trace.duration_s * 1000, 6)) / 1000  # no birth rounds beyond it
     head = {"format": FORMAT, "duration_s": duration_s, "sources": list(trace.sources)}
-    text = yaml.safe_dump(head, sort_keys=False, width=96, allow_unicode=True)
+    text = yaml.dump(head, Dumper=_Dumper, sort_keys=False, width=96)
     out = io.StringIO()
-    out.writelines(f"# {line}\n" for line in text.splitlines())
+    out.writelines(f"# {line}\n" for line in text.rstrip("\n").split("\n"))
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     sizes = [[_number(x, 6) for x in trace.sizes[name]] for name in SIZES]
