@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from controller import strategies
+from controller.domain.errors import InputError
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.experiments.campaign import CampaignFile, Overrides, load_campaign_file, override
@@ -22,9 +25,11 @@ from controller.experiments.outcome import Outcome, run_files
 from controller.experiments.pool import Engine
 from controller.experiments.records import request_table
 from controller.experiments.summary import Usage
+from controller.inputs.catalog import load_profile, load_testbed
+from controller.inputs.documents import read_yaml_text
 from controller.loop import run
 from controller.twin.cluster import Twin
-from controller.workloads.spec import generate
+from controller.workloads.spec import generate, load_workload
 
 # Streams of a seed. Every strategy meets the same arrivals and outages under the same seed.
 WORKLOAD: Final = 0
@@ -77,19 +82,28 @@ def simulate(experiment: Experiment) -> Outcome:
 def execute(text: str, root: Path) -> dict[str, bytes]:
     """Make the run of an experiment.json that belongs to the campaign at ``root``."""
     experiment = load_experiment(text, "experiment.json")
-    trace, local = trace_of(experiment.workload), experiment
-    if trace is not None:
-        copy = str(trace_path(root, trace.sha256))
-        moved = with_trace_at(experiment.workload, copy)
-        local = experiment.model_copy(update={"workload": moved})
-    return run_files(experiment, simulate(local))
+    trace = trace_of(experiment.workload)
+    path = trace_path(root, trace.sha256) if trace else None
+    return run_files(experiment, simulate(_reading_trace(experiment, path)))
+
+
+def run_once(grid: Grid) -> dict[str, bytes]:
+    """Make a grid's only run here and now; the files of its folder by name."""
+    (cell,) = grid.cells
+    trace = trace_of(cell.experiment.workload)
+    path = grid.traces[trace.sha256] if trace else None
+    return run_files(cell.experiment, simulate(_reading_trace(cell.experiment, path)))
+
+
+def _reading_trace(experiment: Experiment, path: Path | None) -> Experiment:
+    """The experiment with its trace read from ``path``, for use on this machine only."""
+    if path is None:
+        return experiment
+    return experiment.model_copy(update={"workload": with_trace_at(experiment.workload, str(path))})
 
 
 def warm_up() -> None:
     """Compile the twin's kernel, or load it from the cache."""
-    from controller.inputs.catalog import load_profile, load_testbed
-    from controller.workloads.spec import load_workload
-
     simulate(
         Experiment(
             testbed=load_testbed("paper"),
@@ -120,3 +134,46 @@ def resolve(name_or_path: str | Path, changes: Overrides | None = None) -> Grid:
 def resolve_file(campaign: CampaignFile, folder: Path | None = None) -> Grid:
     """As :func:`resolve`, of a campaign at hand."""
     return resolve_grid(campaign, folder or Path(), STRATEGY_BOOK)
+
+
+def catalog() -> dict[str, dict[str, str]]:
+    """Kind -> name -> a sentence, of all that can be named."""
+    from controller.experiments.files import shipped
+
+    titles = {name: strategies.STRATEGIES[name].title for name in strategies.names()}
+    return {"strategies": titles, **shipped()}
+
+
+def import_requests(
+    kind: str, source: Path, out: Path, options: Sequence[str]
+) -> tuple[int, float]:
+    """Import a foreign trace into a request file. ``options``: NAME=VALUE, values as in YAML.
+
+    Returns:
+        Requests, and the seconds that they extend over.
+
+    Raises:
+        InputError: unknown importer or option, or a malformed trace.
+    """
+    from controller.workloads.importers import IMPORTERS
+    from controller.workloads.trace import write_trace
+
+    if kind not in IMPORTERS:
+        choices = ", ".join(IMPORTERS)
+        raise InputError("trace import", "no such kind", value=kind, remedy=f"choose {choices}")
+    importer = IMPORTERS[kind]
+    known = [p.name for p in signature(importer).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    given = dict(_option(text, kind, known) for text in options)
+    trace = importer(source, **given)
+    write_trace(trace, out)
+    return len(trace), trace.duration_s
+
+
+def _option(text: str, kind: str, known: Sequence[str]) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign or name not in known:
+        raise InputError(
+            "--set", f"is no option of the importer {kind}", value=text,
+            remedy=f"write NAME=VALUE with one of {', '.join(known)}",
+        )  # fmt: skip
+    return name, read_yaml_text(f"--set {name}", value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,6 @@ from controller.domain.testbed import Testbed
 
 PLANNER, SCHEDULER, DEPLOYER = "planner", "scheduler", "deployer"
 TIERS = (PLANNER, SCHEDULER, DEPLOYER)
-NO_ROWS = np.zeros(0, np.int64)
-NO_VOIDS = np.zeros((1, 0), np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +35,9 @@ class Entry:
     tier: str
     value: MacroPolicy | RoutingPlan | Deployment
     calls: tuple[Call, ...]
-    rows: NDArray[np.int64] = NO_ROWS  # nodes decided on, deployers only
-    voided: NDArray[np.bool_] = NO_VOIDS  # (rows, I)
+    # Deployers only: nodes decided on (n,), and what the Pending rule voided (n, I).
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    voided: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((1, 0), np.bool_))
 
 
 class RunJournal:

@@ -1,0 +1,108 @@
+"""How the strategies of a campaign stand, for a terminal or a program: the report's own figures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final
+
+from controller.experiments.report.reading import read_campaign
+from controller.experiments.report.study import study_campaign
+from controller.experiments.statistics import Interval
+
+COLUMNS: Final = {
+    "objective": ("objective", 4),
+    "t_mean_s": ("mean latency, s", 1),
+    "f_norm": ("F_norm", 3),
+    "success_rate": ("success rate", 3),
+    "bound_ratio": ("ratio to bound", 2),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One strategy on one setting, best objective first. ``setting``: axes that differ in this
+    campaign."""
+
+    setting: dict[str, Any]
+    strategy: str
+    figures: dict[str, Interval]
+
+    def texts(self) -> list[str]:
+        """The figures in the order of COLUMNS as ``mean +- half width``."""
+        return [_text(self.figures[key], digits) for key, (_, digits) in COLUMNS.items()]
+
+    def document(self) -> dict[str, Any]:
+        """For JSON: mean and 95 % limits of every figure, null where there is none."""
+        return {
+            **self.setting,
+            "strategy": self.strategy,
+            **{
+                key: {
+                    "mean": _finite(found.mean),
+                    "low": _finite(found.low),
+                    "high": _finite(found.high),
+                    "seeds": found.n,
+                }
+                for key, found in self.figures.items()
+            },
+        }
+
+
+def standings(root: Path) -> list[Standing]:
+    """Strategies of the campaign at ``root`` by setting, then by mean objective.
+
+    Raises:
+        InputError: ``root`` is no campaign folder.
+    """
+    study = study_campaign(read_campaign(root))
+    return [
+        Standing(
+            setting={axis: setting.value(axis) for axis in study.varying},
+            strategy=strategy,
+            figures={key: study.interval(key, strategy, setting) for key in COLUMNS},
+        )
+        for setting in study.settings
+        for strategy in study.ranking(setting)
+    ]
+
+
+def print_table(found: Sequence[Standing]) -> None:
+    """Print the standings to the terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    axes = list(found[0].setting)
+    table = Table(box=box.SIMPLE, caption="mean ± 95 % interval over seeds", caption_justify="left")
+    for name in (*axes, "strategy"):
+        table.add_column(name, no_wrap=True)
+    for title, _ in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    last = found[0].setting
+    for standing in found:
+        if standing.setting != last:
+            table.add_section()
+        last = standing.setting
+        values = [str(standing.setting[axis]) for axis in axes]
+        table.add_row(*values, standing.strategy, *standing.texts())
+    Console(width=None if _is_terminal() else 160).print(table)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _text(found: Interval, digits: int) -> str:
+    if not isfinite(found.mean):
+        return "-"
+    if not isfinite(found.low):
+        return f"{found.mean:.{digits}f}"
+    return f"{found.mean:.{digits}f} ± {found.high - found.mean:.{digits}f}"
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
