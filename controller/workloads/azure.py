@@ -9,12 +9,15 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
 from controller.domain.errors import InputError
-from controller.workloads.clipping import Clipping, Floats, check_positive, check_window
+from controller.inputs.catalog import parse
+from controller.inputs.fields import Count, Name, Positive, Share
+from controller.workloads.options import Clipping, Floats, ImportOptions, resolve_end
 from controller.workloads.table import Lines, decode, read_bytes, read_table
 from controller.workloads.trace import SIZES, Trace
 
@@ -25,6 +28,26 @@ SOURCE: Final = {
     "url": "https://github.com/Azure/AzurePublicDataset",
     "licence": "CC-BY-4.0",
 }
+
+
+def _split(names: object) -> object:
+    return names.split(",") if isinstance(names, str) else names
+
+
+class AzureOptions(ImportOptions):
+    """Checked options of :func:`import_azure`."""
+
+    lms: Annotated[
+        tuple[Name, ...],
+        BeforeValidator(_split),
+        Field(min_length=1, max_length=2, description="one or two text LMs, such as LM1,LM2"),
+    ]
+    threshold_tokens: Count
+    image_lm: Name
+    image_share: Share
+    image_prompts: Count
+    image_megapixels: Positive
+    stretch: Positive
 
 
 def import_azure(
@@ -67,64 +90,50 @@ def import_azure(
     Raises:
         InputError: an option or a row of the file is wrong.
     """
-    options = dict(locals(), lms=list(lms))  # the arguments, before anything else is local
-    del options["path"]
-    clipping = Clipping(context_tokens, max_output_tokens)
-    _check(lms, image_share, image_prompts)
-    check_positive(stretch=stretch, rate=rate, image_megapixels=image_megapixels)
-    check_window(start_s, end_s)
-    path = Path(path)
+    given = dict(locals())  # the arguments, before anything else is local
+    path = Path(given.pop("path"))
+    options = parse(AzureOptions, "import azure", given)
     content = read_bytes(path)
     times_s, inputs, outputs = _read(content, str(path))
-    end_s = float(times_s[-1]) if end_s is None else end_s
-    rng = np.random.default_rng(seed)
+    end_s = resolve_end(options, float(times_s[-1]), str(path))
     inside = (times_s >= start_s) & (times_s <= end_s)
-    if not inside.any() or end_s <= start_s:
+    if not inside.any():
         raise InputError(str(path), f"no requests from {start_s} s to {end_s} s")
+    rng = np.random.default_rng(seed)
     kept = inside & _thinned(inside, (end_s - start_s) * stretch, rate, rng, str(path))
-    trace, counts = _mapped(inputs[kept], outputs[kept], options, clipping, rng)
+    clipping = Clipping(context_tokens, max_output_tokens)
+    columns, counts = _mapped(inputs[kept], outputs[kept], options, clipping, rng)
+    source = {
+        **SOURCE,
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "importer": "azure",
+        "options": options.model_dump(mode="json"),
+        "rules": _rules(clipping, options),
+        "counts": {"read": len(times_s), "inside": int(inside.sum()), **counts},
+    }
     return Trace(
         born_s=(times_s[kept] - start_s) * stretch,
         duration_s=(end_s - start_s) * stretch,
-        sources=(
-            {
-                **SOURCE,
-                "file": path.name,
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "importer": "azure",
-                "options": options,
-                "rules": _rules(clipping, options),
-                "counts": {"read": len(times_s), "inside": int(inside.sum()), **counts},
-            },
-        ),
-        **trace,
+        sources=(source,),
+        **columns,
     )
 
 
-def _rules(clipping: Clipping, options: dict[str, Any]) -> dict[str, str]:
+def _rules(clipping: Clipping, options: AzureOptions) -> dict[str, str]:
     """What was done, in words."""
-    lms, pixels = options["lms"], options["image_megapixels"]
     rules = {
         "clipping": str(clipping),
-        "lms": f"up to {options['threshold_tokens']} input tokens {lms[0]}, more {lms[-1]}; one "
-        "prompt each",
+        "lms": f"up to {options.threshold_tokens} input tokens {options.lms[0]}, more "
+        f"{options.lms[-1]}; one prompt each",
     }
-    if options["image_share"]:
+    if options.image_share:
         rules["images"] = (
-            f"a share of {options['image_share']} at random becomes {options['image_lm']}: "
-            f"{options['image_prompts']} prompts for {pixels} megapixels each, the text cut to "
-            f"{CLIP_TOKENS} tokens"
+            f"a share of {options.image_share} at random becomes {options.image_lm}: "
+            f"{options.image_prompts} prompts for {options.image_megapixels} megapixels each, the "
+            f"text cut to {CLIP_TOKENS} tokens"
         )
     return rules
-
-
-def _check(lms: Sequence[str], image_share: float, image_prompts: int) -> None:
-    if not 1 <= len(lms) <= 2 or not all(lms):
-        raise InputError("lms", "give one or two text LMs", value=list(lms))
-    if not 0 <= image_share <= 1:
-        raise InputError("image_share", "must lie between 0 and 1", value=image_share)
-    if image_prompts < 1:
-        raise InputError("image_prompts", "must be 1 or more", value=image_prompts)
 
 
 def _read(content: bytes, source: str) -> tuple[Floats, Floats, Floats]:
@@ -171,14 +180,14 @@ def _thinned(
 def _mapped(
     inputs: Floats,
     outputs: Floats,
-    options: dict[str, Any],
+    options: AzureOptions,
     clipping: Clipping,
     rng: np.random.Generator,
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Columns of the trace but its times, and counts of what was done."""
-    lms = options["lms"]
-    image = rng.random(len(inputs)) < options["image_share"]
-    text_lm = np.where(inputs <= options["threshold_tokens"], lms[0], lms[-1])
+    lms = options.lms
+    image = rng.random(len(inputs)) < options.image_share
+    text_lm = np.where(inputs <= options.threshold_tokens, lms[0], lms[-1])
     read, written, _ = clipping.apply(inputs, outputs)
     *_, counts = clipping.apply(inputs[~image], outputs[~image])
     zero = np.zeros(len(inputs))
@@ -186,12 +195,12 @@ def _mapped(
         "input_tokens": np.where(image, np.minimum(inputs, CLIP_TOKENS), read),
         "output_tokens": np.where(image, 0.0, written),
         "input_megapixels": zero,
-        "output_megapixels": np.where(image, options["image_megapixels"], 0.0),
+        "output_megapixels": np.where(image, options.image_megapixels, 0.0),
     }
     columns = {
-        "lm": np.where(image, options["image_lm"], text_lm),
+        "lm": np.where(image, options.image_lm, text_lm),
         "origin": np.full(len(inputs), ""),
-        "prompts": np.where(image, options["image_prompts"], 1).astype(np.int64),
+        "prompts": np.where(image, options.image_prompts, 1).astype(np.int64),
         "sizes": {name: sizes[name] for name in SIZES},
     }
     return columns, {"kept": len(inputs), "images": int(image.sum()), **counts}

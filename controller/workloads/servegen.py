@@ -17,8 +17,10 @@ from typing import Any, Final
 import numpy as np
 
 from controller.domain.errors import InputError
-from controller.workloads.clipping import Clipping, Floats, check_positive, check_window
+from controller.inputs.catalog import parse
+from controller.inputs.fields import Count, Name
 from controller.workloads.histogram import Histogram, read_histograms
+from controller.workloads.options import Clipping, Floats, ImportOptions, resolve_end
 from controller.workloads.table import Ints, Lines, decode, read_bytes, read_table
 from controller.workloads.trace import Trace
 
@@ -31,6 +33,13 @@ SOURCE: Final = {
     "url": "https://github.com/alibaba/ServeGen",
     "licence": "Apache-2.0",
 }
+
+
+class ServegenOptions(ImportOptions):
+    """Checked options of :func:`import_servegen`."""
+
+    lm: Name
+    max_prompts: Count
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,21 +85,30 @@ def import_servegen(
     Raises:
         InputError: an option or a file is wrong.
     """
-    options = dict(locals())  # the arguments, before anything else is local
-    del options["folder"]
-    clipping = Clipping(context_tokens, max_output_tokens)
-    check_positive(rate=rate, max_prompts=max_prompts)
-    check_window(start_s, end_s)
-    windows, sha256 = _read_folder(Path(folder))
-    end_s = max(w.start_s + w.width_s for w in windows) if end_s is None else end_s
+    given = dict(locals())  # the arguments, before anything else is local
+    folder = Path(given.pop("folder"))
+    options = parse(ServegenOptions, "import servegen", given)
+    windows, sha256 = _read_folder(folder)
+    end_s = resolve_end(options, max(w.start_s + w.width_s for w in windows), str(folder))
     factor = _factor(windows, start_s, end_s, rate, str(folder))
     rows, drawn = _draw_all(windows, start_s, end_s, factor, seed)
+    clipping = Clipping(context_tokens, max_output_tokens)
     read, written, counts = clipping.apply(rows["text_tokens"], rows["output_tokens"])
     counts = {
         "drawn": drawn,
         "kept": len(read),
         **counts,
         "clipped_images": int((rows["images"] > max_prompts).sum()),
+    }
+    source = {
+        **SOURCE,
+        "file": folder.name,
+        "sha256": sha256,
+        "importer": "servegen",
+        "options": options.model_dump(mode="json"),
+        "rules": _rules(clipping, lm, max_prompts),
+        "rate_factor": factor,
+        "counts": counts,
     }
     return Trace(
         born_s=rows["born_s"] - start_s,
@@ -104,18 +122,7 @@ def import_servegen(
             "output_megapixels": np.zeros(len(read)),
         },
         duration_s=end_s - start_s,
-        sources=(
-            {
-                **SOURCE,
-                "file": Path(folder).name,
-                "sha256": sha256,
-                "importer": "servegen",
-                "options": options,
-                "rules": _rules(clipping, lm, max_prompts),
-                "rate_factor": factor,
-                "counts": counts,
-            },
-        ),
+        sources=(source,),
     )
 
 

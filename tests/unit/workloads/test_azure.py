@@ -93,7 +93,7 @@ GOOD = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,3
         (GOOD + "2023-11-16 18:16:00,-1,1\r\n", "line 3: ContextTokens: .*'-1'"),
         (GOOD + "2023-11-16 18:16:00,1,many\r\n", "line 3: GeneratedTokens: .*'many'"),
         (GOOD + "2023-11-16 18:16:00,1\r\n", "line 3: 2 cells instead of 3"),
-        (GOOD, "no requests from 0.0 s to 0.0 s"),
+        (GOOD, "start_s, end_s: ends at 0 s"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(content, message, tmp_path):
@@ -106,17 +106,26 @@ def test_a_malformed_file_is_named_with_its_line(content, message, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stretch": 0}, "stretch: must be a finite number above 0"),
-        ({"rate": float("nan")}, "rate: must be a finite number above 0"),
-        ({"start_s": -1}, "start_s"),
-        ({"start_s": 9, "end_s": 9}, "end_s: must be finite and lie after"),
-        ({"image_share": 1.1}, "image_share: must lie between 0 and 1"),
-        ({"image_prompts": 0}, "image_prompts: must be 1 or more"),
-        ({"max_output_tokens": 1024}, "max_output_tokens: .*context_tokens is 1024"),
-        ({"lms": ()}, "lms: give one or two"),
-        ({"lms": ("A", "B", "C")}, "lms: give one or two"),
+        ({"stretch": 0}, "stretch: should be greater than 0"),
+        ({"rate": float("nan")}, "rate: .*finite"),
+        ({"rate": "fast"}, "rate: .*'fast'"),
+        ({"start_s": -1}, "start_s: .*greater than or equal to 0"),
+        ({"start_s": 9, "end_s": 9}, "end_s must lie after start_s"),
+        ({"end_s": 4000}, "ends at 61.2635 s .got .0.0, 4000.0.."),
+        ({"image_share": 1.1}, "image_share: .*less than or equal to 1"),
+        ({"image_prompts": 0}, "image_prompts: .*greater than or equal to 1"),
+        ({"image_prompts": 1.5}, "image_prompts: .*1.5"),
+        ({"max_output_tokens": 1024}, "max_output_tokens must be below context_tokens"),
+        ({"seed": -1}, "seed: .*greater than or equal to 0"),
+        ({"lms": ()}, "lms: .*at least 1 item"),
+        ({"lms": "A,B,C"}, "lms: .*at most 2 items"),
+        ({"lms": "A,"}, r"lms\[1\]"),
     ],
 )
 def test_bad_options_are_refused(options, message, excerpt):
     with pytest.raises(InputError, match=message):
         import_azure(excerpt, **options)
+
+
+def test_text_lms_can_be_given_as_one_text(excerpt):
+    assert set(import_azure(excerpt, lms="A,B").lm.tolist()) == {"A", "B"}

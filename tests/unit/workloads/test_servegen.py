@@ -69,7 +69,7 @@ def test_rate_scales_all_clients_and_windows_cut(made):
     longer = import_servegen(made, start_s=1800)
     shorter = import_servegen(made, start_s=1800, end_s=3000)
     assert np.array_equal(shorter.born_s, longer.born_s[longer.born_s < 1200])
-    with pytest.raises(InputError, match="no requests with an image from 7200 s to 9000 s"):
+    with pytest.raises(InputError, match="no requests with an image from 7200 s to 9000.0 s"):
         import_servegen(made, start_s=7200, end_s=9000)
 
 
@@ -158,3 +158,18 @@ def test_a_folder_without_clients_or_with_half_a_client_is_refused(made, tmp_pat
     shutil.copy(made / "chunk-4-trace.csv", empty)
     with pytest.raises(InputError, match=r"chunk-4-dataset\.json: cannot be read"):
         import_servegen(empty)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 0}, "import servegen: rate: should be greater than 0"),
+        ({"max_prompts": 2.5}, "import servegen: max_prompts: .*2.5"),
+        ({"lm": ""}, "import servegen: lm: "),
+        ({"max_output_tokens": 512}, "max_output_tokens must be below context_tokens"),
+        ({"end_s": 1e6}, "ends at 14400 s"),
+    ],
+)
+def test_bad_options_are_refused(made, options, message):
+    with pytest.raises(InputError, match=message):
+        import_servegen(made, **options)

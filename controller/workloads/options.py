@@ -1,0 +1,73 @@
+"""What importers share: checked options, and one rule for prompts that do not fit a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from controller.domain.errors import InputError
+from controller.inputs.fields import Count, NonNegative, Positive, Record
+
+Floats = NDArray[np.float64]
+Seed = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more")]
+
+
+class ImportOptions(Record):
+    """Options of every importer; defaults are in the importers' signatures."""
+
+    context_tokens: Count
+    max_output_tokens: Count
+    start_s: NonNegative
+    end_s: Positive | None
+    rate: Positive | None
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _leave_something(self) -> Self:
+        if self.max_output_tokens >= self.context_tokens:
+            raise ValueError("max_output_tokens must be below context_tokens")
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError("end_s must lie after start_s")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """Output is cut to ``max_output_tokens``, then input to what is left of the context."""
+
+    context_tokens: int
+    max_output_tokens: int
+
+    def apply(self, inputs: Floats, outputs: Floats) -> tuple[Floats, Floats, dict[str, int]]:
+        """Clipped tokens, (R,) each, and how many rows each cut touched."""
+        kept_outputs = np.clip(outputs, 1, self.max_output_tokens)
+        kept_inputs = np.minimum(inputs, self.context_tokens - kept_outputs)
+        counts = {
+            "clipped_input": int((kept_inputs < inputs).sum()),
+            "clipped_output": int((kept_outputs < outputs).sum()),
+        }
+        return kept_inputs, kept_outputs, counts
+
+    def __str__(self) -> str:
+        return (
+            f"output tokens = min(output, {self.max_output_tokens}), at least 1; "
+            f"input tokens = min(input, {self.context_tokens} - output tokens)"
+        )
+
+
+def resolve_end(options: ImportOptions, last_s: float, source: str) -> float:
+    """End of the stretch that is taken, of a source that ends at ``last_s``.
+
+    Raises:
+        InputError: the source ends before.
+    """
+    end_s = last_s if options.end_s is None else options.end_s
+    if end_s > last_s or options.start_s >= last_s:
+        raise InputError(
+            source, f"ends at {last_s:g} s", field="start_s, end_s", value=(options.start_s, end_s)
+        )
+    return end_s
