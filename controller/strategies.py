@@ -19,6 +19,12 @@ from controller.policies.routing import (
     OpenPlanner,
     RandomScheduler,
 )
+from controller.policies.solver import (
+    SolverDeployer,
+    SolverParameters,
+    SolverPlanner,
+    SolverScheduler,
+)
 from controller.ports import Deployer, Planner, Scheduler
 
 
@@ -38,16 +44,19 @@ class Making:
 
 PLANNERS: dict[str, Callable[[Making], Planner]] = {
     "open": lambda m: OpenPlanner(m.scenario),
+    "solver": lambda m: SolverPlanner(m.scenario, m.parameters),
 }
 SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
     "random": lambda m: RandomScheduler(m.scenario, m.rng),
     "average": lambda m: AverageScheduler(m.scenario),
     "local": lambda m: LocalScheduler(m.scenario),
+    "solver": lambda m: SolverScheduler(m.scenario, m.parameters),
 }
 DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
     "random": lambda m: RandomDeployer(m.scenario, m.rng),
     "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.parameters),
     "full": lambda m: FullDeployer(m.scenario),
+    "solver": lambda m: SolverDeployer(m.scenario),
 }
 
 
@@ -73,6 +82,9 @@ STRATEGIES: dict[str, Recipe] = {
     "RF": Recipe("open", "random", "full", "random scheduling, full activation"),
     "LL": Recipe(
         "open", "local", "lyapunov", "local processing, Lyapunov deployment", LyapunovParameters
+    ),
+    "SOLVER": Recipe(
+        "solver", "solver", "solver", "rolling-horizon optimiser (MILP)", SolverParameters
     ),
 }
 

@@ -25,12 +25,20 @@ OUTCOMES: Final = (OK, REPAIRED, FALLBACK, LATE, VOID)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Demand:
+    """A forecast for the whole cluster; arrays are (I,)."""
+
+    requests: Floats  # per slot
+    prompts: Floats  # per request
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class MacroPolicy:
     """The planner's intent for an epoch (Eq. 12 and 13)."""
 
     routing: Floats  # (N, I), columns sum to 1: share of LM i's requests meant for node n
     roles: Bools  # (N, I): LM i may run on node n
-    demand: Floats | None = None  # (I,) prompts per slot the policy was made for, if it was
+    demand: Demand | None = None  # what the policy was made for, if it was made for any
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,6 +39,7 @@ class ClusterState:
     mode: Ints  # (N, I) OFF, CPU, GPU: what the pod holds now
     cores: Floats  # (N, I) held now
     vgpus: Ints  # (N, I) held now
+    cards: Ints  # (N, I) bit mask of the physical GPUs that the pod's slices are on
     pod: Ints  # (N, I) POD_*
     want_mode: Ints  # (N, I) the last deployment in force
     want_cores: Floats

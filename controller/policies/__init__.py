@@ -1,1 +1,1 @@
-"""Planners, schedulers and deployers: pure functions of what they are shown, plus their own memory."""
+"""Planners, schedulers and deployers: functions of what they are shown and their own memory."""

@@ -28,17 +28,13 @@ class Twin:
     def __init__(self, scenario: Scenario, requests: Requests, outages: Outages = ()) -> None:
         self.scenario = scenario
         self.requests = requests
-        self._tables = compile_tables(scenario, outages)
+        self._tables = compile_tables(scenario, requests, outages)
         self._memory = empty_memory(scenario, requests)
         self._now_s = 0.0
         self._dispatched = 0  # requests whose slot has been routed
-        self._set_payload()
-        testbed = scenario.testbed
-        shape = len(testbed.nodes), len(testbed.lms)
-        self._rows = np.arange(shape[0])
-        self._busy_s = np.zeros(shape)
-        self._arrived_prompts = self._arrived_requests = np.zeros(shape, np.int64)
         self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2))
+        self._rows = np.arange(len(scenario.testbed.nodes))
+        self._state = self._snapshot()
 
     @property
     def slots(self) -> int:
@@ -57,7 +53,7 @@ class Twin:
     @property
     def gpu_busy_s(self) -> float:
         """Time with a busy slice, summed over physical GPUs."""
-        return float(self._memory.nodes["gpu_busy_s"].sum())
+        return float(self._memory.cards["busy_s"].sum())
 
     # Clock
 
@@ -67,50 +63,29 @@ class Twin:
     async def sleep_until(self, time_s: float) -> None:
         kernel.advance_all(self._memory, self._tables, time_s)
         self._now_s = time_s
-        self._busy_s = self._memory.pods["busy_s"].copy()
-        self._memory.pods["busy_s"] = 0.0
+        self._state = self._snapshot()
 
     # Cluster and Node
 
     async def observe(self) -> ClusterState:
-        pods, nodes = self._memory.pods, self._memory.nodes
-        slot = round(self._now_s / self.scenario.slot_s) - 1
-        return ClusterState(
-            time_s=self._now_s,
-            slot=slot,
-            rows=self._rows,
-            up=nodes["up"] == 1,
-            backlog=pods["backlog"].copy(),
-            mode=pods["mode"].copy(),
-            cores=pods["cores"].copy(),
-            vgpus=pods["vgpus"].copy(),
-            pod=pods["state"].copy(),
-            want_mode=pods["want_mode"].copy(),
-            want_cores=pods["want_cores"].copy(),
-            want_vgpus=pods["want_vgpus"].copy(),
-            free_cores=nodes["free_cores"].copy(),
-            free_ram_gb=nodes["free_ram_gb"].copy(),
-            free_vgpus=self._memory.cards["free_slices"].sum(axis=1),
-            arrived_prompts=self._arrived_prompts,
-            arrived_requests=self._arrived_requests,
-            busy_s=self._busy_s,
-        )
+        return self._state
 
     async def telemetry(self, first_slot: int) -> Telemetry:
-        since_s = first_slot * self.scenario.slot_s
+        now_s, since_s = self._now_s, first_slot * self.scenario.slot_s
         lms = len(self.scenario.testbed.lms)
-        closed = self._memory.closed[: self._memory.counters[0]]
-        table = self._memory.requests
-        failure = table["failure"][closed]
-        known_s = np.where(failure > 0, table["deadline_s"][closed], table["returned_s"][closed])
-        known_s = np.where(failure == REFUSED, table["born_s"][closed], known_s)
-        window = closed[(known_s > since_s) & (known_s <= self._now_s)]
-        lm, failed = table["lm"][window], table["failure"][window] > 0
-        latency_s = np.where(failed, 0.0, table["returned_s"][window] - table["born_s"][window])
-        born = slice(*np.searchsorted(self.requests.born_s, (since_s, self._now_s)))
+        # Nothing is known later than tau after its birth.
+        oldest = np.searchsorted(self.requests.born_s, since_s - self.scenario.tau_s)
+        table = self.records[oldest : self._dispatched]
+        refused, failed = table["failure"] == REFUSED, table["failure"] > 0
+        known_s = np.where(failed, table["deadline_s"], table["returned_s"])
+        known = (table["closed"] == 1) & (known_s > since_s) & (known_s <= now_s)
+        known[refused] = (table["born_s"] >= since_s)[refused]
+        lm, failed = table["lm"][known], failed[known]
+        latency_s = np.where(failed, 0.0, (table["returned_s"] - table["born_s"])[known])
+        born = slice(*np.searchsorted(self.requests.born_s, (since_s, now_s)))
         return Telemetry(
             first_slot=first_slot,
-            last_slot=round(self._now_s / self.scenario.slot_s) - 1,
+            last_slot=self._state.slot,
             arrived_requests=np.bincount(self.requests.lm[born], minlength=lms),
             arrived_prompts=np.bincount(
                 self.requests.lm[born], self.requests.prompts[born], minlength=lms
@@ -121,68 +96,58 @@ class Twin:
         )
 
     async def route(self, plan: RoutingPlan, thought_s: float) -> None:
-        slot = round(self._now_s / self.scenario.slot_s)
+        slot = self._state.slot + 1
         if slot >= self.slots:
-            self._arrived_prompts = np.zeros_like(self._arrived_prompts)
-            self._arrived_requests = np.zeros_like(self._arrived_requests)
             return
         first, last = int(self._slot_starts[slot]), int(self._slot_starts[slot + 1])
-        born = self.records[first:last]
-        origin, lm = born["origin"], born["lm"]
-        self._count_arrivals(origin, lm, born["prompts"])
-        born["destination"] = plan.destination[origin, lm]
-        in_force_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
-        born["sent_s"] = np.maximum(born["born_s"], in_force_s)
-        self._time_transfers(first, last)
-        kernel.dispatch(self._memory, self._tables, first, last)
+        ready_s = self._now_s + thought_s + self._tables.control_s
+        destination = np.ascontiguousarray(plan.destination, np.int64)
+        kernel.dispatch(self._memory, self._tables, first, last, destination, ready_s)
         self._dispatched = last
 
     async def settled(self) -> bool:
+        if self._memory.closed[0] < self._dispatched:
+            return False
         table = self.records[: self._dispatched]
-        return int(self._memory.counters[0]) == len(table) and not bool(
-            np.any((table["failure"] == 0) & (table["returned_s"] > self._now_s))
-        )
+        return not np.any((table["failure"] == 0) & (table["returned_s"] > self._now_s))
 
     async def deploy(self, deployment: Deployment, thought_s: Floats) -> NDArray[np.bool_]:
-        voided = np.zeros(deployment.mode.shape, np.bool_)
-        slot = round(self._now_s / self.scenario.slot_s)
-        in_force_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
-        at_s = np.minimum(in_force_s, (slot + 1) * self.scenario.slot_s)
-        kernel.deploy_all(
+        voided: NDArray[np.bool_] = kernel.deploy_all(
             self._memory,
             self._tables,
-            at_s,
-            deployment.mode,
-            deployment.cores,
-            deployment.vgpus,
-            voided,
+            self._now_s,
+            (self._state.slot + 2) * self.scenario.slot_s,
+            np.ascontiguousarray(thought_s, np.float64),
+            np.ascontiguousarray(deployment.mode, np.int64),
+            np.ascontiguousarray(deployment.cores, np.float64),
+            np.ascontiguousarray(deployment.vgpus, np.int64),
         )
         return voided
 
-    def _set_payload(self) -> None:
-        """Times of every transfer, by (same site or not): filled in at dispatch."""
-        testbed = self.scenario.testbed
-        sites = np.array([node.site for node in testbed.nodes])
-        same_site = sites[:, None] == sites[None, :]
-        network = testbed.network
-        self._latency_s = np.where(same_site, network.site_latency_s, network.metro_latency_s)
-        gbps = np.where(same_site, network.site_bandwidth_gbps, network.metro_bandwidth_gbps)
-        self._byte_s = 8e-9 / gbps
-        np.fill_diagonal(self._latency_s, 0.0)
-        np.fill_diagonal(self._byte_s, 0.0)
-
-    def _time_transfers(self, first: int, last: int) -> None:
-        born = self.records[first:last]
-        way = born["origin"], np.maximum(born["destination"], 0)
-        latency_s, byte_s = self._latency_s[way], self._byte_s[way]
-        born["uplink_s"] = latency_s + byte_s * self.requests.uplink_bytes[first:last]
-        born["downlink_s"] = latency_s + byte_s * self.requests.downlink_bytes[first:last]
-
-    def _count_arrivals(
-        self, origin: NDArray[np.int64], lm: NDArray[np.int64], prompts: NDArray[np.int64]
-    ) -> None:
-        shape = self._arrived_prompts.shape
-        cell = origin * shape[1] + lm
-        count = np.bincount(cell, prompts, minlength=shape[0] * shape[1])
-        self._arrived_prompts = count.astype(np.int64).reshape(shape)
-        self._arrived_requests = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+    def _snapshot(self) -> ClusterState:
+        """The state at a slot boundary; what is counted per slot starts again from 0."""
+        pods, nodes = self._memory.pods, self._memory.nodes
+        state = ClusterState(
+            time_s=self._now_s,
+            slot=round(self._now_s / self.scenario.slot_s) - 1,
+            rows=self._rows,
+            up=nodes["up"] == 1,
+            backlog=pods["backlog"].copy(),
+            mode=pods["mode"].copy(),
+            cores=pods["cores"].copy(),
+            vgpus=pods["vgpus"].copy(),
+            cards=pods["gpu_mask"].copy(),
+            pod=pods["state"].copy(),
+            want_mode=pods["want_mode"].copy(),
+            want_cores=pods["want_cores"].copy(),
+            want_vgpus=pods["want_vgpus"].copy(),
+            free_cores=nodes["free_cores"].copy(),
+            free_ram_gb=nodes["free_ram_gb"].copy(),
+            free_vgpus=self._memory.cards["free_slices"].sum(axis=1),
+            arrived_prompts=pods["born_prompts"].copy(),
+            arrived_requests=pods["born_requests"].copy(),
+            busy_s=pods["busy_s"].copy(),
+        )
+        pods["born_prompts"] = pods["born_requests"] = 0
+        pods["busy_s"] = 0.0
+        return state

@@ -1,0 +1,175 @@
+"""What a node's pattern can serve, and what requests would wait there: the solver's cost model.
+
+Costs are mean numbers of requests in the system (Little's law: latency times arrival rate), so a
+sum over pods is what the mean latency wants minimised. Three terms: service; the *burst*, since the
+requests of a slot arrive together and take turns; and congestion carried from slot to slot,
+``a rho^2 / (1 - rho)`` (Kingman) with ``a = VARIABILITY``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.errors import InputError
+from controller.domain.scenario import Scenario
+from controller.domain.state import CPU, GPU, OFF
+from controller.policies.patterns import feasible, kinds
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+PARTS = 8  # cores are split among a node's CPU pods in eighths
+VARIABILITY = 0.35  # (ca^2 + cs^2) / 2 for K uniform on 0..8, arrivals once a slot
+MAX_LOAD = 0.95  # of a pod or GPU in a plan
+SHORTAGE = 100.0  # slots that a request counts as waiting where it cannot be served
+MAX_ALLOCATIONS = 50_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Allocation:
+    """One pattern of one kind of node, with exact cores; arrays are (I,)."""
+
+    mode: Ints
+    cores: Floats
+    vgpus: Ints
+    prompt_s: Floats  # per reference prompt, undisturbed; inf where off
+    card: Ints  # physical GPU of the pod; -1 unless on GPU
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        return self.mode != OFF
+
+    def servers(self) -> list[Ints]:
+        """LMs that share a server: the pods of a GPU, or one CPU pod."""
+        cards = [np.flatnonzero(self.card == g) for g in np.unique(self.card[self.card >= 0])]
+        return cards + [np.array([i]) for i in np.flatnonzero(self.mode == CPU)]
+
+
+def prompt_seconds(scenario: Scenario, n: int, mode: Ints, cores: Floats) -> Floats:
+    """(I,) seconds per reference prompt on node n, undisturbed; inf where off."""
+    node, seconds = scenario.testbed.nodes[n], np.full(len(mode), np.inf)
+    for i, lm in enumerate(scenario.testbed.lms):
+        profile = scenario.profile.lms[lm.name]
+        if mode[i] == CPU:
+            seconds[i] = profile.cpu[node.cpu].at(float(cores[i]))
+        elif mode[i] == GPU:
+            seconds[i] = profile.gpu[node.gpu].at(1.0)
+    return seconds
+
+
+def likely_cards(mode: Ints, gpus: int, slices: int) -> Ints:
+    """(I,) GPU that each one-slice pod lands on when they start together: LM order, most free
+    slices first, as the device plugin spreads them. -1 for pods not on GPU."""
+    free = np.full(max(1, gpus), slices)
+    card = np.full(len(mode), -1)
+    for i in np.flatnonzero(mode == GPU):
+        card[i] = int(np.argmax(free))
+        free[card[i]] -= 1
+    return card
+
+
+def enumerate_allocations(scenario: Scenario) -> list[tuple[Ints, list[Allocation]]]:
+    """(rows, allocations) for each kind of node; the first allocation of each is all off."""
+    return [(rows, _of_kind(scenario, int(rows[0]))) for rows in kinds(scenario)]
+
+
+def burst(requests: Floats, service_s: float, slot_s: float) -> Floats:
+    """Mean number waiting because ``requests`` a slot arrive together and take turns: m(m-1)/2
+    turns if m is the same every slot, but at least m^2/4, half a Poisson number's, since it is
+    not."""
+    turns = np.maximum(requests * (requests - 1) / 2, requests**2 / 4)
+    return np.asarray(turns * service_s / slot_s)
+
+
+def congestion(load: Floats) -> Floats:
+    """Mean number waiting from slot to slot at utilisation ``load`` < 1."""
+    return np.asarray(VARIABILITY * load**2 / (1 - load))
+
+
+def cost(
+    allocation: Allocation, requests: Floats, prompts: Floats, slot_s: float, switch_loss: float
+) -> float:
+    """Requests in the system when ``requests`` (I,) a slot of ``prompts`` (I,) each come to a
+    node; what exceeds MAX_LOAD, or meets no pod, counts as waiting SHORTAGE slots."""
+    total, lost = 0.0, float(requests[~allocation.active].sum())
+    for lms in allocation.servers():
+        service_s = prompts[lms] * allocation.prompt_s[lms]
+        loads = requests[lms] * service_s / slot_s
+        load = loads.sum() / (1 - switch_loss if len(lms) > 1 else 1)
+        if load > MAX_LOAD:
+            excess = float(1 - MAX_LOAD / load)
+            lost += float(requests[lms].sum()) * excess
+            loads, load = loads * (1 - excess), np.float64(MAX_LOAD)
+        total += float(loads.sum() + congestion(load))
+        total += sum(
+            float(burst(m, s, slot_s)) for m, s in zip(requests[lms], service_s, strict=True)
+        )
+        total += _sharing(requests[lms], service_s, loads, slot_s)
+    return total + SHORTAGE * lost
+
+
+def _sharing(requests: Floats, service_s: Floats, loads: Floats, slot_s: float) -> float:
+    """Requests delayed by pods on the same GPU: each is held up by the shorter of its own and the
+    other's service, as often as the other is there."""
+    delay = 0.0
+    for a in range(len(requests)):
+        for b in range(len(requests)):
+            if a != b:
+                presence = min(1.0, loads[b])
+                delay += requests[a] * min(service_s[a], service_s[b]) * presence / slot_s
+    return float(delay)
+
+
+def _of_kind(scenario: Scenario, n: int) -> list[Allocation]:
+    node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
+    profiles = [scenario.profile.lms[lm.name] for lm in lms]
+    found = []
+    for modes in product(*(_modes(scenario, n, i) for i in range(len(lms)))):
+        mode = np.array(modes)
+        vgpus = (mode == GPU).astype(np.int64)
+        host = np.where(mode == GPU, [p.host_cores for p in profiles], 0.0)
+        spare = node.cores - float(host.sum())
+        for parts in _splits(int((mode == CPU).sum())):
+            cores = host.copy()
+            cores[mode == CPU] = np.array(parts) * spare / PARTS
+            if spare < 0 or not feasible(scenario, n, mode, cores, vgpus):
+                continue
+            found.append(
+                Allocation(
+                    mode,
+                    cores,
+                    vgpus,
+                    prompt_seconds(scenario, n, mode, cores),
+                    likely_cards(mode, node.gpus, node.vgpus_per_gpu),
+                )
+            )
+            if len(found) > MAX_ALLOCATIONS:
+                raise InputError(
+                    f"testbed {scenario.testbed.name}",
+                    f"too many ways to allocate node {node.name} to enumerate",
+                    value=len(lms),
+                    remedy="use fewer LMs, or mark those that run on GPUs only",
+                )
+    return found
+
+
+def _modes(scenario: Scenario, n: int, i: int) -> list[int]:
+    can = [(CPU, scenario.on_cpu(n, i)), (GPU, scenario.on_gpu(n, i))]
+    return [OFF, *(mode for mode, able in can if able)]
+
+
+def _splits(pods: int) -> Iterator[tuple[int, ...]]:
+    """Ways to give PARTS parts to ``pods`` pods, at least one each; one empty way for none."""
+    if pods == 0:
+        yield ()
+    elif pods == 1:
+        yield (PARTS,)
+    else:
+        for parts in product(range(1, PARTS), repeat=pods):
+            if sum(parts) == PARTS:
+                yield parts

@@ -1,0 +1,221 @@
+"""The solver's plan: a mixed-integer program over kinds of nodes.
+
+Integer x[k, p] says how many nodes of kind k run allocation p; continuous variables say how many
+requests a slot each pod serves, in segments of a convex cost
+(:mod:`controller.policies.allocation`), so the program is linear. Nodes of equal hardware are one
+variable: its size does not grow with the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import LinearConstraint, milp
+from scipy.sparse import coo_matrix
+
+from controller.domain.decisions import Demand
+from controller.domain.scenario import Scenario
+from controller.policies.allocation import (
+    MAX_LOAD,
+    SHORTAGE,
+    Allocation,
+    burst,
+    congestion,
+    enumerate_allocations,
+)
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Terms = list[tuple[int, float]]  # (variable, coefficient)
+
+LOADS = np.array([0.0, 0.3, 0.5, 0.65, 0.75, 0.83, 0.89, MAX_LOAD])  # knots of congestion
+TURNS = np.array([0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4.5, 7, 11.0])  # knots of burst, requests
+POD_PRICE = 1e-4  # breaks ties in favour of fewer pods
+GAP = 0.05  # relative, at which the search ends: the cost model is no finer than that
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Allocation of every node and the requests a slot meant for it."""
+
+    allocation: tuple[Allocation, ...]  # by node
+    requests: Floats  # (N, I) per slot
+
+
+@dataclass(slots=True)
+class _Model:
+    """A linear program under construction."""
+
+    price: list[float] = field(default_factory=list)
+    most: list[float] = field(default_factory=list)
+    terms: list[tuple[int, int, float]] = field(default_factory=list)  # row, column, coefficient
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    def variable(self, price: float, most: float = np.inf) -> int:
+        self.price.append(price)
+        self.most.append(most)
+        return len(self.price) - 1
+
+    def constrain(self, terms: Terms, low: float, high: float) -> None:
+        self.terms += [(len(self.low), column, value) for column, value in terms]
+        self.low.append(low)
+        self.high.append(high)
+
+    def segments(self, knots: Floats, values: Floats, price: float, nodes: int) -> list[int]:
+        """Variables whose sum is priced by the convex function through (knots, values), plus
+        ``price`` a unit, on each of ``nodes`` (a variable) nodes."""
+        width = np.diff(knots)
+        slope = np.diff(values) / width + price
+        found = [self.variable(float(s)) for s in slope]
+        for variable, w in zip(found, width, strict=True):
+            self.constrain([(variable, 1.0), (nodes, -float(w))], -np.inf, 0.0)
+        return found
+
+    def solve(self, integers: Sequence[int]) -> Floats:
+        """Optimal values."""
+        rows, columns, values = zip(*self.terms, strict=True)
+        shape = len(self.low), len(self.price)
+        integrality = np.zeros(len(self.price))
+        integrality[list(integers)] = 1
+        result = milp(
+            self.price,
+            integrality=integrality,
+            bounds=(0, np.array(self.most)),
+            constraints=LinearConstraint(
+                coo_matrix((values, (rows, columns)), shape).tocsr(), self.low, self.high
+            ),
+            options={"mip_rel_gap": GAP, "node_limit": 400},
+        )
+        return np.asarray(result.x)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """Variables of one allocation of one kind of node."""
+
+    kind: int
+    allocation: Allocation
+    nodes: int  # how many nodes take it
+    flows: dict[int, list[int]]  # LM -> requests a slot, by segment of cost
+
+
+class Program:
+    """The program of one scenario; solved anew for each demand."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._kinds = enumerate_allocations(scenario)
+        self._gpus = sum(node.gpus for node in scenario.testbed.nodes)
+
+    def solve(self, demand: Demand, up: Bools, current: Sequence[Allocation]) -> Plan:
+        """The best plan on the nodes that are up. Nodes keep what they have (``current``) where
+        the plan has room for it; nodes that are down keep it anyway."""
+        model = _Model()
+        picks, served = self._add_allocations(model, demand, up)
+        self._add_shortage(model, demand, served)
+        values = model.solve([pick.nodes for pick in picks])
+        return self._read(values, picks, up, current)
+
+    def highest_load(self, prompts: Floats, up: Bools) -> float:
+        """The most requests a slot, equally many of every LM with ``prompts`` (I,) each, that the
+        nodes could serve if they could be divided (the relaxation of the program)."""
+        model = _Model()
+        _, served = self._add_allocations(model, Demand(np.ones(len(prompts)), prompts), up)
+        model.price = [0.0] * len(model.price)
+        load = model.variable(-1.0)
+        for flows in served:
+            model.constrain([*flows, (load, -1.0)], 0.0, np.inf)
+        return float(model.solve([])[load])
+
+    def _add_allocations(
+        self, model: _Model, demand: Demand, up: Bools
+    ) -> tuple[list[_Pick], list[Terms]]:
+        """Every allocation of every kind of node, and the flows that serve each LM."""
+        picks: list[_Pick] = []
+        served: list[Terms] = [[] for _ in demand.requests]
+        for k, (rows, allocations) in enumerate(self._kinds):
+            counts: Terms = []
+            for allocation in allocations:
+                x = model.variable(POD_PRICE * float(allocation.active.sum()), len(rows))
+                flows = self._add_pods(model, allocation, demand, x)
+                for i, flow in flows.items():
+                    served[i] += [(y, 1.0) for y in flow]
+                picks.append(_Pick(k, allocation, x, flows))
+                counts.append((x, 1.0))
+            available = float(up[rows].sum())
+            model.constrain(counts, available, available)
+        return picks, served
+
+    def _add_pods(
+        self, model: _Model, allocation: Allocation, demand: Demand, x: int
+    ) -> dict[int, list[int]]:
+        """Request flows of one allocation by LM, with their costs."""
+        slot_s, loss = self._scenario.slot_s, self._scenario.profile.switch_loss
+        flows: dict[int, list[int]] = {}
+        for lms in allocation.servers():
+            room = 1 - loss if len(lms) > 1 else 1.0
+            load: Terms = []
+            for i in lms.tolist():
+                service_s = float(demand.prompts[i] * allocation.prompt_s[i])
+                most = MAX_LOAD * slot_s / service_s
+                knots = np.append(TURNS[most > TURNS], most)
+                held_s = service_s + self._held_up_s(allocation, demand, i, lms)
+                flows[i] = model.segments(
+                    knots, burst(knots, service_s, slot_s), held_s / slot_s, x
+                )
+                load += [(y, service_s / slot_s / room) for y in flows[i]]
+            waits = model.segments(LOADS, congestion(LOADS), 0.0, x)
+            model.constrain([*load, *((z, -1.0) for z in waits)], -np.inf, 0.0)
+        return flows
+
+    def _held_up_s(self, allocation: Allocation, demand: Demand, i: int, lms: Ints) -> float:
+        """Seconds by which pods on its GPU hold up a request of LM i, each as often as it would
+        be there if its demand were spread over all GPUs: an estimate that keeps the program
+        linear."""
+        own_s = demand.prompts[i] * allocation.prompt_s[i]
+        delay_s = 0.0
+        for j in lms.tolist():
+            if j != i:
+                other_s = demand.prompts[j] * allocation.prompt_s[j]
+                presence = demand.requests[j] * other_s / self._scenario.slot_s / self._gpus
+                delay_s += min(own_s, other_s) * min(1.0, presence)
+        return float(delay_s)
+
+    @staticmethod
+    def _add_shortage(model: _Model, demand: Demand, served: list[Terms]) -> None:
+        """What is not served is dear, and dearest for the LM that misses the largest share."""
+        worst = model.variable(SHORTAGE * float(demand.requests.sum()))
+        for i, wanted in enumerate(demand.requests.tolist()):
+            short = model.variable(SHORTAGE, wanted)
+            model.constrain([*served[i], (short, 1.0)], wanted, wanted)
+            model.constrain([(short, 1.0), (worst, -max(wanted, 1e-9))], -np.inf, 0.0)
+
+    def _read(
+        self, values: Floats, picks: list[_Pick], up: Bools, current: Sequence[Allocation]
+    ) -> Plan:
+        """Hand the chosen allocations out to the nodes."""
+        chosen = list(current)
+        requests = np.zeros((len(up), len(current[0].mode)))
+        free = [rows[up[rows]].tolist() for rows, _ in self._kinds]
+        # Those a node has already come first, so that they stay where they are.
+        held = {id(allocation) for allocation in current}
+        for pick in sorted(picks, key=lambda pick: id(pick.allocation) not in held):
+            count = round(values[pick.nodes])
+            rows = free[pick.kind]
+            rows.sort(key=lambda n: current[n] is not pick.allocation)
+            for n in rows[:count]:
+                chosen[n] = pick.allocation
+                for i, flow in pick.flows.items():
+                    requests[n, i] = values[flow].sum() / count
+            del rows[:count]
+        return Plan(tuple(chosen), requests)
+
+    def nothing(self) -> list[Allocation]:
+        """Everything off, by node."""
+        off = {int(n): allocations[0] for rows, allocations in self._kinds for n in rows}
+        return [off[n] for n in range(len(off))]
