@@ -219,6 +219,9 @@ def _options(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str,
 
 
 def _children(part: dict[str, Any], step: int | str) -> list[dict[str, Any]]:
+    tagged = part.get("discriminator", {}).get("mapping", {})
+    if step in tagged:  # the location of an error names the tag that chose a union's member
+        return [{"$ref": tagged[step]}]
     if isinstance(step, int):
         candidates = [part.get("items")]
     else:

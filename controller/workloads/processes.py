@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from controller.inputs.fields import Count, Flag, NonNegative, Positive, Record, Share
 
+
+def _form(rate: object) -> str:
+    return "by LM" if isinstance(rate, dict) else "for all"
+
+
 PerLm = Annotated[
-    NonNegative | dict[str, NonNegative],
+    Annotated[NonNegative, Tag("for all")] | Annotated[dict[str, NonNegative], Tag("by LM")],
+    Discriminator(_form),
     Field(description="one number for all LMs, or one per LM by name"),
 ]
 MaxPrompts = Annotated[

@@ -25,7 +25,7 @@ def test_the_example_of_a_workload_file(scenario):
 def test_the_example_of_a_request_file():
     (example,) = re.findall(r"```\n(# format.*?)```", PAGE, re.DOTALL)
     trace = parse_trace(example.encode(), "docs/workloads.md")
-    assert trace.prompts.tolist() == [1, 4, 1]
+    assert trace.prompts.tolist() == [1, 4, 2]
     assert trace.duration_s == 3600
 
 

@@ -69,7 +69,7 @@ def test_rate_scales_all_clients_and_windows_cut(made):
     longer = import_servegen(made, start_s=1800)
     shorter = import_servegen(made, start_s=1800, end_s=3000)
     assert np.array_equal(shorter.born_s, longer.born_s[longer.born_s < 1200])
-    with pytest.raises(InputError, match="no requests with an image from 7200 s to 9000.0 s"):
+    with pytest.raises(InputError, match="no requests with an image"):
         import_servegen(made, start_s=7200, end_s=9000)
 
 

@@ -124,9 +124,12 @@ def test_schema_names_every_kind():
     [
         ({"kind": "weekly"}, "process.*weekly.*'paper', 'poisson'"),
         ({"kind": "paper", "max_prompts": 0}, "max_prompts.*greater than or equal to 1"),
-        ({"kind": "paper", "max_prompt": 4}, "max_prompt: is not a known field"),
+        (
+            {"kind": "paper", "max_prompt": 4},
+            "max_prompt: is not a known field; known are kind, max_prompts",
+        ),
         ({"kind": "poisson"}, "requests_per_slot: is missing"),
-        ({"kind": "poisson", "requests_per_slot": -1}, "greater than or equal to 0"),
+        ({"kind": "poisson", "requests_per_slot": -1}, "requests_per_slot.for all: .*equal to 0"),
         ({"kind": "poisson", "requests_per_slot": float("nan")}, "finite"),
         (
             {"kind": "diurnal", "requests_per_slot": 1, "period_slots": 9, "amplitude": 2},
