@@ -126,27 +126,35 @@ def draw_bursty(
     where the chain is in the state of the lower one."""
     calm = per_lm(process.calm_requests_per_slot, scenario, source, "calm_requests_per_slot")
     burst = per_lm(process.burst_requests_per_slot, scenario, source, "burst_requests_per_slot")
-    nodes = len(scenario.testbed.nodes)
-    chains = [
-        draw_chain(process, len(intensity), stream(root, n, CHAIN))
-        for n in range(nodes if process.scope == "node" else 1)
-    ]
+    in_burst = _draw_states(process, len(intensity), len(scenario.testbed.nodes), root)
     peak = np.maximum(calm, burst)
 
     def share_of(i: int) -> RateShare:
         rates = np.array([calm[i], burst[i]]) / max(peak[i], np.finfo(float).tiny)
-
-        def share(time: Floats, node: Ints) -> Floats:
-            kept = np.empty(len(time))
-            for n, (first, switches) in enumerate(chains):
-                mine = node == n if process.scope == "node" else np.full(len(time), True)
-                state = (first + np.searchsorted(switches, time[mine], side="right")) % 2
-                kept[mine] = rates[state]
-            return kept
-
-        return share
+        return lambda time, node: rates[in_burst(time, node)]
 
     return _draw_thinned(peak * intensity, scenario, process.max_prompts, root, share_of)
+
+
+def _draw_states(
+    process: Bursty, slots: int, nodes: int, root: Root
+) -> Callable[[Floats, Ints], Ints]:
+    """The states of all nodes as a function of (time in slots, node): 0 calm, 1 burst."""
+    chains = [
+        draw_chain(process, slots, stream(root, n, CHAIN))
+        for n in range(nodes if process.scope == "node" else 1)
+    ]
+    firsts = np.array([first for first, _ in chains])
+    # Nodes one after the other on one axis of time, so that one search serves all requests.
+    switches = np.concatenate([s[s < slots] + n * slots for n, (_, s) in enumerate(chains)])
+    before = np.searchsorted(switches, np.arange(len(chains)) * slots)
+
+    def state(time: Floats, node: Ints) -> Ints:
+        chain = node if process.scope == "node" else np.zeros(len(node), np.int64)
+        passed = np.searchsorted(switches, time + chain * slots, side="right") - before[chain]
+        return np.asarray((firsts[chain] + passed) % 2)
+
+    return state
 
 
 def draw_chain(process: Bursty, slots: int, rng: np.random.Generator) -> tuple[int, Floats]:
