@@ -25,7 +25,6 @@ setup: $(VENV)/ready ## Build .venv with everything from requirements.lock (othe
 
 demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; about a minute
 	edgelm run paper --out results/demo
-	edgelm report results/demo
 
 test: $(VENV)/ready | $(BROWSER) ## Run all tests
 	python -m pytest -n $(JOBS)

@@ -83,8 +83,10 @@ def test_list_knows_the_shipped_names(installed: Path, tmp_path: Path) -> None:
         assert file.stem in listed
 
 
-def test_a_shipped_campaign_is_valid_by_its_name(installed: Path, tmp_path: Path) -> None:
-    run(installed, tmp_path, "edgelm", "validate", "paper")
+def test_files_outside_are_validated(installed: Path, tmp_path: Path) -> None:
+    testbed = tmp_path / "mine.yaml"
+    testbed.write_bytes((ROOT / "inventory" / "paper.yaml").read_bytes())
+    assert "mine.yaml" in run(installed, tmp_path, "edgelm", "validate", str(testbed))
 
 
 def test_the_smallest_campaign_runs_and_reports(installed: Path, tmp_path: Path) -> None:
