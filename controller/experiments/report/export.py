@@ -1,0 +1,74 @@
+"""Plates and tables to files, and figures into the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from controller.experiments.report import style
+from controller.experiments.report.plates import SERIES_ID, Plate, Table
+
+FORMATS: Final = ("svg", "png", "pdf")
+PNG_DPI: Final = 200
+_UNDATED: Final = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def save_plate(plate: Plate, folder: Path) -> str:
+    """Write the figure in every format; returns the SVG made fit for the page."""
+    plate.figure.draw_without_rendering()  # fixes the layout once for all formats
+    plate.figure.set_layout_engine("none")
+    for kind in FORMATS:
+        path = folder / f"{plate.name}.{kind}"
+        plate.figure.savefig(path, format=kind, dpi=PNG_DPI, metadata=_UNDATED[kind])
+    svg = (folder / f"{plate.name}.svg").read_text("utf-8")
+    return inline_svg(svg, plate.name, plate.alt)
+
+
+def save_table(table: Table, path: Path) -> None:
+    """Write a CSV file: a header, then plain numbers; nothing where there is no number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([_cell(value) for value in row] for row in table.rows)
+    path.write_text(text.getvalue(), "utf-8")
+
+
+def inline_svg(svg: str, name: str, alt: str) -> str:
+    """The SVG without anything that is a file's or could clash on a page: ids get the plate's
+    name, colours become CSS variables, fonts the page's, strategies a data attribute."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
+    body = re.sub(rf'id="{SERIES_ID}(\d+)-\d+"', r'data-series="\1"', body)
+    body = re.sub(
+        r'<g id="(?:figure|axes|patch|text|line2d|xtick|ytick|matplotlib[.]\w+|'
+        r'PathCollection|QuadMesh|legend|LineCollection|FillBetween\w*)_\d+">',
+        "<g>",
+        body,
+    )
+    body = re.sub(r'id="', f'id="{name}-', body)
+    body = body.replace("xlink:href=", "href=")
+    body = re.sub(r'href="#', f'href="#{name}-', body)
+    body = body.replace("url(#", f"url(#{name}-")
+    body = re.sub(r"(font: (?:\w+ )?[\d.]+px) [^;\"]*", r"\1 var(--sans)", body)
+    body = re.sub(r"(\d\.\d{2})\d+", r"\1", body)
+    for light, (variable, _) in style.tints().items():
+        body = body.replace(light, f"var(--fig-{variable})")
+    head = re.compile(r"<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>")
+    opening = f'<svg viewBox="\\1" role="img" aria-label="{escape(alt)}">'
+    return head.sub(lambda m: opening.replace("\\1", m.group(1)), body, count=1).strip()
+
+
+def _cell(value: object) -> object:
+    if value is None or value != value:  # NaN is the number that differs from itself
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value

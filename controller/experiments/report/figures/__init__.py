@@ -1,0 +1,1 @@
+"""Figures of the report: one function each, from a study to a plate."""

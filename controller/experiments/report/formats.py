@@ -1,0 +1,54 @@
+"""How numbers are written on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import floor, isnan, log10
+from typing import Final
+
+NONE: Final = "\u2013"  # a dash where there is no number
+SPACE: Final = "\u00a0"  # a number and its unit stay together
+
+
+def percent(share: float) -> str:
+    """A share in per cent that is 0 or 100 only where it is exactly that."""
+    if isnan(share):
+        return NONE
+    if 0 < share < 0.001:
+        return f"under 0.1{SPACE}%"
+    if 0.999 < share < 1:
+        return f"over 99.9{SPACE}%"
+    return f"{100 * share:.1f}".removesuffix(".0") + f"{SPACE}%"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, never in powers of ten."""
+    if isnan(value):
+        return NONE
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - floor(log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """1, 2, 3, 7 as "1 to 3, 7"."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(_span(first, last) for first, last in spans)
+
+
+def listed(words: Iterable[str]) -> str:
+    """a, b and c."""
+    *most, last = list(words) or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _span(first: int, last: int) -> str:
+    if first == last:
+        return str(first)
+    return f"{first} to {last}" if last > first + 1 else f"{first}, {last}"

@@ -1,0 +1,162 @@
+"""Small-sample statistics of seeds: intervals, paired comparisons, Holm's correction, rankings.
+
+Seeds give every strategy the same arrivals, so strategies are compared seed by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+EXACT_UP_TO: Final = 14  # 2**14 sign flips are enumerated; beyond that Wilcoxon's test is used
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its two-sided t-interval; the limits are NaN where ``n < 2``."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """One treatment against a reference over the same seeds. Differences are treatment - reference.
+
+    ``effect`` is Cohen's d_z, the mean difference over its standard deviation, with the interval
+    that inverts the noncentral t distribution. ``p_rank`` comes from ``rank_test``: exact sign
+    flips where they can be enumerated, else Wilcoxon's signed-rank test.
+    """
+
+    difference: Interval
+    effect: float
+    effect_low: float
+    effect_high: float
+    p_t: float
+    p_rank: float
+    rank_test: str
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Mean of ``values`` (n,) and its t-interval; values that are not finite are left out."""
+    x = _finite(values)
+    n = len(x)
+    if n == 0:
+        return Interval(nan, nan, nan, 0)
+    mean = float(x.mean())
+    if n == 1:
+        return Interval(mean, nan, nan, 1)
+    margin = _t_quantile(n - 1, 0.5 + confidence / 2) * float(x.std(ddof=1)) / sqrt(n)
+    return Interval(mean, mean - margin, mean + margin, n)
+
+
+def compare_paired(treatment: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Paired:
+    """Compare two strategies seed by seed. Arrays (n,), the same seeds in the same order; pairs
+    with a value that is not finite are left out.
+
+    Raises:
+        ValueError: the arrays differ in length.
+    """
+    a, b = np.asarray(treatment, np.float64), np.asarray(reference, np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"{len(a)} values cannot be paired with {len(b)}")
+    differences = _finite(a - b)
+    p_rank, rank_test = _rank_test(differences)
+    effect, low, high = _standardised(differences, confidence)
+    return Paired(
+        difference=mean_interval(differences, confidence),
+        effect=effect,
+        effect_low=low,
+        effect_high=high,
+        p_t=_paired_t(differences),
+        p_rank=p_rank,
+        rank_test=rank_test,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment. A NaN is no test: it stays and counts for nothing."""
+    p = np.asarray(p_values, np.float64)
+    adjusted = np.full(p.shape, nan)
+    order = [k for k in np.argsort(p) if not np.isnan(p[k])]
+    floor = 0.0
+    for rank, k in enumerate(order):
+        floor = max(floor, min(1.0, (len(order) - rank) * float(p[k])))
+        adjusted[k] = floor
+    return [float(value) for value in adjusted]
+
+
+def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
+    """Kendall's tau-b of two score vectors (n,); NaN where one of them does not rank at all."""
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    sx, sy = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
+    scale = sqrt(float((sx**2).sum()) * float((sy**2).sum()))
+    return float((sx * sy).sum()) / scale if scale else nan
+
+
+def _finite(values: ArrayLike) -> Floats:
+    x = np.asarray(values, np.float64).ravel()
+    return x[np.isfinite(x)]
+
+
+def _t_quantile(freedom: int, p: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, p))
+
+
+def _paired_t(differences: Floats) -> float:
+    from scipy.special import stdtr
+
+    n = len(differences)
+    if n < 2:
+        return nan
+    spread = float(differences.std(ddof=1))
+    if spread == 0.0:
+        return 1.0 if differences[0] == 0.0 else 0.0
+    t = float(differences.mean()) * sqrt(n) / spread
+    return float(2 * stdtr(n - 1, -abs(t)))
+
+
+def _standardised(differences: Floats, confidence: float) -> tuple[float, float, float]:
+    from scipy.special import nctdtrinc
+
+    n = len(differences)
+    spread = float(differences.std(ddof=1)) if n > 1 else 0.0
+    if spread == 0.0:
+        return nan, nan, nan
+    effect = float(differences.mean()) / spread
+    tail = (1 - confidence) / 2
+    low, high = (nctdtrinc(n - 1, p, effect * sqrt(n)) / sqrt(n) for p in (1 - tail, tail))
+    return effect, float(low), float(high)
+
+
+def _rank_test(differences: Floats) -> tuple[float, str]:
+    if len(differences) < 2:
+        return nan, "none"
+    if len(differences) <= EXACT_UP_TO:
+        return _sign_flips(differences), "exact sign-flip permutation"
+    from scipy.stats import wilcoxon
+
+    if not differences.any():
+        return 1.0, "Wilcoxon signed-rank"
+    return float(wilcoxon(differences).pvalue), "Wilcoxon signed-rank"
+
+
+def _sign_flips(differences: Floats) -> float:
+    """Share of the 2**n sign patterns whose |sum| is at least the observed one."""
+    n = len(differences)
+    signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    sums = np.abs(signs @ differences)
+    observed = abs(float(differences.sum()))
+    slack = 1e-12 * float(np.abs(differences).sum())
+    return float(np.mean(sums >= observed - slack))
