@@ -25,6 +25,7 @@ from controller.policies.solver import (
     SolverPlanner,
     SolverScheduler,
 )
+from controller.policies.vtc import VtcDeployer, VtcScheduler
 from controller.ports import Deployer, Planner, Scheduler
 
 
@@ -50,12 +51,14 @@ SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
     "random": lambda m: RandomScheduler(m.scenario, m.rng),
     "average": lambda m: AverageScheduler(m.scenario),
     "local": lambda m: LocalScheduler(m.scenario),
+    "vtc": lambda m: VtcScheduler(m.scenario),
     "solver": lambda m: SolverScheduler(m.scenario, m.parameters),
 }
 DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
     "random": lambda m: RandomDeployer(m.scenario, m.rng),
     "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.parameters),
     "full": lambda m: FullDeployer(m.scenario),
+    "vtc": lambda m: VtcDeployer(m.scenario),
     "solver": lambda m: SolverDeployer(m.scenario),
 }
 
@@ -82,6 +85,9 @@ STRATEGIES: dict[str, Recipe] = {
     "RF": Recipe("open", "random", "full", "random scheduling, full activation"),
     "LL": Recipe(
         "open", "local", "lyapunov", "local processing, Lyapunov deployment", LyapunovParameters
+    ),
+    "VTC-GPU": Recipe(
+        "open", "vtc", "vtc", "least virtual service first, in calibrated GPU-seconds"
     ),
     "SOLVER": Recipe(
         "solver", "solver", "solver", "rolling-horizon optimiser (MILP)", SolverParameters

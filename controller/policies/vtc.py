@@ -1,0 +1,162 @@
+"""VTC-GPU: least virtual service first, after the Virtual Token Counter (Sheng et al., OSDI 2024),
+with LM types as clients and calibrated GPU-seconds instead of tokens, so that modalities compare.
+
+A counter grows by the service an LM receives; work on CPUs counts as the GPU-seconds it replaces.
+An LM that returns after an absence is lifted to the least counter of those present, so that idling
+earns no credit. A running pod keeps its GPU unless the other's lag exceeds a restart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.scenario import Scenario
+from controller.domain.state import CPU, GPU, OFF, ClusterState
+from controller.policies.allocation import prompt_seconds
+from controller.policies.patterns import fixed_share
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class _Service:
+    """Virtual counters of LMs; one row per place where fairness is kept."""
+
+    def __init__(self, scenario: Scenario, rows: int) -> None:
+        lms = range(len(scenario.testbed.lms))
+        nodes = range(len(scenario.testbed.nodes))
+        shares = [fixed_share(scenario, n) for n in nodes]
+        self.counter = np.zeros((rows, len(lms)))
+        self._present = np.zeros((rows, len(lms)), np.bool_)
+        self._worth = np.array([[_worth(scenario, n, i, shares[n]) for i in lms] for n in nodes])
+
+    def update(self, given_s: Floats, present: Bools) -> None:
+        """Add GPU-seconds given (rows, I), then lift the LMs that have come back."""
+        self.counter += given_s
+        back = present & ~self._present
+        others = np.where(self._present & present, self.counter, np.inf).min(axis=1, keepdims=True)
+        lifted = np.maximum(self.counter, np.where(np.isfinite(others), others, self.counter))
+        self.counter = np.where(back, lifted, self.counter)
+        self._present = present
+
+    def given_s(self, state: ClusterState) -> Floats:
+        """(n, I) calibrated GPU-seconds served in the slot that ended."""
+        shared = (state.cards[:, :, None] & state.cards[:, None, :]) != 0
+        busy = state.busy_s > 0
+        sharers = np.maximum(1, (shared & busy[:, None, :]).sum(axis=2))
+        worth = np.where(state.mode == CPU, self._worth[state.rows], 1.0 / sharers)
+        return np.asarray(state.busy_s * worth)
+
+
+class VtcScheduler:
+    """LMs in order of virtual service; each origin to the node with the shortest queue, in seconds,
+    for the LM as deployed there."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._hosts = scenario.hosts()
+        self._service = _Service(scenario, 1)
+        self._batch = np.ones(self._hosts.shape[1])
+
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        del policy
+        queued, arrived = state.backlog.sum(axis=0), state.arrived_prompts.sum(axis=0)
+        self._service.update(
+            self._service.given_s(state).sum(axis=0, keepdims=True), (queued + arrived > 0)[None]
+        )
+        requests = state.arrived_requests.sum(axis=0)
+        self._batch = np.where(requests > 0, arrived / np.maximum(1, requests), self._batch)
+        seconds = self._prompt_seconds(state)
+        destination = np.zeros(self._hosts.shape, np.int64)
+        for i in np.argsort(self._service.counter[0], kind="stable"):
+            nodes = np.flatnonzero(self._hosts[:, i] & state.up)
+            if len(nodes) == 0:
+                nodes = np.flatnonzero(self._hosts[:, i])
+            queue_s = state.backlog[nodes, i] * seconds[nodes, i]
+            for origin in range(len(destination)):
+                best = int(np.argmin(queue_s))
+                destination[origin, i] = nodes[best]
+                queue_s[best] += self._batch[i] * seconds[nodes[best], i]
+        return Decision(RoutingPlan(destination))
+
+    def _prompt_seconds(self, state: ClusterState) -> Floats:
+        """(N, I) as wanted; where off, as slow as the slowest that is on."""
+        seconds = np.array(
+            [
+                prompt_seconds(self._scenario, n, mode, cores)
+                for n, (mode, cores) in enumerate(
+                    zip(state.want_mode, state.want_cores, strict=True)
+                )
+            ]
+        )
+        running = np.where(np.isfinite(seconds), seconds, 0.0).max(axis=0)
+        return np.where(np.isfinite(seconds), seconds, 2 * np.maximum(running, 1.0))
+
+
+class VtcDeployer:
+    """Each node gives its GPU slices to the LMs with work and the least virtual service; the rest
+    run on CPUs where they can."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        nodes, lms = scenario.testbed.nodes, scenario.testbed.lms
+        self._service = _Service(scenario, len(nodes))
+        self._share = [fixed_share(scenario, n) for n in range(len(nodes))]
+        self._can = [
+            [(scenario.on_gpu(n, i), scenario.on_cpu(n, i)) for i in range(len(lms))]
+            for n in range(len(nodes))
+        ]
+        profiles = [scenario.profile.lms[lm.name] for lm in lms]
+        self._restart_s = np.array([p.start_gpu_s + p.stop_s for p in profiles])
+        self._host_cores = [p.host_cores for p in profiles]
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        del policy
+        shape = len(self._share), len(self._restart_s)
+        given, present = np.zeros(shape), np.zeros(shape, np.bool_)
+        given[state.rows] = self._service.given_s(state)
+        at_work = (state.backlog > 0) | (state.busy_s > 0)
+        present[state.rows] = at_work
+        self._service.update(given, present)
+        rank = self._service.counter[state.rows] - self._restart_s * (state.want_mode == GPU)
+        idle = (~at_work).astype(np.int64)
+        mode, cores = np.zeros_like(state.want_mode), np.zeros_like(state.want_cores)
+        for row, n in enumerate(state.rows.tolist()):
+            order = np.lexsort((rank[row], idle[row]))
+            self._fill(n, order, mode[row], cores[row])
+        vgpus = (mode == GPU).astype(np.int64)
+        return Decision(Deployment(mode, cores, vgpus), (Call(),) * len(state.rows))
+
+    def _fill(self, n: int, order: Ints, mode: Ints, cores: Floats) -> None:
+        """Place LMs on node n in order, as far as Eq. 1 allows."""
+        node, lms = self._scenario.testbed.nodes[n], self._scenario.testbed.lms
+        slices, ram_gb, spare = node.vgpus, node.ram_gb, node.cores
+        vram_gb = node.vram_gb * node.gpus
+        for i in order.tolist():
+            on_gpu, on_cpu = self._can[n][i]
+            lm = lms[i]
+            if lm.ram_gb > ram_gb + 1e-9:
+                continue
+            if on_gpu and slices and lm.vram_gb <= vram_gb and self._host_cores[i] <= spare:
+                mode[i], cores[i] = GPU, self._host_cores[i]
+                slices, vram_gb = slices - 1, vram_gb - lm.vram_gb
+            elif on_cpu and 0 < self._share[n] <= spare + 1e-9:
+                mode[i], cores[i] = CPU, self._share[n]
+            else:
+                mode[i] = OFF
+                continue
+            ram_gb, spare = ram_gb - lm.ram_gb, spare - cores[i]
+
+
+def _worth(scenario: Scenario, n: int, i: int, share: float) -> float:
+    """GPU-seconds that a second of LM i on node n's CPUs replaces: on the fastest GPU that could
+    run it, or none."""
+    if not scenario.on_cpu(n, i):
+        return 0.0
+    lm = scenario.profile.lms[scenario.testbed.lms[i].name]
+    gpus = {node.gpu for node in scenario.testbed.nodes if node.gpus}
+    fastest = min((lm.gpu[gpu].at(1.0) for gpu in gpus if gpu in lm.gpu), default=0.0)
+    return fastest / lm.cpu[scenario.testbed.nodes[n].cpu].at(max(share, 1e-9))
