@@ -14,6 +14,7 @@ from controller.domain import metrics
 from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
+from controller.experiments.bound import lower_bound
 from controller.experiments.journal import TIERS, Entry, outcome
 from controller.experiments.records import RequestTable
 
@@ -116,10 +117,6 @@ def _gpu_utilisation(scenario: Scenario, usage: Usage) -> float | None:
 def _bound(scenario: Scenario, requests: Requests, success_rate: float | None) -> float | None:
     """The objective that no strategy beats at this success rate."""
     if not success_rate:
-        return None
-    try:
-        from controller.experiments.bound import lower_bound
-    except ImportError:
         return None
     return float(lower_bound(scenario, requests, success_rate).objective)
 
