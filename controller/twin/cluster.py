@@ -28,13 +28,14 @@ class Twin:
     def __init__(self, scenario: Scenario, requests: Requests, outages: Outages = ()) -> None:
         self.scenario = scenario
         self.requests = requests
-        self._tables = compile_tables(scenario, requests, outages)
+        self._tables = compile_tables(scenario, outages)
         self._memory = empty_memory(scenario, requests)
         self._now_s = 0.0
         self._dispatched = 0  # requests whose slot has been routed
         self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2))
         self._rows = np.arange(len(scenario.testbed.nodes))
-        self._state = self._snapshot()
+        shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)
+        self._state = self._snapshot(np.zeros((9, *shape), np.int64), np.zeros((3, *shape)))
 
     @property
     def slots(self) -> int:
@@ -61,9 +62,11 @@ class Twin:
         return self._now_s
 
     async def sleep_until(self, time_s: float) -> None:
-        kernel.advance_all(self._memory, self._tables, time_s)
+        ints = np.empty((9, *self._memory.pods.shape), np.int64)
+        floats = np.empty((3, *self._memory.pods.shape))
+        kernel.advance_all(self._memory, self._tables, time_s, ints, floats)
         self._now_s = time_s
-        self._state = self._snapshot()
+        self._state = self._snapshot(ints, floats)
 
     # Cluster and Node
 
@@ -106,7 +109,7 @@ class Twin:
         self._dispatched = last
 
     async def settled(self) -> bool:
-        if self._memory.closed[0] < self._dispatched:
+        if self._memory.nodes["closed"].sum() < self._dispatched:
             return False
         table = self.records[: self._dispatched]
         return not np.any((table["failure"] == 0) & (table["returned_s"] > self._now_s))
@@ -124,30 +127,29 @@ class Twin:
         )
         return voided
 
-    def _snapshot(self) -> ClusterState:
-        """The state at a slot boundary; what is counted per slot starts again from 0."""
-        pods, nodes = self._memory.pods, self._memory.nodes
-        state = ClusterState(
+    def _snapshot(self, ints: NDArray[np.int64], floats: Floats) -> ClusterState:
+        """The state at a slot boundary, from what :func:`kernel.note` wrote of the pods."""
+        nodes = self._memory.nodes
+        state, mode, vgpus, cards, want_mode, want_vgpus, backlog, requests, prompts = ints
+        cores, want_cores, busy_s = floats
+        return ClusterState(
             time_s=self._now_s,
             slot=round(self._now_s / self.scenario.slot_s) - 1,
             rows=self._rows,
             up=nodes["up"] == 1,
-            backlog=pods["backlog"].copy(),
-            mode=pods["mode"].copy(),
-            cores=pods["cores"].copy(),
-            vgpus=pods["vgpus"].copy(),
-            cards=pods["gpu_mask"].copy(),
-            pod=pods["state"].copy(),
-            want_mode=pods["want_mode"].copy(),
-            want_cores=pods["want_cores"].copy(),
-            want_vgpus=pods["want_vgpus"].copy(),
+            backlog=backlog,
+            mode=mode,
+            cores=cores,
+            vgpus=vgpus,
+            cards=cards,
+            pod=state,
+            want_mode=want_mode,
+            want_cores=want_cores,
+            want_vgpus=want_vgpus,
             free_cores=nodes["free_cores"].copy(),
             free_ram_gb=nodes["free_ram_gb"].copy(),
             free_vgpus=self._memory.cards["free_slices"].sum(axis=1),
-            arrived_prompts=pods["born_prompts"].copy(),
-            arrived_requests=pods["born_requests"].copy(),
-            busy_s=pods["busy_s"].copy(),
+            arrived_prompts=prompts,
+            arrived_requests=requests,
+            busy_s=busy_s,
         )
-        pods["born_prompts"] = pods["born_requests"] = 0
-        pods["busy_s"] = 0.0
-        return state

@@ -3,11 +3,14 @@
 Compiled by Numba, so records are changed in place and nothing is allocated per event. At one
 instant events happen in this order: node up or down, pod life cycle (by LM), batch ends (by LM),
 deadlines (by LM), arrivals (by request); commands follow, as they are given at that instant.
+
+All in one file, because Numba's cache notices changes of a function's own file only.
 """
 
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -36,8 +39,14 @@ from controller.twin.layout import (
 
 EPSILON = 1e-9  # slack on sums of cores and GB
 
+compiled = njit(cache=True)
+inlined = njit(cache=True, forceinline=True)  # done at every event
 
-@njit(cache=True)
+# Kinds of event, in the order in which they happen at one instant.
+POWER, TIMER, BATCH_END, LIMIT, ARRIVAL = 0, 1, 2, 3, 4
+
+
+@compiled
 def outage_at(tables: Tables, n: int, time_s: float) -> int:
     """Index of the outage of node n that covers ``time_s``, or NONE."""
     for o in range(tables.outages.shape[1]):
@@ -48,49 +57,78 @@ def outage_at(tables: Tables, n: int, time_s: float) -> int:
     return NONE
 
 
-@njit(cache=True)
+@compiled
 def heard_s(tables: Tables, n: int, time_s: float) -> float:
     """When a message that reaches node n at ``time_s`` is taken: at once, or as it recovers."""
     o = outage_at(tables, n, time_s)
     return time_s if o == NONE else tables.outages[n, o, 1]
 
 
-@njit(cache=True)
-def dispatch(memory: Memory, tables: Tables, first: int, last: int) -> None:
-    """Put requests ``first <= q < last``, whose ``sent_s`` and ``destination`` are set, on their
-    way: into their destination's transit list, sorted by arrival, then by id. Refused ones
-    (destination NONE) are closed."""
+@compiled
+def transfer_s(memory: Memory, tables: Tables, a: int, b: int, size_bytes: float) -> float:
+    """Time of a message between nodes a and b."""
+    if a == b:
+        return 0.0
+    if memory.nodes[a].site == memory.nodes[b].site:
+        return tables.site_latency_s + tables.site_byte_s * size_bytes
+    return tables.metro_latency_s + tables.metro_byte_s * size_bytes
+
+
+@compiled
+def dispatch(
+    memory: Memory,
+    tables: Tables,
+    first: int,
+    last: int,
+    destination: NDArray[np.int64],
+    ready_s: float,
+) -> None:
+    """Send requests ``first <= q < last``, the slot's births, where ``destination`` (N, I) says,
+    not before ``ready_s``. Refused ones are closed."""
     for q in range(first, last):
         request = memory.requests[q]
-        if request.destination == NONE:
-            request.sent_s = np.nan
+        n = destination[request.origin, request.lm]
+        if not NONE <= n < memory.nodes.shape[0]:
+            raise IndexError("the routing plan names a node that the testbed does not have")
+        born_at = memory.pods[request.origin, request.lm]
+        born_at.born_requests += 1
+        born_at.born_prompts += request.prompts
+        request.destination = n
+        if n == NONE:
             close(memory, q, REFUSED)
             continue
-        request.sent_s = heard_s(tables, request.origin, request.sent_s)
+        request.uplink_s = transfer_s(memory, tables, request.origin, n, request.uplink_bytes)
+        request.downlink_s = transfer_s(memory, tables, request.origin, n, request.downlink_bytes)
+        request.sent_s = heard_s(tables, request.origin, max(request.born_s, ready_s))
         request.arrived_s = request.sent_s + request.uplink_s
-        node = memory.nodes[request.destination]
-        before, after = NONE, node.transit
-        while after != NONE and memory.requests[after].arrived_s <= request.arrived_s:
-            before, after = after, memory.requests[after].next
-        request.next = after
-        if before == NONE:
-            node.transit = q
-        else:
-            memory.requests[before].next = q
+        set_out(memory, n, q)
 
 
-@njit(cache=True)
+@compiled
+def set_out(memory: Memory, n: int, q: int) -> None:
+    """Put request q into node n's list of those in transit, sorted by arrival, then by id."""
+    request = memory.requests[q]
+    before, after = NONE, memory.nodes[n].transit
+    while after != NONE and memory.requests[after].arrived_s <= request.arrived_s:
+        before, after = after, memory.requests[after].next
+    request.next = after
+    if before == NONE:
+        memory.nodes[n].transit = q
+    else:
+        memory.requests[before].next = q
+
+
+@compiled
 def close(memory: Memory, q: int, failure: int) -> None:
     """No node holds request q any longer."""
     request = memory.requests[q]
     request.failure = failure
     request.closed = 1
     request.next = NONE
-    memory.closed[memory.counters[0]] = q
-    memory.counters[0] += 1
+    memory.nodes[request.origin].closed += 1
 
 
-@njit(cache=True)
+@compiled
 def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
     """Close request q, bound for node n and past its deadline, with the reason."""
     request = memory.requests[q]
@@ -109,57 +147,98 @@ def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
         close(memory, q, DEADLINE)
 
 
-@njit(cache=True)
-def rate(memory: Memory, tables: Tables, n: int, i: int) -> float:
-    """Progress of the serving pod per second, 1 undisturbed: the share of its busiest GPU."""
+@compiled
+def share(memory: Memory, tables: Tables, n: int, mask: int) -> float:
+    """Progress per second of a pod that serves on the GPUs of ``mask``: that of the fullest."""
+    most = 1
+    for g in range(memory.nodes[n].gpus):
+        if mask >> g & 1:
+            most = max(most, memory.cards[n, g].serving)
+    return 1.0 if most == 1 else (1.0 - tables.switch_loss) / most
+
+
+@inlined
+def book(memory: Memory, n: int, i: int) -> None:
+    """Account for a pod's service until now."""
     pod = memory.pods[n, i]
-    slowest = 1.0
-    if pod.mode == GPU:
-        for g in range(MAX_GPUS):
-            sharers = memory.cards[n, g].busy
-            if pod.gpu_mask >> g & 1 and sharers > 1:
-                slowest = min(slowest, (1.0 - tables.switch_loss) / sharers)
-    return slowest
+    spent_s = memory.nodes[n].now_s - pod.booked_s
+    pod.booked_s += spent_s
+    pod.left_s -= spent_s * pod.rate
+    pod.busy_s += spent_s
+    memory.requests[pod.head].inference_s += spent_s
 
 
-@njit(cache=True)
-def occupy(memory: Memory, n: int, i: int, change: int) -> None:
-    """The pod's GPUs have one busy pod more (1) or less (-1)."""
-    pod = memory.pods[n, i]
-    for g in range(MAX_GPUS):
-        if pod.gpu_mask >> g & 1:
-            memory.cards[n, g].busy += change
+@compiled
+def book_card(memory: Memory, n: int, g: int) -> None:
+    """Account for a GPU's busy time until now."""
+    card, now_s = memory.cards[n, g], memory.nodes[n].now_s
+    if card.serving > 0:
+        card.busy_s += now_s - card.since_s
+    card.since_s = now_s
 
 
-@njit(cache=True)
-def pause(memory: Memory, n: int, i: int) -> None:
+@compiled
+def occupy(memory: Memory, tables: Tables, n: int, i: int, change: int) -> None:
+    """One pod more (1) or less (-1) serves on pod i's GPUs; all that serve there change pace."""
+    mask = memory.pods[n, i].gpu_mask
+    for g in range(memory.nodes[n].gpus):
+        if mask >> g & 1:
+            book_card(memory, n, g)
+            memory.cards[n, g].serving += change
+    for k in range(memory.pods.shape[1]):
+        pod = memory.pods[n, k]
+        if pod.serving and pod.gpu_mask & mask:
+            book(memory, n, k)
+            pod.rate = share(memory, tables, n, pod.gpu_mask)
+            pod.end_s = pod.booked_s + max(0.0, pod.left_s) / pod.rate
+
+
+@compiled
+def pause(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """Stop serving; what was done of the batch is lost, the finished prompts are not."""
+    if memory.pods[n, i].serving:
+        book(memory, n, i)
+        rest(memory, tables, n, i)
+
+
+@compiled
+def rest(memory: Memory, tables: Tables, n: int, i: int) -> None:
+    """The pod, whose service is booked, serves no longer."""
     pod = memory.pods[n, i]
-    if pod.serving:
-        pod.serving = 0
-        occupy(memory, n, i, -1)
+    pod.serving = 0
+    pod.end_s = pod.limit_s = inf
+    if pod.gpu_mask:
+        occupy(memory, tables, n, i, -1)
 
 
-@njit(cache=True)
+@inlined
 def serve(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Let an idle ready pod take up the first live request of its queue."""
+    """Let a ready pod, whose service is booked, take up the first live request of its queue, or
+    rest."""
     pod = memory.pods[n, i]
     now_s = memory.nodes[n].now_s
     while pod.head != NONE and memory.requests[pod.head].deadline_s <= now_s:
         drop_head(memory, tables, n, i)
     if pod.head == NONE:
+        if pod.serving:
+            rest(memory, tables, n, i)
         return
     request = memory.requests[pod.head]
     if np.isnan(request.started_s):
         request.started_s = now_s
     device = pod.mode - CPU
-    pod.batch = min(tables.batch_max[i, device], request.prompts - request.done)
+    pod.batch = min(tables.lm[i].batch_max[device], request.prompts - request.done)
     pod.left_s = pod.prompt_s * request.work * tables.batch[i, device, pod.batch - 1]
-    pod.serving = 1
-    occupy(memory, n, i, 1)
+    pod.limit_s, pod.booked_s = request.deadline_s, now_s
+    if pod.serving:
+        pod.end_s = now_s + pod.left_s / pod.rate
+        return
+    pod.serving, pod.rate, pod.end_s = 1, 1.0, now_s + pod.left_s
+    if pod.gpu_mask:
+        occupy(memory, tables, n, i, 1)
 
 
-@njit(cache=True)
+@compiled
 def drop_head(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """Expire the first request of the queue."""
     pod = memory.pods[n, i]
@@ -172,7 +251,7 @@ def drop_head(memory: Memory, tables: Tables, n: int, i: int) -> None:
     expire(memory, tables, n, q)
 
 
-@njit(cache=True)
+@compiled
 def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """Expire every waiting request that is past its deadline. One in service is left to its own
     deadline event."""
@@ -199,13 +278,13 @@ def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
         q = after
 
 
-@njit(cache=True)
+@compiled
 def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
     """Choose the pending pod's slices, spread over the GPUs with most free slices. False and
     nothing changed if they or the GPU memory on them are not to be had."""
     pod = memory.pods[n, i]
     usable = 0
-    for g in range(MAX_GPUS):
+    for g in range(memory.nodes[n].gpus):
         usable += memory.cards[n, g].free_slices > 0
     spanned = min(pod.want_vgpus, usable)
     if spanned == 0:
@@ -214,7 +293,7 @@ def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
     mask, held = 0, 0
     while held < pod.want_vgpus:
         best = NONE
-        for g in range(MAX_GPUS):
+        for g in range(memory.nodes[n].gpus):
             card = memory.cards[n, g]
             chosen = mask >> g & 1
             fresh = held < spanned  # first one slice on each of the GPUs to span
@@ -233,12 +312,12 @@ def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@compiled
 def tally(memory: Memory, tables: Tables, n: int) -> None:
     """Recount what is free on the node: running sums of fractions would drift."""
     node = memory.nodes[n]
     node.free_cores, node.free_ram_gb = node.cores, node.ram_gb
-    for g in range(MAX_GPUS):
+    for g in range(memory.nodes[n].gpus):
         card = memory.cards[n, g]
         card.free_slices, card.free_vram_gb = card.slices, card.vram_gb
     for i in range(memory.pods.shape[1]):
@@ -247,13 +326,13 @@ def tally(memory: Memory, tables: Tables, n: int) -> None:
             continue
         node.free_cores -= pod.cores
         node.free_ram_gb -= tables.lm[i].ram_gb
-        for g in range(MAX_GPUS):
+        for g in range(memory.nodes[n].gpus):
             if pod.gpu_mask >> g & 1:
                 memory.cards[n, g].free_slices -= pod.slices[g]
                 memory.cards[n, g].free_vram_gb -= tables.lm[i].vram_gb / ones(pod.gpu_mask)
 
 
-@njit(cache=True)
+@compiled
 def ones(mask: int) -> int:
     """GPUs in a mask."""
     count = 0
@@ -262,10 +341,10 @@ def ones(mask: int) -> int:
     return count
 
 
-@njit(cache=True)
+@compiled
 def cpu_prompt_s(tables: Tables, hardware: int, i: int, cores: float) -> float:
     """:meth:`controller.domain.profile.Curve.at` for a CPU; NaN without cores."""
-    xs, ys = tables.cpu_cores[hardware, i], tables.cpu_seconds[hardware, i]
+    xs, ys = tables.cpu_curve[hardware, i, 0], tables.cpu_curve[hardware, i, 1]
     if cores <= 0.0:
         return np.nan
     if cores < xs[0]:
@@ -273,7 +352,7 @@ def cpu_prompt_s(tables: Tables, hardware: int, i: int, cores: float) -> float:
     return float(np.interp(cores, xs, ys))
 
 
-@njit(cache=True)
+@compiled
 def start_pending(memory: Memory, tables: Tables, n: int) -> None:
     """Start every pending pod whose resources are free, in the order of LMs."""
     node = memory.nodes[n]
@@ -299,7 +378,7 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
         tally(memory, tables, n)
 
 
-@njit(cache=True)
+@compiled
 def release(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """The pod is gone: its resources are free."""
     pod = memory.pods[n, i]
@@ -310,7 +389,7 @@ def release(memory: Memory, tables: Tables, n: int, i: int) -> None:
     tally(memory, tables, n)
 
 
-@njit(cache=True)
+@compiled
 def life_cycle(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """The pod's timer has run out: it is ready, or gone."""
     pod = memory.pods[n, i]
@@ -324,19 +403,19 @@ def life_cycle(memory: Memory, tables: Tables, n: int, i: int) -> None:
         start_pending(memory, tables, n)
 
 
-@njit(cache=True)
+@compiled
 def stop(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """Begin the termination of a starting or ready pod."""
     pod = memory.pods[n, i]
     now_s = memory.nodes[n].now_s
     if pod.state == POD_READY:
-        pause(memory, n, i)
+        pause(memory, tables, n, i)
         pod.ready_until_s = now_s
     pod.state = POD_STOPPING
     pod.timer_s = now_s + tables.lm[i].stop_s
 
 
-@njit(cache=True)
+@compiled
 def failed_return(tables: Tables, origin: int, returned_s: float, deadline_s: float) -> int:
     """The failure of a result that is back at ``returned_s``; 0 if it is in time."""
     if returned_s <= deadline_s:
@@ -344,13 +423,13 @@ def failed_return(tables: Tables, origin: int, returned_s: float, deadline_s: fl
     return DEADLINE if outage_at(tables, origin, deadline_s) == NONE else LOST_NODE
 
 
-@njit(cache=True)
+@inlined
 def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """A batch is done: checkpoint it, send the result if it was the last, go on."""
     pod = memory.pods[n, i]
     q = pod.head
     request = memory.requests[q]
-    pause(memory, n, i)
+    book(memory, n, i)
     request.done += pod.batch
     pod.backlog -= pod.batch
     if request.done == request.prompts:
@@ -369,7 +448,7 @@ def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
     serve(memory, tables, n, i)
 
 
-@njit(cache=True)
+@inlined
 def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
     """The first request in transit joins its queue."""
     node = memory.nodes[n]
@@ -394,7 +473,7 @@ def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
         serve(memory, tables, n, request.lm)
 
 
-@njit(cache=True)
+@compiled
 def switch_power(memory: Memory, tables: Tables, n: int) -> None:
     """The node goes down, or comes back and starts the pods wanted. Queues and breakpoints are
     on disk and survive."""
@@ -404,7 +483,7 @@ def switch_power(memory: Memory, tables: Tables, n: int) -> None:
         for i in range(memory.pods.shape[1]):
             pod = memory.pods[n, i]
             if pod.state == POD_READY:
-                pause(memory, n, i)
+                pause(memory, tables, n, i)
                 pod.ready_until_s = node.now_s
             if pod.state != POD_OFF and pod.state != POD_PENDING:
                 release(memory, tables, n, i)
@@ -414,87 +493,85 @@ def switch_power(memory: Memory, tables: Tables, n: int) -> None:
         start_pending(memory, tables, n)
 
 
-@njit(cache=True)
+@inlined
 def next_event(memory: Memory, tables: Tables, n: int) -> tuple[float, int, int]:
-    """(time, kind, LM) of the node's next event; kinds in the order of the module's docstring."""
+    """(time, kind, LM) of the node's next event."""
     node = memory.nodes[n]
-    outage = tables.outages[n, min(node.outage, tables.outages.shape[1] - 1)]
-    if node.outage >= tables.outages.shape[1]:
-        time_s, kind, lm = inf, 0, 0
-    else:
-        time_s, kind, lm = outage[0] if node.up else outage[1], 0, 0
-    if not node.up:
-        return time_s, kind, lm
+    time_s, kind, lm = inf, POWER, 0
+    if node.outage < tables.outages.shape[1]:
+        time_s = tables.outages[n, node.outage, 1 - node.up]
     for i in range(memory.pods.shape[1]):
         pod = memory.pods[n, i]
-        if pod.timer_s < time_s or (pod.timer_s == time_s and kind > 1):
-            time_s, kind, lm = pod.timer_s, 1, i
-        if pod.serving:
-            end_s = node.now_s + pod.left_s / rate(memory, tables, n, i)
-            if end_s < time_s or (end_s == time_s and kind > 2):
-                time_s, kind, lm = end_s, 2, i
-            deadline_s = memory.requests[pod.head].deadline_s
-            if deadline_s < time_s or (deadline_s == time_s and kind > 3):
-                time_s, kind, lm = deadline_s, 3, i
-    if node.transit != NONE:
+        if pod.timer_s < time_s or (pod.timer_s == time_s and kind > TIMER):
+            time_s, kind, lm = pod.timer_s, TIMER, i
+        if pod.end_s < time_s or (pod.end_s == time_s and kind > BATCH_END):
+            time_s, kind, lm = pod.end_s, BATCH_END, i
+        if pod.limit_s < time_s:
+            time_s, kind, lm = pod.limit_s, LIMIT, i
+    if node.transit != NONE and node.up:
         arrival_s = max(node.now_s, memory.requests[node.transit].arrived_s)
         if arrival_s < time_s:
-            time_s, kind = arrival_s, 4
+            time_s, kind = arrival_s, ARRIVAL
     return time_s, kind, lm
 
 
-@njit(cache=True)
-def elapse(memory: Memory, tables: Tables, n: int, time_s: float) -> None:
-    """Let the node's time pass, without an event, until ``time_s``."""
-    node = memory.nodes[n]
-    spent_s = time_s - node.now_s
-    node.now_s = time_s
-    if spent_s <= 0.0:
-        return
-    for i in range(memory.pods.shape[1]):
-        pod = memory.pods[n, i]
-        if pod.serving:
-            pod.left_s = max(0.0, pod.left_s - spent_s * rate(memory, tables, n, i))
-            pod.busy_s += spent_s
-            memory.requests[pod.head].inference_s += spent_s
-    for g in range(MAX_GPUS):
-        if memory.cards[n, g].busy > 0:
-            node.gpu_busy_s += spent_s
-
-
-@njit(cache=True)
+@compiled
 def advance(memory: Memory, tables: Tables, n: int, until_s: float) -> None:
     """Run node n's events up to and including ``until_s``."""
+    node = memory.nodes[n]
     while True:
         time_s, kind, i = next_event(memory, tables, n)
         if time_s > until_s:
             break
-        elapse(memory, tables, n, time_s)
-        if kind == 0:
+        node.now_s = time_s
+        if kind == POWER:
             switch_power(memory, tables, n)
-        elif kind == 1:
+        elif kind == TIMER:
             life_cycle(memory, tables, n, i)
-        elif kind == 2:
+        elif kind == BATCH_END:
             end_batch(memory, tables, n, i)
-        elif kind == 3:
-            pause(memory, n, i)
+        elif kind == LIMIT:
+            book(memory, n, i)
             serve(memory, tables, n, i)
         else:
             take_arrival(memory, tables, n)
-    elapse(memory, tables, n, until_s)
+    node.now_s = max(node.now_s, until_s)
 
 
-@njit(cache=True)
-def advance_all(memory: Memory, tables: Tables, until_s: float) -> None:
-    """Run every node to a slot boundary and close what has expired there."""
+@compiled
+def advance_all(
+    memory: Memory,
+    tables: Tables,
+    until_s: float,
+    ints: NDArray[np.int64],
+    floats: NDArray[np.float64],
+) -> None:
+    """Run every node to a slot boundary, close what has expired there, and note what is seen of
+    each pod in ``ints`` (9, N, I) and ``floats`` (3, N, I), see :func:`note`."""
     for n in range(memory.nodes.shape[0]):
         advance(memory, tables, n, until_s)
         for i in range(memory.pods.shape[1]):
             purge(memory, tables, n, i)
+            if memory.pods[n, i].serving:
+                book(memory, n, i)
+            note(memory.pods[n, i], ints[:, n, i], floats[:, n, i])
+        for g in range(memory.nodes[n].gpus):
+            book_card(memory, n, g)
         drop_transit(memory, tables, n)
 
 
-@njit(cache=True)
+@compiled
+def note(pod: Any, ints: NDArray[np.int64], floats: NDArray[np.float64]) -> None:
+    """Write down what is seen of a pod. What is counted per slot starts again from 0."""
+    ints[0], ints[1], ints[2], ints[3] = pod.state, pod.mode, pod.vgpus, pod.gpu_mask
+    ints[4], ints[5] = pod.want_mode, pod.want_vgpus
+    ints[6], ints[7], ints[8] = pod.backlog, pod.born_requests, pod.born_prompts
+    floats[0], floats[1], floats[2] = pod.cores, pod.want_cores, pod.busy_s
+    pod.born_requests = pod.born_prompts = 0
+    pod.busy_s = 0.0
+
+
+@compiled
 def drop_transit(memory: Memory, tables: Tables, n: int) -> None:
     """Close what has expired on its way: a slow link, or a node that is down."""
     node = memory.nodes[n]
@@ -513,7 +590,7 @@ def drop_transit(memory: Memory, tables: Tables, n: int) -> None:
         q = after
 
 
-@njit(cache=True)
+@compiled
 def deploy(
     memory: Memory,
     tables: Tables,
@@ -559,18 +636,23 @@ def deploy(
         start_pending(memory, tables, n)
 
 
-@njit(cache=True)
+@compiled
 def deploy_all(
     memory: Memory,
     tables: Tables,
-    at_s: NDArray[np.float64],
+    boundary_s: float,
+    next_boundary_s: float,
+    thought_s: NDArray[np.float64],
     mode: NDArray[np.int64],
     cores: NDArray[np.float64],
     vgpus: NDArray[np.int64],
-    voided: NDArray[np.bool_],
-) -> None:
-    """Bring each node n to ``at_s[n]`` and deploy there. NaN: no deployment for this node."""
+) -> NDArray[np.bool_]:
+    """Bring each node n to the moment when its command is in force and deploy there. NaN: no
+    command for this node. Returns (N, I) what was voided."""
+    voided = np.zeros(mode.shape, np.bool_)
     for n in range(memory.nodes.shape[0]):
-        if not np.isnan(at_s[n]):
-            advance(memory, tables, n, at_s[n])
+        if not np.isnan(thought_s[n]):
+            in_force_s = boundary_s + thought_s[n] + tables.control_s
+            advance(memory, tables, n, min(in_force_s, next_boundary_s))
             deploy(memory, tables, n, mode[n], cores[n], vgpus[n], voided[n])
+    return voided

@@ -30,6 +30,8 @@ REQUEST = np.dtype(
         ("failure", np.int64),
         ("closed", np.int64),  # 1: finished or failed, no longer held by any node
         ("work", np.float64),
+        ("uplink_bytes", np.float64),
+        ("downlink_bytes", np.float64),
         ("deadline_s", np.float64),
         ("born_s", np.float64),
         ("sent_s", np.float64),
@@ -62,9 +64,15 @@ POD = np.dtype(
         ("backlog", np.int64),  # prompts in the queue not done
         ("serving", np.int64),
         ("batch", np.int64),  # prompts in service together
-        ("left_s", np.float64),  # undisturbed time left of the batch
+        ("rate", np.float64),  # progress per second
+        ("booked_s", np.float64),  # until when service is accounted for
+        ("left_s", np.float64),  # undisturbed time left of the batch at ``booked_s``
+        ("end_s", np.float64),  # end of the batch at this rate; inf unless serving
+        ("limit_s", np.float64),  # deadline of the request in service; inf unless serving
         ("busy_s", np.float64),  # serving, since the last slot boundary
         ("starts", np.int64),  # pod starts of the run
+        ("born_requests", np.int64),  # at this node for this LM, since the last slot boundary
+        ("born_prompts", np.int64),
     ]
 )
 MAX_GPUS: Final = 8  # physical GPUs of a node; the width of ``slices``
@@ -74,13 +82,15 @@ NODE = np.dtype(
         ("now_s", np.float64),
         ("up", np.int64),
         ("outage", np.int64),  # index of the outage that is on or comes next
-        ("hardware", np.int64),  # row of Tables.cpu_cores; NONE without CPU service
+        ("hardware", np.int64),  # row of Tables.cpu_curve
+        ("site", np.int64),
+        ("gpus", np.int64),
         ("cores", np.float64),
         ("ram_gb", np.float64),
         ("free_cores", np.float64),
         ("free_ram_gb", np.float64),
         ("transit", np.int64),  # list of requests on their way, by arrival
-        ("gpu_busy_s", np.float64),  # sum over physical GPUs of time with a busy slice
+        ("closed", np.int64),  # closed requests of those born here
     ]
 )
 
@@ -90,7 +100,9 @@ CARD = np.dtype(
         ("vram_gb", np.float64),
         ("free_slices", np.int64),
         ("free_vram_gb", np.float64),
-        ("busy", np.int64),  # pods serving on it
+        ("serving", np.int64),  # pods that serve on it
+        ("since_s", np.float64),  # begin of the time not yet in ``busy_s``
+        ("busy_s", np.float64),  # time with a pod serving on it
     ]
 )
 
@@ -102,6 +114,7 @@ LM = np.dtype(
         ("start_cpu_s", np.float64),
         ("start_gpu_s", np.float64),
         ("stop_s", np.float64),
+        ("batch_max", np.int64, (2,)),  # CPU, GPU
     ]
 )
 
@@ -110,14 +123,18 @@ class Tables(NamedTuple):
     """Constants of a run."""
 
     lm: Records  # (I,)
-    cpu_cores: NDArray[np.float64]  # (H, I, P) curve, padded with its last point
-    cpu_seconds: NDArray[np.float64]  # (H, I, P); NaN where the LM cannot run
+    # (H, I, 2, P) cores and seconds of the curve, padded with its last point; NaN seconds where
+    # the LM cannot run.
+    cpu_curve: NDArray[np.float64]
     gpu_seconds: NDArray[np.float64]  # (N, I, MAX_GPUS) by GPUs spanned - 1; NaN likewise
     batch: NDArray[np.float64]  # (I, 2, B) time factor of a batch of k + 1; CPU, GPU
-    batch_max: NDArray[np.int64]  # (I, 2)
     outages: NDArray[np.float64]  # (N, O, 2) down and up, ascending, padded with inf
+    site_latency_s: float  # of a message within a site
+    site_byte_s: float  # per byte
+    metro_latency_s: float  # between sites
+    metro_byte_s: float
+    control_s: float
     switch_loss: float
-    tau_s: float
 
 
 class Memory(NamedTuple):
@@ -127,5 +144,3 @@ class Memory(NamedTuple):
     pods: Records  # (N, I)
     nodes: Records  # (N,)
     cards: Records  # (N, MAX_GPUS); absent GPUs have no slices
-    closed: NDArray[np.int64]  # (R,) requests in the order in which they were closed
-    counters: NDArray[np.int64]  # (1,) how many of ``closed`` are filled

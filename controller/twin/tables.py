@@ -16,17 +16,21 @@ Outages = Sequence[tuple[int, float, float]]  # node, down_s, up_s
 
 
 def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
-    """Constants of a run. ``outages``: disjoint per node."""
+    """Constants of a run.
+
+    Raises:
+        ValueError: outages of a node overlap or touch.
+    """
     testbed, profile = scenario.testbed, scenario.profile
     hardware = cpu_models(scenario)
     shape = (max(1, len(hardware)), len(testbed.lms))
     lms = [profile.lms[lm.name] for lm in testbed.lms]
     points = max([len(c.amounts) for lm in lms for c in lm.cpu.values()], default=1)
-    cpu_cores, cpu_seconds = np.ones((*shape, points)), np.full((*shape, points), np.nan)
+    cpu_curve = np.full((*shape, 2, points), np.nan)
     for h, cpu in enumerate(hardware):
         for i, lm in enumerate(lms):
             if cpu in lm.cpu and not testbed.lms[i].gpu_only:
-                cpu_cores[h, i], cpu_seconds[h, i] = _padded(lm.cpu[cpu], points)
+                cpu_curve[h, i] = _padded(lm.cpu[cpu], points)
     gpu_seconds = np.full((len(testbed.nodes), len(lms), MAX_GPUS), np.nan)
     for n, node in enumerate(testbed.nodes):
         for i, lm in enumerate(lms):
@@ -40,17 +44,21 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
     for i, (spec, lm) in enumerate(zip(testbed.lms, lms, strict=True)):
         records[i] = (
             spec.ram_gb, spec.vram_gb, lm.host_cores, lm.start_cpu_s, lm.start_gpu_s, lm.stop_s,
+            [len(factors) for factors in batchings[i]],
         )  # fmt: skip
+    network = testbed.network
     return Tables(
         lm=records,
-        cpu_cores=cpu_cores,
-        cpu_seconds=cpu_seconds,
+        cpu_curve=cpu_curve,
         gpu_seconds=gpu_seconds,
         batch=batch,
-        batch_max=np.array([[len(f) for f in pair] for pair in batchings], dtype=np.int64),
         outages=_outage_table(len(testbed.nodes), outages),
+        site_latency_s=float(network.site_latency_s),
+        site_byte_s=8e-9 / network.site_bandwidth_gbps,
+        metro_latency_s=float(network.metro_latency_s),
+        metro_byte_s=8e-9 / network.metro_bandwidth_gbps,
+        control_s=float(network.control_s),
         switch_loss=float(profile.switch_loss),
-        tau_s=float(scenario.tau_s),
     )
 
 
@@ -62,9 +70,9 @@ def cpu_models(scenario: Scenario) -> list[str]:
 def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
     """Memory at time 0: every pod off, every request unborn."""
     testbed = scenario.testbed
-    hardware = cpu_models(scenario)
+    hardware, sites = cpu_models(scenario), [node.site for node in testbed.nodes]
     table = np.zeros(len(requests), REQUEST)
-    for name in ("lm", "origin", "prompts", "work", "born_s"):
+    for name in ("lm", "origin", "prompts", "work", "born_s", "uplink_bytes", "downlink_bytes"):
         table[name] = getattr(requests, name)
     table["destination"] = table["next"] = NONE
     table["deadline_s"] = requests.born_s + scenario.tau_s
@@ -72,13 +80,14 @@ def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
         table[name] = np.nan
     pods = np.zeros((len(testbed.nodes), len(testbed.lms)), POD)
     pods["head"] = pods["tail"] = NONE
-    pods["timer_s"] = np.inf
+    pods["timer_s"] = pods["end_s"] = pods["limit_s"] = np.inf
     pods["ready_until_s"] = -np.inf
     nodes = np.zeros(len(testbed.nodes), NODE)
     nodes["up"], nodes["transit"] = 1, NONE
     cards = np.zeros((len(testbed.nodes), MAX_GPUS), CARD)
     for n, node in enumerate(testbed.nodes):
-        nodes[n]["hardware"] = hardware.index(node.cpu)
+        nodes[n]["hardware"], nodes[n]["site"] = hardware.index(node.cpu), sites.index(node.site)
+        nodes[n]["gpus"] = node.gpus
         nodes[n]["cores"] = nodes[n]["free_cores"] = node.cores
         nodes[n]["ram_gb"] = nodes[n]["free_ram_gb"] = node.ram_gb
         for free in ("", "free_"):
@@ -89,8 +98,6 @@ def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
         pods=pods,
         nodes=nodes,
         cards=cards,
-        closed=np.zeros(len(requests), np.int64),
-        counters=np.zeros(1, np.int64),
     )
 
 
@@ -109,4 +116,8 @@ def _outage_table(nodes: int, outages: Outages) -> NDArray[np.float64]:
     for n, spans in enumerate(per_node):
         for o, span in enumerate(sorted(spans)):
             table[n, o] = span
+    ends_s = table.reshape(nodes, -1)
+    disordered = (ends_s[:, 1:] <= ends_s[:, :-1]) & np.isfinite(ends_s[:, :-1])
+    if disordered.any():
+        raise ValueError(f"outages of node {int(np.argmax(disordered.any(axis=1)))} overlap")
     return table

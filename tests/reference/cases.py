@@ -90,7 +90,9 @@ class Draw:
 
     def scenario(self) -> Scenario:
         lms = tuple(self.lm(i) for i in range(self.shape.lms))
-        testbed = Testbed("case", tuple(map(self.node, range(self.shape.nodes))), lms, self.network())
+        testbed = Testbed(
+            "case", tuple(map(self.node, range(self.shape.nodes))), lms, self.network()
+        )
         loss = 0.0 if self.shape.round_numbers else self.span(0, 0.3)
         profile = Profile("case", {lm.name: self.profile(lm.gpu_only) for lm in lms}, loss)
         return Scenario(
@@ -158,7 +160,9 @@ class Draw:
     def requests(self, scenario: Scenario) -> Requests:
         shape = self.shape
         count = self.rng.poisson(shape.load, (shape.slots, shape.nodes, shape.lms))
-        slot, origin, lm = (np.repeat(axis, count.ravel()) for axis in np.indices(count.shape).reshape(3, -1))
+        slot, origin, lm = (
+            np.repeat(axis, count.ravel()) for axis in np.indices(count.shape).reshape(3, -1)
+        )
         late = 0.0 if self.chance(0.3) else scenario.slot_s
         born_s = slot * scenario.slot_s + np.array([self.span(0, late) for _ in slot])
         order = np.argsort(born_s, kind="stable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -59,13 +60,14 @@ class _Model:
         self.scenario, self.requests, self.script = scenario, requests, script
         self.agenda = Agenda()
         rows = range(len(scenario.testbed.nodes))
-        self.nodes = [
-            Node(self.agenda, scenario, n, self._finished, self._expire) for n in rows
-        ]
+        self.nodes = [Node(self.agenda, scenario, n, self._finished, self._expire) for n in rows]
         for n, down_s, up_s in sorted(outages):
             self.agenda.process(self.nodes[n].fail(down_s, up_s))
         self.outcome = Outcome([self._job(q) for q in range(len(requests))])
         self.undecided = len(requests)
+        self.born: dict[int, list[Job]] = defaultdict(list)
+        for job in self.outcome.jobs:
+            self.born[int(requests.slot[job.id])].append(job)
 
     def run(self) -> Outcome:
         self.agenda.run(until=self.agenda.process(self._slots()))
@@ -91,9 +93,8 @@ class _Model:
         last = int(self.requests.slot.max(initial=-1))
         while slot <= last or self.undecided:
             commands = self.script[min(slot, len(self.script) - 1)]
-            for job in self.outcome.jobs:
-                if self.requests.slot[job.id] == slot:
-                    self._route(job, commands)
+            for job in self.born[slot]:
+                self._route(job, commands)
             self._deploy(commands, (slot + 1) * slot_s)
             slot += 1
             yield self.agenda.at(slot * slot_s, OBSERVE)
