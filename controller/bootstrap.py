@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +66,11 @@ def simulate(experiment: Experiment) -> Outcome:
     )
     twin = Twin(scenario, requests, outages)
     strategy = strategies.build(
-        experiment.strategy, scenario, rng_of(experiment.seed, STRATEGY), experiment.parameters
+        experiment.strategy,
+        scenario,
+        rng_of(experiment.seed, STRATEGY),
+        experiment.parameters,
+        partial(requests.born_in, nodes=len(scenario.testbed.nodes), lms=len(scenario.testbed.lms)),
     )
     journal = RunJournal()
     slots = asyncio.run(run(scenario, twin, twin, twin, strategy, journal, experiment.slots))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
@@ -28,6 +29,8 @@ from controller.policies.solver import (
 from controller.policies.vtc import VtcDeployer, VtcScheduler
 from controller.ports import Deployer, Planner, Scheduler
 
+Ints = NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class NoParameters:
@@ -41,6 +44,7 @@ class Making:
     scenario: Scenario
     rng: np.random.Generator
     parameters: Any
+    foresight: Callable[[int], Ints] | None = None  # prompts (N, I) of a slot; diagnostics only
 
 
 PLANNERS: dict[str, Callable[[Making], Planner]] = {
@@ -53,6 +57,7 @@ SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
     "local": lambda m: LocalScheduler(m.scenario),
     "vtc": lambda m: VtcScheduler(m.scenario),
     "solver": lambda m: SolverScheduler(m.scenario, m.parameters),
+    "oracle": lambda m: SolverScheduler(m.scenario, m.parameters, m.foresight),
 }
 DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
     "random": lambda m: RandomDeployer(m.scenario, m.rng),
@@ -72,6 +77,7 @@ class Recipe:
     deployer: str
     title: str
     parameters: type = NoParameters
+    diagnostic: bool = False  # sees what no contestant can; never part of "all strategies"
 
 
 STRATEGIES: dict[str, Recipe] = {
@@ -92,12 +98,20 @@ STRATEGIES: dict[str, Recipe] = {
     "SOLVER": Recipe(
         "solver", "solver", "solver", "rolling-horizon optimiser (MILP)", SolverParameters
     ),
+    "ORACLE": Recipe(
+        "solver",
+        "oracle",
+        "solver",
+        "diagnostic: SOLVER that is told each slot's prompts beforehand",
+        SolverParameters,
+        diagnostic=True,
+    ),
 }
 
 
 def names() -> list[str]:
-    """Strategies in the order of reports."""
-    return list(STRATEGIES)
+    """Contestants in the order of reports."""
+    return [name for name, parts in STRATEGIES.items() if not parts.diagnostic]
 
 
 def recipe(name: str) -> Recipe:
@@ -131,16 +145,20 @@ def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, An
 
 
 def build(
-    name: str, scenario: Scenario, rng: np.random.Generator, parameters: Mapping[str, Any]
+    name: str,
+    scenario: Scenario,
+    rng: np.random.Generator,
+    parameters: Mapping[str, Any],
+    foresight: Callable[[int], Ints] | None = None,
 ) -> Strategy:
-    """Assemble a strategy for a run.
+    """Assemble a strategy for a run. ``foresight`` is for diagnostics alone.
 
     Raises:
         InputError: as :func:`resolved_parameters`.
     """
     parts = recipe(name)
     resolved = parts.parameters(**resolved_parameters(name, parameters))
-    making = Making(scenario, rng, resolved)
+    making = Making(scenario, rng, resolved, foresight if parts.diagnostic else None)
     return Strategy(
         planner=PLANNERS[parts.planner](making),
         scheduler=SCHEDULERS[parts.scheduler](making),

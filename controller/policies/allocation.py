@@ -23,7 +23,7 @@ from controller.policies.patterns import feasible, kinds
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-PARTS = 8  # cores are split among a node's CPU pods in eighths
+PARTS = 4  # cores are split among a node's CPU pods in quarters, or finer for more pods
 VARIABILITY = 0.35  # (ca^2 + cs^2) / 2 for K uniform on 0..8, arrivals once a slot
 MAX_LOAD = 0.95  # of a pod or GPU in a plan
 SHORTAGE = 100.0  # slots that a request counts as waiting where it cannot be served
@@ -134,9 +134,9 @@ def _of_kind(scenario: Scenario, n: int) -> list[Allocation]:
         vgpus = (mode == GPU).astype(np.int64)
         host = np.where(mode == GPU, [p.host_cores for p in profiles], 0.0)
         spare = node.cores - float(host.sum())
-        for parts in _splits(int((mode == CPU).sum())):
+        for shares in _splits(int((mode == CPU).sum())):
             cores = host.copy()
-            cores[mode == CPU] = np.array(parts) * spare / PARTS
+            cores[mode == CPU] = np.array(shares) * spare
             if spare < 0 or not feasible(scenario, n, mode, cores, vgpus):
                 continue
             found.append(
@@ -163,13 +163,12 @@ def _modes(scenario: Scenario, n: int, i: int) -> list[int]:
     return [OFF, *(mode for mode, able in can if able)]
 
 
-def _splits(pods: int) -> Iterator[tuple[int, ...]]:
-    """Ways to give PARTS parts to ``pods`` pods, at least one each; one empty way for none."""
+def _splits(pods: int) -> Iterator[tuple[float, ...]]:
+    """Ways to share cores out among ``pods`` pods; one empty way for none."""
+    parts = max(PARTS, pods)
     if pods == 0:
         yield ()
-    elif pods == 1:
-        yield (PARTS,)
-    else:
-        for parts in product(range(1, PARTS), repeat=pods):
-            if sum(parts) == PARTS:
-                yield parts
+        return
+    for share in product(range(1, parts + 1), repeat=pods):
+        if sum(share) == parts:
+            yield tuple(part / parts for part in share)

@@ -32,8 +32,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Terms = list[tuple[int, float]]  # (variable, coefficient)
 
-LOADS = np.array([0.0, 0.3, 0.5, 0.65, 0.75, 0.83, 0.89, MAX_LOAD])  # knots of congestion
-TURNS = np.array([0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4.5, 7, 11.0])  # knots of burst, requests
+LOADS = np.array([0.0, 0.4, 0.65, 0.83, MAX_LOAD])  # knots of congestion
+TURNS = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0])  # knots of burst, requests a slot
 POD_PRICE = 1e-4  # breaks ties in favour of fewer pods
 GAP = 0.05  # relative, at which the search ends: the cost model is no finer than that
 

@@ -9,6 +9,7 @@ there, and refuses it at the door if even that is far beyond what a stable syste
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,7 @@ class SolverParameters:
     first_load: float = 0.9
     memory: float = 0.9  # of the estimate of prompts by origin, kept from slot to slot
     decision_s: float = 0.005
-    planning_s: float = 5.0
+    planning_s: float = 2.0
 
 
 class SolverPlanner:
@@ -199,9 +200,19 @@ class SolverDeployer:
 
 
 class SolverScheduler:
-    """Earliest expected completion over the pods that run or start, slowest LMs first."""
+    """Earliest expected completion over the pods that run or start, slowest LMs first.
 
-    def __init__(self, scenario: Scenario, parameters: SolverParameters) -> None:
+    ``foresight(slot)`` gives the prompts (N, I) that will be born in a slot, which no contestant
+    knows: it turns SOLVER into the diagnostic ORACLE, whose lead is what that information is
+    worth."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        parameters: SolverParameters,
+        foresight: Callable[[int], Ints] | None = None,
+    ) -> None:
+        self._foresight = foresight
         self._scenario = scenario
         self._parameters = parameters
         self._call = (Call(parameters.decision_s),)
@@ -277,7 +288,9 @@ class SolverScheduler:
             demand = policy.demand
             each = np.ones(len(self._batch)) if demand is None else demand.requests * demand.prompts
             self._expected = np.tile(each / len(state.backlog), (len(state.backlog), 1))
-        if state.arrived_requests.any():
+        if self._foresight is not None:
+            self._expected = self._foresight(state.slot + 1).astype(np.float64)
+        elif state.arrived_requests.any():
             keep = self._parameters.memory
             self._expected = keep * self._expected + (1 - keep) * state.arrived_prompts
 
