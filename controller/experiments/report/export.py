@@ -42,21 +42,16 @@ def save_table(table: Table, path: Path) -> None:
 
 
 def inline_svg(svg: str, name: str, alt: str) -> str:
-    """The SVG without anything that is a file's or could clash on a page: ids get the plate's
-    name, colours become CSS variables, fonts the page's, strategies a data attribute."""
+    """The SVG without anything that is a file's or could clash on a page: ids go or get the
+    plate's name, colours become CSS variables, fonts the page's, strategies a data attribute."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(rf'id="{SERIES_ID}(\d+)-\d+"', r'data-series="\1"', body)
-    body = re.sub(
-        r'<g id="(?:figure|axes|patch|text|line2d|xtick|ytick|matplotlib[.]\w+|'
-        r'PathCollection|QuadMesh|legend|LineCollection|FillBetween\w*)_\d+">',
-        "<g>",
-        body,
-    )
-    body = re.sub(r'id="', f'id="{name}-', body)
     body = body.replace("xlink:href=", "href=")
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'href="#', f'href="#{name}-', body)
     body = body.replace("url(#", f"url(#{name}-")
     body = re.sub(r"(font: (?:\w+ )?[\d.]+px) [^;\"]*", r"\1 var(--sans)", body)

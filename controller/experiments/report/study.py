@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import nan
 from typing import Final
@@ -71,16 +71,11 @@ class Study:
     nominal: Setting
     varying: tuple[str, ...]  # axes on which settings differ
     constants: Constants
+    cells: Mapping[tuple[Setting, str], Mapping[int, Run]]  # finished runs by ascending seed
 
-    def finished(self, strategy: str, setting: Setting | None = None) -> dict[int, Run]:
+    def finished(self, strategy: str, setting: Setting | None = None) -> Mapping[int, Run]:
         """Seed -> finished run, by ascending seed. The nominal setting if none is given."""
-        wanted = setting or self.nominal
-        runs = {
-            run.seed: run
-            for run in self.campaign.runs
-            if run.summary and run.strategy == strategy and run.setting == wanted
-        }
-        return dict(sorted(runs.items()))
+        return self.cells.get((setting or self.nominal, strategy), {})
 
     def present(self, setting: Setting | None = None) -> tuple[str, ...]:
         """Strategies with a finished run on the setting."""
@@ -173,7 +168,16 @@ def study_campaign(campaign: Campaign) -> Study:
         nominal=nominal,
         varying=tuple(a for a in axes if len({s.value(a) for s in settings}) > 1),
         constants=_constants(campaign, nominal),
+        cells=_cells(campaign),
     )
+
+
+def _cells(campaign: Campaign) -> dict[tuple[Setting, str], dict[int, Run]]:
+    cells: dict[tuple[Setting, str], dict[int, Run]] = {}
+    for run in sorted(campaign.runs, key=lambda run: run.seed):
+        if run.summary:
+            cells.setdefault((run.setting, run.strategy), {})[run.seed] = run
+    return cells
 
 
 def _constants(campaign: Campaign, nominal: Setting) -> Constants:

@@ -113,8 +113,8 @@ def estimates(context: Context) -> str:
     text = f"Of {total} blocks of numbers behind these runs, {listed(parts)}."
     if counts.get("estimated"):
         text += (
-            " Absolute times are as good as these numbers; how strategies compare depends on them "
-            "less."
+            " Absolute times are as good as these numbers; how far the ranking of strategies hangs "
+            "on them is what the campaign `sensitivity` measures."
         )
     return text
 

@@ -1,7 +1,7 @@
 """Campaign folders with invented numbers, in the format of docs/report.md.
 
-Nothing here is a result. Latencies are lognormal around a strategy's ``PACE``; an LM's requests fail
-with a fixed chance. Every file agrees with every other: summaries are computed from the requests.
+Nothing here is a result. Latencies are lognormal around a strategy's ``PACE``; requests of an LM
+fail with a fixed chance. All files agree: summaries are computed from the requests.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from controller.experiments.report import style
 from controller.experiments.report.occupancy import MAX_NODES, STATES, Occupancy, read_occupancy
-from controller.experiments.report.plates import Plate, Table, draw_key, new_figure
+from controller.experiments.report.plates import Pen, Plate, Table, draw_key, new_figure
 from controller.experiments.report.study import Study
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def draw_backlog(study: Study, shown: Shown, seed: int | None) -> Plate | None:
     from matplotlib.colors import PowerNorm
 
     nodes = max(len(o.nodes) for o in shown.values())
+    pen = Pen(study.strategies)
     figure, panels = _panels(shown, min(1.5, 0.085 * nodes + 0.28))
     top = max(1.0, max(float(o.backlog.max()) for o in shown.values()))
     norm, colours = PowerNorm(0.5, 0, top), _heat()
@@ -38,6 +39,7 @@ def draw_backlog(study: Study, shown: Shown, seed: int | None) -> Plate | None:
             occupancy.backlog, aspect="auto", interpolation="nearest", cmap=colours, norm=norm,
             extent=_extent(study, occupancy, len(occupancy.nodes)),
         )  # fmt: skip
+        pen.mark(strategy, axes)
         _label_panel(axes, strategy, occupancy.nodes, 1)
     bar = figure.colorbar(
         ScalarMappable(norm, colours), ax=panels, fraction=0.025, pad=0.015, aspect=40
@@ -67,6 +69,7 @@ def draw_activation(study: Study, shown: Shown, seed: int | None) -> Plate | Non
         return None
     some = next(iter(shown.values()))
     nodes = min(MAX_NODES, len(some.nodes))
+    pen = Pen(study.strategies)
     figure, panels = _panels(shown, 0.047 * nodes * len(some.lms) + 0.32)
     for axes, (strategy, occupancy) in zip(panels, shown.items(), strict=True):
         rows = nodes * len(occupancy.lms)
@@ -74,6 +77,7 @@ def draw_activation(study: Study, shown: Shown, seed: int | None) -> Plate | Non
             _paint(occupancy.pods[:nodes].reshape(rows, -1, len(STATES))), aspect="auto",
             interpolation="nearest", extent=_extent(study, occupancy, rows),
         )  # fmt: skip
+        pen.mark(strategy, axes)
         _label_panel(axes, strategy, occupancy.nodes[:nodes], len(occupancy.lms))
     draw_key(figure, {name: light for name, (light, _) in style.MODES.items()})
     changing = {s: float(o.pods[..., STATES.index("changing")].mean()) for s, o in shown.items()}

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+BOUND_WORDS = (
+    " The grey tick is the bound that no strategy can beat at this strategy's success rate."
+)
+
+
 def draw_objective(study: Study) -> Plate | None:
     """Mean, interval and every seed; a tick marks the mean bound at the same success rate."""
     ranking = study.ranking()
@@ -24,6 +29,7 @@ def draw_objective(study: Study) -> Plate | None:
     figure = new_figure(style.HALF_IN, 0.28 * len(ranking) + 0.75)
     axes = figure.add_subplot()
     _draw_rows(axes, study, pen, "objective", ranking)
+    bounded = [s for s in ranking if not isnan(study.bound(s))]
     for row, strategy in enumerate(ranking):
         bound = study.bound(strategy)
         if not isnan(bound):
@@ -39,8 +45,8 @@ def draw_objective(study: Study) -> Plate | None:
         name="objective",
         title=title,
         caption=(
-            "Mean and 95 % t-interval over seeds; faint dots are single seeds. The grey tick is "
-            "the bound that no strategy can beat at this strategy's success rate."
+            "Mean and 95 % t-interval over seeds; faint dots are single seeds."
+            + (BOUND_WORDS if bounded else "")
         ),
         alt=f"Objective by strategy, from {_words(study, best)} to {_words(study, last)}.",
         figure=figure,

@@ -151,6 +151,8 @@ def _finding(success: Cells, strategies: tuple[str, ...], lms: tuple[str, ...]) 
     ratio, lm = worst[best]
     if len(strategies) == 1:
         return f"{best} answers {percent(ratio)} of requests for {lm}, its worst-served LM"
+    if ratio == 1:
+        return f"{best} answers every request of every LM in time"
     return f"{best} leaves no LM behind: {percent(ratio)} at worst, {lm}"
 
 
