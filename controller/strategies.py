@@ -20,12 +20,10 @@ from controller.policies.routing import (
     OpenPlanner,
     RandomScheduler,
 )
-from controller.policies.solver import (
-    SolverDeployer,
-    SolverParameters,
-    SolverPlanner,
-    SolverScheduler,
-)
+from controller.policies.solver.deployer import SolverDeployer
+from controller.policies.solver.parameters import SolverParameters
+from controller.policies.solver.planner import SolverPlanner
+from controller.policies.solver.scheduler import SolverScheduler
 from controller.policies.vtc import VtcDeployer, VtcScheduler
 from controller.ports import Deployer, Planner, Scheduler
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.profile import Profile
+from controller.domain.state import CPU, GPU
 from controller.domain.testbed import Testbed
 
 
@@ -50,3 +51,17 @@ class Scenario:
             and lm.vram_gb <= node.vram_gb
             and profile.host_cores <= node.cores
         )
+
+    def prompt_seconds(
+        self, n: int, mode: NDArray[np.int64], cores: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(I,) seconds per reference prompt on node n, undisturbed, in the given modes (I,) with
+        ``cores`` (I,) or on one GPU; inf where off."""
+        node, seconds = self.testbed.nodes[n], np.full(len(mode), np.inf)
+        for i, lm in enumerate(self.testbed.lms):
+            profile = self.profile.lms[lm.name]
+            if mode[i] == CPU:
+                seconds[i] = profile.cpu[node.cpu].at(float(cores[i]))
+            elif mode[i] == GPU:
+                seconds[i] = profile.gpu[node.gpu].at(1.0)
+        return seconds

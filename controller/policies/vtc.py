@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
-from controller.policies.allocation import prompt_seconds
 from controller.policies.patterns import fixed_share
 
 Ints = NDArray[np.int64]
@@ -86,7 +85,7 @@ class VtcScheduler:
         """(N, I) as wanted; where off, as slow as the slowest that is on."""
         seconds = np.array(
             [
-                prompt_seconds(self._scenario, n, mode, cores)
+                self._scenario.prompt_seconds(n, mode, cores)
                 for n, (mode, cores) in enumerate(
                     zip(state.want_mode, state.want_cores, strict=True)
                 )

@@ -42,24 +42,12 @@ class Allocation:
 
     @property
     def active(self) -> NDArray[np.bool_]:
-        return self.mode != OFF
+        return np.asarray(self.mode != OFF)
 
     def servers(self) -> list[Ints]:
         """LMs that share a server: the pods of a GPU, or one CPU pod."""
         cards = [np.flatnonzero(self.card == g) for g in np.unique(self.card[self.card >= 0])]
         return cards + [np.array([i]) for i in np.flatnonzero(self.mode == CPU)]
-
-
-def prompt_seconds(scenario: Scenario, n: int, mode: Ints, cores: Floats) -> Floats:
-    """(I,) seconds per reference prompt on node n, undisturbed; inf where off."""
-    node, seconds = scenario.testbed.nodes[n], np.full(len(mode), np.inf)
-    for i, lm in enumerate(scenario.testbed.lms):
-        profile = scenario.profile.lms[lm.name]
-        if mode[i] == CPU:
-            seconds[i] = profile.cpu[node.cpu].at(float(cores[i]))
-        elif mode[i] == GPU:
-            seconds[i] = profile.gpu[node.gpu].at(1.0)
-    return seconds
 
 
 def likely_cards(mode: Ints, gpus: int, slices: int) -> Ints:
@@ -144,7 +132,7 @@ def _of_kind(scenario: Scenario, n: int) -> list[Allocation]:
                     mode,
                     cores,
                     vgpus,
-                    prompt_seconds(scenario, n, mode, cores),
+                    scenario.prompt_seconds(n, mode, cores),
                     likely_cards(mode, node.gpus, node.vgpus_per_gpu),
                 )
             )

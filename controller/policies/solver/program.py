@@ -1,9 +1,8 @@
 """The solver's plan: a mixed-integer program over kinds of nodes.
 
 Integer x[k, p] says how many nodes of kind k run allocation p; continuous variables say how many
-requests a slot each pod serves, in segments of a convex cost
-(:mod:`controller.policies.allocation`), so the program is linear. Nodes of equal hardware are one
-variable: its size does not grow with the cluster.
+requests a slot each pod serves, in segments of a convex cost (``allocation.py``), so the program is
+linear. Nodes of equal hardware are one variable: its size does not grow with the cluster.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from scipy.sparse import coo_matrix
 
 from controller.domain.decisions import Demand
 from controller.domain.scenario import Scenario
-from controller.policies.allocation import (
+from controller.policies.solver.allocation import (
     MAX_LOAD,
     SHORTAGE,
     Allocation,

@@ -1,0 +1,105 @@
+"""The deployers: each node's best allocation for its role, reached without stranding requests."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.decisions import Call, Decision, Demand, Deployment, MacroPolicy
+from controller.domain.scenario import Scenario
+from controller.domain.state import GPU, OFF, ClusterState
+from controller.policies.solver.allocation import (
+    Allocation,
+    cost,
+    enumerate_allocations,
+    likely_cards,
+)
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class SolverDeployer:
+    """Each node: the best allocation for its role and its share of the load."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._allocations = {
+            int(n): allocations
+            for rows, allocations in enumerate_allocations(scenario)
+            for n in rows
+        }
+        self._policy: MacroPolicy | None = None
+        self._goal: Deployment | None = None
+        self._several = [node.gpus > 1 for node in scenario.testbed.nodes]
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        if self._goal is None or policy is not self._policy:
+            chosen = [self._choose(int(n), policy) for n in state.rows]
+            self._policy = policy
+            self._goal = Deployment(
+                mode=np.array([a.mode for a in chosen]),
+                cores=np.array([a.cores for a in chosen]),
+                vgpus=np.array([a.vgpus for a in chosen]),
+            )
+        deployment = self._regroup(_drain(self._goal, state), state)
+        return Decision(deployment, (Call(),) * len(state.rows))
+
+    def _regroup(self, goal: Deployment, state: ClusterState) -> Deployment:
+        """The goal, but where its pods would not get the GPUs that it counts on, all of the node's
+        GPU pods are stopped first: started together they land as expected."""
+        astray = np.array(
+            [
+                self._several[n] and _astray(goal.mode[r], self._cards(n, goal.mode[r]), state, r)
+                for r, n in enumerate(state.rows.tolist())
+            ]
+        )
+        clear = astray[:, None] & (goal.mode == GPU)
+        if not clear.any():
+            return goal
+        return Deployment(
+            mode=np.where(clear, OFF, goal.mode),
+            cores=np.where(clear, 0.0, goal.cores),
+            vgpus=np.where(clear, 0, goal.vgpus),
+        )
+
+    def _cards(self, n: int, mode: Ints) -> Ints:
+        node = self._scenario.testbed.nodes[n]
+        return likely_cards(mode, node.gpus, node.vgpus_per_gpu)
+
+    def _choose(self, n: int, policy: MacroPolicy) -> Allocation:
+        lms = len(self._scenario.testbed.lms)
+        demand = policy.demand or Demand(np.ones(lms), np.ones(lms))
+        requests = policy.routing[n] * demand.requests
+        in_role = [a for a in self._allocations[n] if np.array_equal(a.active, policy.roles[n])]
+        within = in_role or [
+            a for a in self._allocations[n] if not np.any(a.active & ~policy.roles[n])
+        ]
+        slot_s, loss = self._scenario.slot_s, self._scenario.profile.switch_loss
+        return min(within, key=lambda a: cost(a, requests, demand.prompts, slot_s, loss))
+
+
+def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:
+    """Pods hold GPUs now, and keeping them would group the goal's GPU pods other than ``card``."""
+    held, wanted = state.cards[row], mode == GPU
+    if not held.any():
+        return False
+    if np.any(wanted & (held == 0)) or np.any(~wanted & (held != 0)):
+        return True
+    a, b = held[wanted], card[wanted]
+    return not np.array_equal((a[:, None] & a) != 0, b[:, None] == b)
+
+
+def _drain(goal: Deployment, state: ClusterState) -> Deployment:
+    """The goal, but a node with requests for a pod that it would switch off stays as it is until
+    they are done: requests do not move."""
+    leaving = (goal.mode == OFF) & (state.want_mode != OFF) & (state.backlog > 0)
+    keep = leaving.any(axis=1)[:, None]
+    if not keep.any():
+        return goal
+    return Deployment(
+        mode=np.where(keep, state.want_mode, goal.mode),
+        cores=np.where(keep, state.want_cores, goal.cores),
+        vgpus=np.where(keep, state.want_vgpus, goal.vgpus),
+    )
