@@ -39,6 +39,7 @@ class MacroPolicy:
     routing: Floats  # (N, I), columns sum to 1: share of LM i's requests meant for node n
     roles: Bools  # (N, I): LM i may run on node n
     demand: Demand | None = None  # what the policy was made for, if it was made for any
+    served: Floats | None = None  # (I,) share of that demand which the policy has room for
 
 
 @dataclass(frozen=True, slots=True, eq=False)

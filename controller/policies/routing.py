@@ -54,7 +54,7 @@ class RandomScheduler:
         del policy
         nodes, counts = self._feasible.table(state)
         draw = (self._rng.random(nodes.shape) * counts).astype(np.int64)
-        return Decision(RoutingPlan(np.take_along_axis(nodes, draw, axis=0)))
+        return Decision(RoutingPlan(nodes[draw, np.arange(nodes.shape[1])]))
 
 
 class AverageScheduler:
@@ -68,7 +68,7 @@ class AverageScheduler:
         del policy
         nodes, counts = self._feasible.table(state)
         turn = (np.arange(len(nodes))[:, None] + state.slot + 1) % counts
-        return Decision(RoutingPlan(np.take_along_axis(nodes, turn, axis=0)))
+        return Decision(RoutingPlan(nodes[turn, np.arange(nodes.shape[1])]))
 
 
 class LocalScheduler:

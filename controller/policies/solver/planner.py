@@ -109,9 +109,11 @@ def _forecast(telemetry: Telemetry) -> Demand | None:
 def _policy(plan: Plan, demand: Demand, hosts: Bools) -> MacroPolicy:
     """The plan as routing shares and roles. An LM that the plan cannot serve is meant for all
     nodes that could host it."""
-    requests = np.where(plan.requests.sum(axis=0) > 0, plan.requests, hosts)
+    served = plan.requests.sum(axis=0)
+    requests = np.where(served > 0, plan.requests, hosts)
     return MacroPolicy(
         routing=requests / requests.sum(axis=0),
         roles=np.array([allocation.active for allocation in plan.allocation]),
         demand=demand,
+        served=np.minimum(1.0, served / demand.requests),
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from controller.domain.decisions import REFUSE, Call, Decision, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import OFF, POD_READY, POD_STARTING, ClusterState
+from controller.policies.solver.allocation import MAX_LOAD
 from controller.policies.solver.parameters import SolverParameters
 
 Ints = NDArray[np.int64]
@@ -37,6 +38,7 @@ class SolverScheduler:
         shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)
         self._expected = np.full(shape, np.nan)  # prompts a slot by origin
         self._batch = np.ones(shape[1])  # prompts a request
+        self._limit_s = np.full(shape[1], parameters.refuse_above * scenario.tau_s)
         self._wanted: tuple[Ints, Floats] | None = None
         self._prompt_s: Floats = np.full(shape, np.inf)
         self._sharing = np.zeros((*shape, shape[1]), np.bool_)  # two pods on one GPU
@@ -75,7 +77,7 @@ class SolverScheduler:
         others_s = work_s[nodes] * self._sharing[nodes, i]
         crowd = others_s / np.maximum(1e-9, self._batch * speed_s[nodes])  # requests there
         delay_s = self._delay_s(state)[nodes, i]
-        limit_s = self._parameters.refuse_above * self._scenario.tau_s
+        limit_s = self._limit_s[i]
         for origin in np.argsort(-self._expected[:, i], kind="stable"):
             ahead_s = own_s + self._expected[origin, i] * prompt_s
             overlap_s = np.minimum(ahead_s[:, None], others_s)
@@ -99,9 +101,13 @@ class SolverScheduler:
         return np.where(state.pod == POD_READY, 0.0, delay_s)
 
     def _learn(self, state: ClusterState, policy: MacroPolicy) -> None:
-        """Update the estimates of prompts by origin and of prompts a request."""
+        """Update the estimates of prompts by origin and a request, and where to refuse."""
         if policy.demand is not None:
             self._batch = policy.demand.prompts
+        if policy.served is not None:
+            p, tau_s = self._parameters, self._scenario.tau_s
+            share = np.where(policy.served < MAX_LOAD, p.refuse_saturated, p.refuse_above)
+            self._limit_s = share * tau_s
         if np.isnan(self._expected).any():
             demand = policy.demand
             each = np.ones(len(self._batch)) if demand is None else demand.requests * demand.prompts
