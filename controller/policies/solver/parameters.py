@@ -14,9 +14,9 @@ class SolverParameters:
     arrives than the plan can serve even without slack; a longer queue would not serve one request
     more. ``replan_above``: relative change of any LM's demand that is worth solving again.
     ``first_load``: share of the highest load with equal requests for all LMs that the first plan,
-    which has seen nothing yet, is made for. ``memory``: what the estimate of prompts by origin keeps
-    from slot to slot. ``decision_s``: charged for each scheduler decision, as measured by ``edgelm
-    bench`` at 6 nodes and rounded up; ``planning_s`` likewise for the planner.
+    which has seen nothing yet, is made for. ``memory``: what the estimate of prompts by origin
+    keeps from slot to slot. ``decision_s``: charged for each scheduler decision, as measured by
+    ``edgelm bench`` at 6 nodes and rounded up; ``planning_s`` likewise for the planner.
     """
 
     refuse_above: float = 0.25

@@ -32,20 +32,17 @@ class SolverPlanner:
         self._policy: MacroPolicy | None = None
 
     async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        demand = _forecast(telemetry)
-        first = self._plan is None or self._policy is None
-        if demand is None and first:
-            demand = self._first_demand(state.up)
-        if demand is None or not (first or self._moved(demand, state)):
-            assert self._policy is not None  # noqa: S101  a first plan was made above
+        seen = _forecast(telemetry)
+        if self._policy is not None and (seen is None or not self._moved(seen, state)):
             return Decision(self._policy, (Call(self._parameters.decision_s),))
+        demand = seen or self._first_demand(state.up)
         current = list(self._plan.allocation) if self._plan else self._program.nothing()
         fresh = self._program.solve(demand, state.up, current)
         lost_or_found = not np.array_equal(state.up, self._up)
         if self._plan is None or lost_or_found or self._pays(fresh, self._plan, demand):
             self._plan = fresh
-        self._demand, self._up = demand, state.up.copy()
-        self._policy = _policy(self._plan, demand, self._hosts)
+        self._demand, self._up = seen, state.up.copy()
+        self._policy = _policy(self._plan, demand, self._hosts, guessed=seen is None)
         return Decision(self._policy, (Call(self._parameters.planning_s),))
 
     def _moved(self, demand: Demand, state: ClusterState) -> bool:
@@ -106,14 +103,14 @@ def _forecast(telemetry: Telemetry) -> Demand | None:
     )
 
 
-def _policy(plan: Plan, demand: Demand, hosts: Bools) -> MacroPolicy:
+def _policy(plan: Plan, demand: Demand, hosts: Bools, *, guessed: bool) -> MacroPolicy:
     """The plan as routing shares and roles. An LM that the plan cannot serve is meant for all
-    nodes that could host it."""
+    nodes that could host it. A guessed demand says nothing of what can be served."""
     served = plan.requests.sum(axis=0)
     requests = np.where(served > 0, plan.requests, hosts)
     return MacroPolicy(
         routing=requests / requests.sum(axis=0),
         roles=np.array([allocation.active for allocation in plan.allocation]),
         demand=demand,
-        served=np.minimum(1.0, served / demand.requests),
+        served=None if guessed else np.minimum(1.0, served / demand.requests),
     )
