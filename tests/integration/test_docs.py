@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from controller.strategies import STRATEGIES
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+README = (ROOT / "README.md").read_text()
 
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -48,6 +52,21 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
 
 def test_the_readme_shows_commands_that_are_run() -> None:
     assert len(commands(ROOT / "README.md")) >= 3
+
+
+def test_the_readme_tells_every_strategy_by_its_parts() -> None:
+    cells = re.findall(r"^\| ([A-Z-]+) \| (\w+) \| (\w+) \| (\w+) \|", README, re.MULTILINE)
+    parts = [(name, r.planner, r.scheduler, r.deployer) for name, r in STRATEGIES.items()]
+    assert cells == parts
+
+
+def test_the_readme_shows_the_layout_as_it_is() -> None:
+    block = re.findall(r"^    (?:.*)$", README, re.MULTILINE)
+    names = [name for line in block for name in re.findall(r"([\w./]+(?:\.py|/))(?:\s|$)", line)]
+    package = {n for n in names if (ROOT / "controller" / n).exists()}
+    assert [n for n in names if n not in package and not (ROOT / n).exists()] == []
+    modules = {child.name + "/" * child.is_dir() for child in (ROOT / "controller").iterdir()}
+    assert {m for m in modules if not m.startswith("_") and m != "py.typed"} <= package
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
