@@ -55,12 +55,23 @@ class SolverScheduler:
         usable = np.isfinite(self._prompt_s) & state.up[:, None] & policy.roles
         for i in np.argsort(-np.where(usable, self._prompt_s, 0.0).max(axis=0)):
             nodes = np.flatnonzero(usable[:, i])
-            if len(nodes) == 0:  # none wanted yet: those meant to have it, else those that could
-                nodes = np.flatnonzero(policy.roles[:, i] & state.up)
             if len(nodes) == 0:
-                nodes = np.flatnonzero(policy.routing[:, i])
+                nodes = self._expect_pods(int(i), state, policy, speed_s)
             self._assign(int(i), nodes, work_s, speed_s, state, destination)
         return Decision(RoutingPlan(destination), self._call)
+
+    def _expect_pods(
+        self, i: int, state: ClusterState, policy: MacroPolicy, speed_s: Floats
+    ) -> Ints:
+        """Nodes meant for LM i while none is told to run it yet, as in the first slot; their speed
+        is taken to be what their share of the load calls for."""
+        share = policy.routing[:, i] * (policy.roles[:, i] & state.up)
+        if not share.any():
+            share = policy.routing[:, i]
+        nodes = np.flatnonzero(share)
+        prompts = share[nodes] * max(1e-9, self._expected[:, i].sum())
+        speed_s[nodes, i] = self._scenario.slot_s / prompts
+        return nodes
 
     def _assign(
         self,
