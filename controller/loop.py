@@ -115,7 +115,8 @@ class NodeTier:
                 for call, missed in zip(calls, late, strict=True)
             )
             decision = Decision(_hold(decision.value, state, late), calls)
-        voided = await self._node.deploy(decision.value, np.where(late, np.nan, thought_s))
+            thought_s[late] = np.nan
+        voided = await self._node.deploy(decision.value, thought_s)
         self._journal.deployed(slot, state, decision, voided)
 
 

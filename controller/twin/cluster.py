@@ -28,8 +28,8 @@ class Twin:
     def __init__(self, scenario: Scenario, requests: Requests, outages: Outages = ()) -> None:
         self.scenario = scenario
         self.requests = requests
-        self._tables = compile_tables(scenario, outages)
         self._memory = empty_memory(scenario, requests)
+        self._world = tuple(self._memory), tuple(compile_tables(scenario, outages))
         self._now_s = 0.0
         self._dispatched = 0  # requests whose slot has been routed
         self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2))
@@ -64,7 +64,7 @@ class Twin:
     async def sleep_until(self, time_s: float) -> None:
         ints = np.empty((9, *self._memory.pods.shape), np.int64)
         floats = np.empty((3, *self._memory.pods.shape))
-        kernel.advance_all(self._memory, self._tables, time_s, ints, floats)
+        kernel.advance_all(self._world, time_s, ints, floats)
         self._now_s = time_s
         self._state = self._snapshot(ints, floats)
 
@@ -103,9 +103,9 @@ class Twin:
         if slot >= self.slots:
             return
         first, last = int(self._slot_starts[slot]), int(self._slot_starts[slot + 1])
-        ready_s = self._now_s + thought_s + self._tables.control_s
+        ready_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
         destination = np.ascontiguousarray(plan.destination, np.int64)
-        kernel.dispatch(self._memory, self._tables, first, last, destination, ready_s)
+        kernel.dispatch(self._world, first, last, destination, ready_s)
         self._dispatched = last
 
     async def settled(self) -> bool:
@@ -116,8 +116,7 @@ class Twin:
 
     async def deploy(self, deployment: Deployment, thought_s: Floats) -> NDArray[np.bool_]:
         voided: NDArray[np.bool_] = kernel.deploy_all(
-            self._memory,
-            self._tables,
+            self._world,
             self._now_s,
             (self._state.slot + 2) * self.scenario.slot_s,
             np.ascontiguousarray(thought_s, np.float64),
@@ -129,14 +128,14 @@ class Twin:
 
     def _snapshot(self, ints: NDArray[np.int64], floats: Floats) -> ClusterState:
         """The state at a slot boundary, from what :func:`kernel.note` wrote of the pods."""
-        nodes = self._memory.nodes
+        nodes = self._memory.nodes.copy()
         state, mode, vgpus, cards, want_mode, want_vgpus, backlog, requests, prompts = ints
         cores, want_cores, busy_s = floats
         return ClusterState(
             time_s=self._now_s,
             slot=round(self._now_s / self.scenario.slot_s) - 1,
             rows=self._rows,
-            up=nodes["up"] == 1,
+            up=nodes["up"],
             backlog=backlog,
             mode=mode,
             cores=cores,
@@ -146,9 +145,9 @@ class Twin:
             want_mode=want_mode,
             want_cores=want_cores,
             want_vgpus=want_vgpus,
-            free_cores=nodes["free_cores"].copy(),
-            free_ram_gb=nodes["free_ram_gb"].copy(),
-            free_vgpus=self._memory.cards["free_slices"].sum(axis=1),
+            free_cores=nodes["free_cores"],
+            free_ram_gb=nodes["free_ram_gb"],
+            free_vgpus=nodes["free_slices"],
             arrived_prompts=prompts,
             arrived_requests=requests,
             busy_s=busy_s,

@@ -4,13 +4,16 @@ Compiled by Numba, so records are changed in place and nothing is allocated per 
 instant events happen in this order: node up or down, pod life cycle (by LM), batch ends (by LM),
 deadlines (by LM), arrivals (by request); commands follow, as they are given at that instant.
 
-All in one file, because Numba's cache notices changes of a function's own file only.
+All in one file, because Numba's cache notices changes of a function's own file only. The entry
+points (``dispatch``, ``deploy_all``, ``advance_all``) take the twin's ``World`` as plain tuples:
+Numba looks up a named tuple's type in Python at every call, which takes longer than the call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -35,15 +38,31 @@ from controller.twin.layout import (
     REFUSED,
     Memory,
     Tables,
+    World,
 )
 
 EPSILON = 1e-9  # slack on sums of cores and GB
 
-compiled = njit(cache=True)
-inlined = njit(cache=True, forceinline=True)  # done at every event
-
 # Kinds of event, in the order in which they happen at one instant.
 POWER, TIMER, BATCH_END, LIMIT, ARRIVAL = 0, 1, 2, 3, 4
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def entry(function: F) -> F:
+    """Compiled to be called from Python, and cached with all that it calls."""
+    return cast("F", njit(cache=True)(function))
+
+
+def compiled(function: F) -> F:
+    """Compiled to be called from here."""
+    return cast("F", njit()(function))
+
+
+def inlined(function: F) -> F:
+    """Compiled into its callers: what is done at every event."""
+    return cast("F", njit(forceinline=True)(function))
 
 
 @compiled
@@ -74,10 +93,9 @@ def transfer_s(memory: Memory, tables: Tables, a: int, b: int, size_bytes: float
     return tables.metro_latency_s + tables.metro_byte_s * size_bytes
 
 
-@compiled
+@entry
 def dispatch(
-    memory: Memory,
-    tables: Tables,
+    world: World,
     first: int,
     last: int,
     destination: NDArray[np.int64],
@@ -85,6 +103,7 @@ def dispatch(
 ) -> None:
     """Send requests ``first <= q < last``, the slot's births, where ``destination`` (N, I) says,
     not before ``ready_s``. Refused ones are closed."""
+    memory, tables = Memory(*world[0]), Tables(*world[1])
     for q in range(first, last):
         request = memory.requests[q]
         n = destination[request.origin, request.lm]
@@ -316,16 +335,18 @@ def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
 def tally(memory: Memory, tables: Tables, n: int) -> None:
     """Recount what is free on the node: running sums of fractions would drift."""
     node = memory.nodes[n]
-    node.free_cores, node.free_ram_gb = node.cores, node.ram_gb
+    node.free_cores, node.free_ram_gb, node.free_slices = node.cores, node.ram_gb, 0
     for g in range(memory.nodes[n].gpus):
         card = memory.cards[n, g]
         card.free_slices, card.free_vram_gb = card.slices, card.vram_gb
+        node.free_slices += card.slices
     for i in range(memory.pods.shape[1]):
         pod = memory.pods[n, i]
         if pod.mode == OFF:
             continue
         node.free_cores -= pod.cores
         node.free_ram_gb -= tables.lm[i].ram_gb
+        node.free_slices -= pod.vgpus
         for g in range(memory.nodes[n].gpus):
             if pod.gpu_mask >> g & 1:
                 memory.cards[n, g].free_slices -= pod.slices[g]
@@ -479,7 +500,7 @@ def switch_power(memory: Memory, tables: Tables, n: int) -> None:
     on disk and survive."""
     node = memory.nodes[n]
     if node.up:
-        node.up = 0
+        node.up = False
         for i in range(memory.pods.shape[1]):
             pod = memory.pods[n, i]
             if pod.state == POD_READY:
@@ -488,7 +509,7 @@ def switch_power(memory: Memory, tables: Tables, n: int) -> None:
             if pod.state != POD_OFF and pod.state != POD_PENDING:
                 release(memory, tables, n, i)
     else:
-        node.up = 1
+        node.up = True
         node.outage += 1
         start_pending(memory, tables, n)
 
@@ -499,7 +520,7 @@ def next_event(memory: Memory, tables: Tables, n: int) -> tuple[float, int, int]
     node = memory.nodes[n]
     time_s, kind, lm = inf, POWER, 0
     if node.outage < tables.outages.shape[1]:
-        time_s = tables.outages[n, node.outage, 1 - node.up]
+        time_s = tables.outages[n, node.outage, 0 if node.up else 1]
     for i in range(memory.pods.shape[1]):
         pod = memory.pods[n, i]
         if pod.timer_s < time_s or (pod.timer_s == time_s and kind > TIMER):
@@ -538,16 +559,16 @@ def advance(memory: Memory, tables: Tables, n: int, until_s: float) -> None:
     node.now_s = max(node.now_s, until_s)
 
 
-@compiled
+@entry
 def advance_all(
-    memory: Memory,
-    tables: Tables,
+    world: World,
     until_s: float,
     ints: NDArray[np.int64],
     floats: NDArray[np.float64],
 ) -> None:
     """Run every node to a slot boundary, close what has expired there, and note what is seen of
     each pod in ``ints`` (9, N, I) and ``floats`` (3, N, I), see :func:`note`."""
+    memory, tables = Memory(*world[0]), Tables(*world[1])
     for n in range(memory.nodes.shape[0]):
         advance(memory, tables, n, until_s)
         for i in range(memory.pods.shape[1]):
@@ -636,10 +657,9 @@ def deploy(
         start_pending(memory, tables, n)
 
 
-@compiled
+@entry
 def deploy_all(
-    memory: Memory,
-    tables: Tables,
+    world: World,
     boundary_s: float,
     next_boundary_s: float,
     thought_s: NDArray[np.float64],
@@ -649,6 +669,7 @@ def deploy_all(
 ) -> NDArray[np.bool_]:
     """Bring each node n to the moment when its command is in force and deploy there. NaN: no
     command for this node. Returns (N, I) what was voided."""
+    memory, tables = Memory(*world[0]), Tables(*world[1])
     voided = np.zeros(mode.shape, np.bool_)
     for n in range(memory.nodes.shape[0]):
         if not np.isnan(thought_s[n]):

@@ -80,7 +80,7 @@ MAX_GPUS: Final = 8  # physical GPUs of a node; the width of ``slices``
 NODE = np.dtype(
     [
         ("now_s", np.float64),
-        ("up", np.int64),
+        ("up", np.bool_),
         ("outage", np.int64),  # index of the outage that is on or comes next
         ("hardware", np.int64),  # row of Tables.cpu_curve
         ("site", np.int64),
@@ -89,6 +89,7 @@ NODE = np.dtype(
         ("ram_gb", np.float64),
         ("free_cores", np.float64),
         ("free_ram_gb", np.float64),
+        ("free_slices", np.int64),
         ("transit", np.int64),  # list of requests on their way, by arrival
         ("closed", np.int64),  # closed requests of those born here
     ]
@@ -144,3 +145,6 @@ class Memory(NamedTuple):
     pods: Records  # (N, I)
     nodes: Records  # (N,)
     cards: Records  # (N, MAX_GPUS); absent GPUs have no slices
+
+
+World = tuple[tuple[Any, ...], tuple[Any, ...]]  # the fields of a Memory and of a Tables

@@ -83,11 +83,11 @@ def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
     pods["timer_s"] = pods["end_s"] = pods["limit_s"] = np.inf
     pods["ready_until_s"] = -np.inf
     nodes = np.zeros(len(testbed.nodes), NODE)
-    nodes["up"], nodes["transit"] = 1, NONE
+    nodes["up"], nodes["transit"] = True, NONE
     cards = np.zeros((len(testbed.nodes), MAX_GPUS), CARD)
     for n, node in enumerate(testbed.nodes):
         nodes[n]["hardware"], nodes[n]["site"] = hardware.index(node.cpu), sites.index(node.site)
-        nodes[n]["gpus"] = node.gpus
+        nodes[n]["gpus"], nodes[n]["free_slices"] = node.gpus, node.vgpus
         nodes[n]["cores"] = nodes[n]["free_cores"] = node.cores
         nodes[n]["ram_gb"] = nodes[n]["free_ram_gb"] = node.ram_gb
         for free in ("", "free_"):
