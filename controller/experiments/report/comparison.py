@@ -12,7 +12,7 @@ from controller.experiments.report.study import Floats, Study
 from controller.experiments.statistics import Paired, compare_paired, holm, kendall_tau
 
 HOLDS: Final = "holds"
-WITHIN_NOISE: Final = "holds within noise"
+WITHIN_NOISE: Final = "swaps within noise"
 CHANGES: Final = "changes"
 ALONE: Final = "nothing to rank"
 
@@ -53,7 +53,7 @@ def compare_with_reference(study: Study) -> list[Comparison]:
     """Every other strategy against :meth:`Study.reference`, best first; Holm's correction over
     all of them."""
     reference = study.reference()
-    others = [s for s in study.ranking() if s != reference]
+    others = [s for s in study.order() if s != reference]
     if reference is None:
         return []
     pairs = {s: study.paired("objective", s, reference) for s in others}

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import isnan
 
 from controller.experiments.report import published
-from controller.experiments.report.comparison import Variation, compare_with_reference, vary
+from controller.experiments.report.comparison import (
+    CHANGES,
+    HOLDS,
+    WITHIN_NOISE,
+    Variation,
+    compare_with_reference,
+    vary,
+)
 from controller.experiments.report.formats import NONE
 from controller.experiments.report.plates import Table
 from controller.experiments.report.sheets import Cell, Head, Row, Sheet, interval_cell
@@ -82,12 +90,14 @@ def rank_settings(study: Study) -> Sheet | None:
         )
         for v in variations
     ]
-    held = sum(v.verdict != "changes" for v in variations)
+    verdicts = Counter(v.verdict for v in variations)
     firsts = sum(v.ranking[:1] == nominal[:1] for v in variations)
     return Sheet(
         name="sensitivity",
-        caption=f"Rank by mean objective on every setting. The nominal ranking holds on {held} of "
-        f"{len(variations)} variations; {nominal[0]} stays first on {firsts}.",
+        caption=f"Rank by mean objective on every setting. Of {len(variations)} variations the "
+        f"nominal ranking holds on {verdicts[HOLDS]}, swaps within noise on "
+        f"{verdicts[WITHIN_NOISE]} and changes on {verdicts[CHANGES]}. {nominal[0]} is first on "
+        f"{firsts} of them.",
         heads=(
             Head("Setting", numeric=False),
             *(Head(s) for s in nominal),
@@ -97,9 +107,9 @@ def rank_settings(study: Study) -> Sheet | None:
         rows=tuple(rows),
         data=_sensitivity_table(study, variations, nominal),
         notes=(
-            "A swap of two strategies counts as a change only where the 95 % interval of their "
-            "paired difference excludes 0 both before and after; else the ranking holds within "
-            "noise.",
+            "Two strategies have changed places only where the 95 % interval of their paired "
+            "difference excludes 0 both before and after; any other swap is within noise, which "
+            "with few seeds is wide.",
         ),
     )
 

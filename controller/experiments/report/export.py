@@ -7,29 +7,35 @@ import io
 import re
 from html import escape
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from controller.experiments.report import style
 from controller.experiments.report.plates import SERIES_ID, Plate, Table
 
 FORMATS: Final = ("svg", "png", "pdf")
 PNG_DPI: Final = 200
-_UNDATED: Final = {
-    "svg": {"Date": None, "Creator": None},
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
 
 
 def save_plate(plate: Plate, folder: Path) -> str:
     """Write the figure in every format; returns the SVG made fit for the page."""
-    plate.figure.draw_without_rendering()  # fixes the layout once for all formats
-    plate.figure.set_layout_engine("none")
-    for kind in FORMATS:
-        path = folder / f"{plate.name}.{kind}"
-        plate.figure.savefig(path, format=kind, dpi=PNG_DPI, metadata=_UNDATED[kind])
-    svg = (folder / f"{plate.name}.svg").read_text("utf-8")
-    return inline_svg(svg, plate.name, plate.alt)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    figure = plate.figure
+    figure.set_dpi(PNG_DPI)  # of images inside SVG and PDF, too
+    figure.draw_without_rendering()  # fixes the layout once for all formats
+    figure.set_layout_engine("none")
+    paths = {kind: folder / f"{plate.name}.{kind}" for kind in FORMATS}
+    # Printed by the canvases themselves: savefig would draw everything twice.
+    svg: Any = FigureCanvasSVG(figure)
+    svg.print_svg(paths["svg"], metadata={"Date": None, "Creator": None})
+    pdf: Any = FigureCanvasPdf(figure)
+    pdf.print_pdf(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.set_dpi(PNG_DPI)  # the others leave their own
+    png: Any = FigureCanvasAgg(figure)
+    png.print_png(paths["png"], metadata={"Software": None})
+    return inline_svg(paths["svg"].read_text("utf-8"), plate.name, plate.alt)
 
 
 def save_table(table: Table, path: Path) -> None:

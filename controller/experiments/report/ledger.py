@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 
 from controller.experiments.report.context import Context
-from controller.experiments.report.formats import NONE
+from controller.experiments.report.formats import NONE, significant
 from controller.experiments.report.plates import Table
 from controller.experiments.report.reading import TierFigures
 from controller.experiments.report.sheets import Cell, Head, Row, Sheet, without_empty_columns
@@ -94,7 +94,7 @@ def _cells(total: _Total) -> list[Cell]:
         *map(_count, counts),
         _count(total.tokens),
         Cell(NONE, kind="none") if free else Cell("unknown" if cost is None else f"{cost:.2f}"),
-        Cell(NONE, kind="none") if mean_s is None else Cell(f"{mean_s:.3f}"),
+        Cell(significant(mean_s)) if mean_s else Cell(NONE, kind="none"),
     ]
 
 

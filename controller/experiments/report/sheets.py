@@ -7,7 +7,7 @@ from math import isnan
 
 from controller.experiments.report.formats import NONE
 from controller.experiments.report.plates import Table
-from controller.experiments.report.study import MEASURES, Measure, Study
+from controller.experiments.report.study import DIAGNOSTICS, MEASURES, Measure, Study
 from controller.experiments.statistics import Interval
 
 
@@ -54,15 +54,15 @@ class Sheet:
 
 def summarise_strategies(study: Study) -> Sheet | None:
     """A row per strategy, best objective first: every measure's mean and interval over seeds."""
-    ranking = study.ranking()
+    ranking = study.order()
     if not ranking:
         return None
     cells = {(s, m.key): study.interval(m.key, s) for s in ranking for m in MEASURES}
-    best = {m.key: _best(m, [cells[s, m.key].mean for s in ranking]) for m in MEASURES}
+    best = {m.key: _best(m, [cells[s, m.key].mean for s in study.contestants()]) for m in MEASURES}
     rows = tuple(
         Row(
             (
-                Cell(s, s),
+                Cell(s, s, "diagnostic" if s in DIAGNOSTICS else ""),
                 Cell(str(cells[s, "objective"].n), cells[s, "objective"].n),
                 *(_measured(m, cells[s, m.key], best[m.key]) for m in MEASURES),
             ),
@@ -139,7 +139,7 @@ def _summary_table(study: Study) -> Table:
     axes = tuple(axis for axis, _ in study.nominal.axes)
     rows = []
     for setting in study.settings:
-        for strategy in study.ranking(setting):
+        for strategy in study.order(setting):
             cells = [study.interval(m.key, strategy, setting) for m in MEASURES]
             limits = [value for cell in cells for value in (cell.mean, cell.low, cell.high)]
             place = [setting.value(axis) for axis in axes]

@@ -16,7 +16,8 @@ from controller.experiments.statistics import Interval, mean_interval
 Floats = NDArray[np.float64]
 
 PAPER_BASELINES: Final = ("RR", "RL", "AL", "LL", "RF", "MAL")
-KNOWN_ORDER: Final = (*PAPER_BASELINES, "DRL", "VTC-GPU", "SOLVER", "MA")
+KNOWN_ORDER: Final = (*PAPER_BASELINES, "DRL", "VTC-GPU", "SOLVER", "MA", "ORACLE")
+DIAGNOSTICS: Final = ("ORACLE",)  # are told what no contestant can know: shown, never "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,18 @@ class Study:
         bounds = [run.summary.bound for run in runs if run.summary and run.summary.bound]
         return float(np.mean(bounds)) if bounds else nan
 
-    def ranking(self, setting: Setting | None = None) -> tuple[str, ...]:
-        """Strategies by ascending mean objective."""
+    def contestants(self, setting: Setting | None = None) -> tuple[str, ...]:
+        """Strategies with a finished run on the setting, but the diagnostics."""
+        return tuple(s for s in self.present(setting) if s not in DIAGNOSTICS)
+
+    def order(self, setting: Setting | None = None) -> tuple[str, ...]:
+        """Strategies by ascending mean objective, diagnostics among them."""
         mean = {s: self.interval("objective", s, setting).mean for s in self.present(setting)}
         return tuple(sorted(mean, key=lambda s: mean[s]))
+
+    def ranking(self, setting: Setting | None = None) -> tuple[str, ...]:
+        """Contestants by ascending mean objective."""
+        return tuple(s for s in self.order(setting) if s not in DIAGNOSTICS)
 
     def reference(self) -> str | None:
         """The paper's baseline with the lowest mean objective; without any, the best strategy."""

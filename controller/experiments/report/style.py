@@ -90,6 +90,7 @@ KNOWN: Final = {
     "VTC-GPU": Look("#99805a", "#8d7a6c", "X", (0, (2, 1))),
     "SOLVER": Look("#f0891a", "#f29100", "*", "solid"),
     "MA": Look("#0d0f16", "#ffffff", "p", "solid"),
+    "ORACLE": Look("#3c3cf0", "#c8ffd0", "H", (0, (1, 1))),
     "DRL": Look("#b26ea3", "#d97aaa", "<", (0, (2, 1))),
 }
 SPARE: Final = (

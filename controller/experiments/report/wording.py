@@ -10,7 +10,7 @@ from math import isnan
 from controller.experiments.report.comparison import compare_with_reference
 from controller.experiments.report.context import Context
 from controller.experiments.report.formats import SPACE, listed, percent, ranges, significant
-from controller.experiments.report.study import PAPER_BASELINES, Study
+from controller.experiments.report.study import DIAGNOSTICS, PAPER_BASELINES, Study
 
 MANY = 12  # problems named before the rest is only counted
 
@@ -82,7 +82,7 @@ def facts(study: Study, context: Context) -> tuple[Fact, ...]:
     constants = study.constants
     hours = context.epochs * constants.epoch_slots * constants.slot_s / 3600
     return (
-        Fact("Strategies", f"{len(strategies)}: {', '.join(strategies)}"),
+        Fact("Strategies", f"{len(strategies)}: {', '.join(strategies)}{_diagnostics(strategies)}"),
         Fact("Seeds", f"{len(seeds)} ({ranges(seeds)}), the same arrivals for every strategy"),
         Fact(
             "Length",
@@ -114,7 +114,7 @@ def estimates(context: Context) -> str:
     if counts.get("estimated"):
         text += (
             " Absolute times are as good as these numbers; how far the ranking of strategies hangs "
-            "on them is what the campaign `sensitivity` measures."
+            "on them is what the sensitivity campaign measures."
         )
     return text
 
@@ -146,6 +146,13 @@ def progress(study: Study) -> str:
 
 def _seeds(study: Study) -> list[int]:
     return sorted({seed for s in study.present() for seed in study.finished(s)})
+
+
+def _diagnostics(strategies: tuple[str, ...]) -> str:
+    found = [s for s in strategies if s in DIAGNOSTICS]
+    if not found:
+        return ""
+    return f". {listed(found)} is told what no contestant can know and is out of competition"
 
 
 def _where(context: Context) -> str:

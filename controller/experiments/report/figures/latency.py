@@ -93,7 +93,8 @@ def draw_failures(study: Study, outcomes: Outcomes) -> Plate | None:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of all requests")
     draw_key(figure, {REASONS.get(reason, reason): _colour(reason) for reason in reasons})
-    least = min(shares, key=lambda s: sum(shares[s].values()))
+    rivals = [s for s in shares if s in study.contestants()] or list(shares)
+    least = min(rivals, key=lambda s: sum(shares[s].values()))
     return Plate(
         name="failures",
         title=f"{least} fails the fewest requests: {percent(sum(shares[least].values()))}",

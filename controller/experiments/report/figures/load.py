@@ -39,13 +39,13 @@ def draw_load(study: Study) -> Plate | None:
     panels[2].set_ylim(0, 1.05)
     _draw_bound(panels[0], study, pen, strategies, loads)
     pen.legend(figure, strategies, lines=True)
-    best = {at: study.ranking(at)[0] for at in loads}
+    best = {at: (study.ranking(at) or study.order(at))[0] for at in loads}
     return Plate(
         name="load-sweep",
         title=_finding(best),
         caption=(
-            "Mean over seeds, bars are 95 % t-intervals. Thin dotted lines in (a) are the bounds "
-            "at each strategy's own success rate."
+            "Mean over seeds, bars are 95 % t-intervals; points of one load are set apart a "
+            "little. Thin dotted lines in (a) are the bounds at each strategy's own success rate."
         ),
         alt="Lowest objective by load: "
         + "; ".join(f"{at.value('load')}: {name}" for at, name in best.items())
@@ -60,15 +60,26 @@ def _draw_line(
 ) -> None:
     points = [(float(at.value("load")), study.interval(measure, strategy, at)) for at in loads]
     points = [(x, p) for x, p in points if p.n]
+    aside = _aside(study, strategy, loads)
     for x, point in points:
         if not isnan(point.low):
             (line,) = axes.plot(
-                [x, x], [point.low, point.high], color=pen.look(strategy).colour, lw=0.8
+                [x + aside, x + aside],
+                [point.low, point.high],
+                color=pen.look(strategy).colour,
+                lw=0.8,
+                alpha=0.6,
             )
             pen.mark(strategy, line)
-    pen.line(
-        axes, strategy, [x for x, _ in points], [p.mean for _, p in points], markers=len(loads)
-    )
+    places = [x + aside for x, _ in points]
+    pen.line(axes, strategy, places, [p.mean for _, p in points], markers=len(loads))
+
+
+def _aside(study: Study, strategy: str, loads: tuple[Setting, ...]) -> float:
+    """A little to the left or right, so that intervals at one load do not hide each other."""
+    span = float(loads[-1].value("load")) - float(loads[0].value("load"))
+    place = study.strategies.index(strategy) - (len(study.strategies) - 1) / 2
+    return 0.006 * span * place
 
 
 def _draw_bound(

@@ -47,7 +47,7 @@ def draw_backlog(study: Study, shown: Shown, seed: int | None) -> Plate | None:
     bar.set_label("prompts at the node (mean)", fontsize=7)
     bar.outline.set_linewidth(0.4)
     totals = {s: float(o.backlog.sum(axis=0).mean()) for s, o in shown.items()}
-    least = min(totals, key=lambda s: totals[s])
+    least = min([s for s in totals if s in study.contestants()] or totals, key=lambda s: totals[s])
     return Plate(
         name="backlog",
         title=f"{least} keeps the shortest queues",

@@ -22,7 +22,7 @@ BOUND_WORDS = (
 
 def draw_objective(study: Study) -> Plate | None:
     """Mean, interval and every seed; a tick marks the mean bound at the same success rate."""
-    ranking = study.ranking()
+    ranking = study.order()
     if not ranking:
         return None
     pen = Pen(study.strategies)
@@ -37,7 +37,7 @@ def draw_objective(study: Study) -> Plate | None:
             pen.mark(strategy, tick)
     axes.set_xlabel("objective (lower is better)")
     axes.set_xlim(left=0)
-    best, last = ranking[0], ranking[-1]
+    best, last = next(iter(study.ranking()), ranking[0]), ranking[-1]
     title = f"{best} has the lowest objective"
     if len(ranking) == 1:
         title = f"Objective of {best}"
@@ -57,7 +57,7 @@ def draw_objective(study: Study) -> Plate | None:
 
 def draw_bound_ratio(study: Study) -> Plate | None:
     """How far every strategy is from the bound."""
-    ranking = [s for s in study.ranking() if study.interval("bound_ratio", s).n]
+    ranking = [s for s in study.order() if study.interval("bound_ratio", s).n]
     if not ranking:
         return None
     ranking.sort(key=lambda s: study.interval("bound_ratio", s).mean)
@@ -69,7 +69,7 @@ def draw_bound_ratio(study: Study) -> Plate | None:
     axes.set_xlim(left=min(0.8, axes.get_xlim()[0]))
     axes.set_xlabel("objective / bound (1 cannot be beaten)")
     ratios = {s: study.interval("bound_ratio", s) for s in ranking}
-    best = ranking[0]
+    best = next((s for s in ranking if s in study.contestants()), ranking[0])
     words = ", ".join(f"{s} {ratio.mean:.2f}" for s, ratio in ratios.items())
     return Plate(
         name="bound-ratio",

@@ -44,7 +44,7 @@ def draw_per_lm(study: Study) -> Plate | None:
     pen.legend(figure, strategies)
     return Plate(
         name="fig6-per-lm",
-        title=_finding(success, strategies, lms),
+        title=_finding(success, study.contestants() or strategies, lms),
         caption=_caption(beside),
         alt=_alt(success, strategies, lms),
         figure=figure,

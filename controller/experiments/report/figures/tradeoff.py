@@ -48,7 +48,7 @@ def draw_tradeoff(study: Study) -> Plate | None:
     place_labels(axes, labels, pen)
     return Plate(
         name="fig5-latency-fairness",
-        title=_finding(points),
+        title=_finding({s: points[s] for s in study.contestants() if s in points} or points),
         caption=_caption(beside),
         alt=_alt(points),
         figure=figure,

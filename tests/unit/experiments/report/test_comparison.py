@@ -59,7 +59,7 @@ def test_a_swap_within_noise_does_not():
     study = study_of(cells(A=0.1, B=0.2), load_0_5=noisy)
     (found,) = vary(study)
     assert found.ranking == ("B", "A")
-    assert found.verdict == "holds within noise"
+    assert found.verdict == "swaps within noise"
 
 
 def test_one_seed_is_taken_at_its_word():
@@ -72,3 +72,11 @@ def test_a_setting_with_one_strategy_has_nothing_to_rank():
     (found,) = vary(study)
     assert found.verdict == "nothing to rank"
     assert math.isnan(found.tau)
+
+
+def test_a_diagnostic_is_shown_but_never_best():
+    study = study_of(cells(LL=0.3, SOLVER=0.2, ORACLE=0.1))
+    assert study.order() == ("ORACLE", "SOLVER", "LL")
+    assert study.ranking() == ("SOLVER", "LL")
+    assert study.reference() == "LL"
+    assert [c.strategy for c in compare_with_reference(study)] == ["ORACLE", "SOLVER"]

@@ -9,6 +9,7 @@ import pytest
 
 from controller.domain.errors import InputError
 from controller.experiments.report import write_report
+from controller.experiments.report.export import PNG_DPI
 from tests.unit.experiments.sample_campaign import Sample, write_sample
 
 FIGURES = {
@@ -56,6 +57,12 @@ def test_every_figure_is_there_in_every_format(campaign):
             content = (folder / f"{name}.{kind}").read_bytes()
             assert content.startswith(magic), (name, kind)
             assert len(content) > 2000
+
+
+def test_pictures_are_fine_enough_for_print(campaign):
+    for path in (campaign / "report" / "figures").glob("*.png"):
+        width = int.from_bytes(path.read_bytes()[16:20], "big")
+        assert width / PNG_DPI in (pytest.approx(3.5), pytest.approx(7.16)), path.name
 
 
 def test_every_figure_and_table_has_its_numbers(campaign):
