@@ -72,6 +72,7 @@ def _draw(study: Study) -> tuple[list[Plate], tuple[str, ...]]:
 
     from controller.experiments.report.figures import (
         epochs,
+        gap,
         latency,
         load,
         nodes,
@@ -79,6 +80,7 @@ def _draw(study: Study) -> tuple[list[Plate], tuple[str, ...]]:
         per_lm,
         tradeoff,
     )
+    from controller.experiments.report.gap import measure_gaps
     from controller.experiments.report.outcomes import read_outcomes
 
     outcomes = read_outcomes(study)
@@ -96,6 +98,7 @@ def _draw(study: Study) -> tuple[list[Plate], tuple[str, ...]]:
             nodes.draw_backlog(study, shown, seed),
             nodes.draw_activation(study, shown, seed),
             load.draw_load(study),
+            gap.draw_gaps(study, measure_gaps(study)),
         ]
     return [plate for plate in drawn if plate], (*outcomes.problems.values(), *unread)
 
@@ -157,6 +160,7 @@ def _sections(
         part("published", "Beside the paper", "", "published"),
         part("time", "Over time", "", "fig7-epochs", "backlog", "activation"),
         part("load", "Over load", "", "load-sweep"),
+        part("gap", "Up to the bound", "", "gap"),
         part("sensitivity", "Does the ranking hold?", _VARY, "sensitivity"),
         part("decisions", "Decisions", "", "decisions"),
         part("sources", "Sources of the numbers", "", "sources", folded=True),

@@ -106,6 +106,15 @@ COMPONENTS: Final = {  # where the time goes
     "inference": ("#34495e", "#66788f"),
     "downlink": ("#c6dc86", "#d8ea9e"),
 }
+GAP: Final = {  # what separates a strategy from the bound
+    "bound": ("#34495f", "#66788e"),
+    "slower service": ("#5f8fb8", "#6d9fcb"),
+    "queueing": ("#d99a1f", "#d18a13"),
+    "start-ups": ("#c8553e", "#e0725b"),
+    "slot delay": ("#9a6fb0", "#b08ac6"),
+    "transfers": ("#c6dc87", "#d8ea9f"),
+    "unfairness": ("#8d8d86", "#a5a59e"),
+}
 FAILURES: Final = {
     "refused": ("#8fb8de", "#6f9cc9"),
     "deadline": ("#c8553d", "#e0725a"),
@@ -118,7 +127,7 @@ MODES: Final = {  # drawn as an image, so one colour must do on both themes
     "CPU": ("#2c74b3", "#2c74b3"),
     "starting, stopping or pending": ("#a3a9b2", "#a3a9b2"),
 }
-HEAT: Final = "#b3362b"  # backlog, from nothing (transparent) to the most
+HEAT: Final = "#cf4436"  # backlog, from nothing (transparent) to the most
 
 
 def looks(strategies: tuple[str, ...]) -> dict[str, Look]:
@@ -131,7 +140,12 @@ def looks(strategies: tuple[str, ...]) -> dict[str, Look]:
 def tints() -> dict[str, tuple[str, str]]:
     """Every light colour of a figure that the page replaces: CSS variable and dark value."""
     named = dict(TINTS)
-    for group, table in (("part", COMPONENTS), ("fail", FAILURES), ("mode", MODES)):
+    for group, table in (
+        ("part", COMPONENTS),
+        ("gap", GAP),
+        ("fail", FAILURES),
+        ("mode", MODES),
+    ):
         for k, (light, dark) in enumerate(table.values()):
             named[light] = (f"{group}-{k}", dark)
     for k, look in enumerate((*KNOWN.values(), *SPARE)):
