@@ -29,7 +29,6 @@ from controller.experiments.summary import Usage
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.inputs.documents import read_yaml_text
 from controller.loop import run
-from controller.twin.cluster import Twin
 from controller.workloads.spec import generate, load_workload
 
 # Streams of a seed. Every strategy meets the same arrivals and outages under the same seed.
@@ -57,6 +56,8 @@ def simulate(experiment: Experiment) -> Outcome:
     Raises:
         InputError: the experiment contradicts itself (unknown strategy, a trace that has changed).
     """
+    from controller.twin.cluster import Twin  # Numba: what only reads files does without
+
     started_s = time.perf_counter()
     scenario = experiment.scenario()
     requests = draw_requests(experiment, scenario)

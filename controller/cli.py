@@ -68,6 +68,16 @@ def _common(
 ) -> None: ...
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is no whole number, 1 or more")
+    return int(text)
+
+
+def _number_of(what: str) -> Any:
+    return typer.Option(metavar="N", parser=_count, help=what)
+
+
 def _instead(what: str) -> Any:
     return typer.Option(metavar="NAME,...", help=f"{what} instead of the campaign's.")
 
@@ -80,12 +90,10 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN]")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once.  [default: one per core]")
-    ] = None,
+    jobs: Annotated[int | None, _number_of("Runs at once.  [default: one per core]")] = None,
     strategy: Annotated[str | None, _instead("Strategies ('all': every one)")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many: 0, 1, ...")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Length of a run.")] = None,
+    seeds: Annotated[int | None, _number_of("How many seeds: 0, 1, ...")] = None,
+    epochs: Annotated[int | None, _number_of("Epochs of a run.")] = None,
     testbed: Annotated[str | None, _instead("Testbeds, names or files,")] = None,
     profile: Annotated[str | None, _instead("Profiles, names or files,")] = None,
     workload: Annotated[str | None, _instead("Workloads, names or files,")] = None,
@@ -142,8 +150,10 @@ def _run_grid(grid: Grid, root: Path, jobs: int) -> Tally:
 
 
 def _report(root: Path) -> Path:
+    from controller.experiments.manifest import read_manifest
     from controller.experiments.report import write_report
 
+    read_manifest(root)  # refuses a folder of another version
     return write_report(root)
 
 

@@ -4,15 +4,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from controller.experiments.faults import Faults
 from controller.inputs.catalog import locate, parse, read_yaml
 from controller.inputs.fields import Count, Name, Positive, Record, Share, Text
 
 ALL: Final = "all"
+
+T = TypeVar("T")
+
+
+def _some(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Field(min_length=1) would complain about the length when an item is wrong."""
+    if not values:
+        raise ValueError("must not be empty")
+    return values
+
+
+def _entry(value: object) -> object:
+    """A bare name is an entry without more. Short forms are spelt out before they are checked,
+    since an error of a union is one error per member."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _list_of_all(value: object) -> object:
+    return (ALL,) if value == ALL else value
+
+
+def _counted(value: object) -> object:
+    """A number of seeds is that many, from 0."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return tuple(range(value))
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a whole number, 1 or more, or a list of seeds, not {value!r}")
+    return value
+
+
+SOME: Final = AfterValidator(_some)
+Many = Annotated[tuple[T, ...], Field(json_schema_extra={"minItems": 1})]
 
 Reference = Annotated[
     str,
@@ -28,13 +60,13 @@ Load = Annotated[
         description="above 0, at most 1000; 1 is the workload's own",
     ),
 ]
-Seed = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more")]
 
 
 class StrategyEntry(Record):
     """A strategy with parameters that differ from its own."""
 
-    name: str
+    name: str = Field(description="as in `edgelm list strategies`, or all")
     label: str = Field(default="", description="name in figures; its name if not given")
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -48,21 +80,43 @@ class ProfileEntry(Record):
     )
 
 
-Strategies = Literal["all"] | Annotated[tuple[str | StrategyEntry, ...], Field(min_length=1)]
-Seeds = Count | Annotated[tuple[Seed, ...], Field(min_length=1)]
+StrategyItem = Annotated[
+    StrategyEntry, BeforeValidator(_entry, json_schema_input_type=str | StrategyEntry)
+]
+ProfileItem = Annotated[
+    ProfileEntry, BeforeValidator(_entry, json_schema_input_type=Reference | ProfileEntry)
+]
+Strategies = Annotated[
+    tuple[StrategyItem, ...],
+    SOME,
+    BeforeValidator(
+        _list_of_all, json_schema_input_type=Literal["all"] | Many[str | StrategyEntry]
+    ),
+]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    SOME,
+    BeforeValidator(_counted, json_schema_input_type=Count | Many[Seed]),
+    Field(description="how many (0, 1, ...), or which"),
+]
+Testbeds = Annotated[Many[Reference], SOME]
+Profiles = Annotated[Many[ProfileItem], SOME]
+Workloads = Annotated[Many[Reference], SOME]
+Loads = Annotated[Many[Load], SOME]
+FaultList = Annotated[Many[Faults], SOME]
 
 
 class Part(Record):
     """Axes that a part of the grid sets anew; the others are the campaign's."""
 
     strategies: Strategies | None = None
-    seeds: Seeds | None = Field(default=None, description="how many (0, 1, ...), or which")
+    seeds: Seeds | None = None
     epochs: Count | None = None
-    testbeds: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
-    profiles: Annotated[tuple[Reference | ProfileEntry, ...], Field(min_length=1)] | None = None
-    workloads: Annotated[tuple[Reference, ...], Field(min_length=1)] | None = None
-    loads: Annotated[tuple[Load, ...], Field(min_length=1)] | None = None
-    faults: Annotated[tuple[Faults, ...], Field(min_length=1)] | None = None
+    testbeds: Testbeds | None = None
+    profiles: Profiles | None = None
+    workloads: Workloads | None = None
+    loads: Loads | None = None
+    faults: FaultList | None = None
 
 
 class CampaignFile(Record):
@@ -70,14 +124,14 @@ class CampaignFile(Record):
 
     name: Name
     summary: Text
-    strategies: Strategies = ALL
-    seeds: Seeds = Field(default=5, description="how many (0, 1, ...), or which")
+    strategies: Strategies = (StrategyEntry(name=ALL),)
+    seeds: Seeds = (0, 1, 2, 3, 4)
     epochs: Count = 30
-    testbeds: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("paper",)
-    profiles: Annotated[tuple[Reference | ProfileEntry, ...], Field(min_length=1)] = ("a5000",)
-    workloads: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("paper",)
-    loads: Annotated[tuple[Load, ...], Field(min_length=1)] = (1.0,)
-    faults: Annotated[tuple[Faults, ...], Field(min_length=1)] = (Faults(),)
+    testbeds: Testbeds = ("paper",)
+    profiles: Profiles = (ProfileEntry(name="a5000"),)
+    workloads: Workloads = ("paper",)
+    loads: Loads = (1.0,)
+    faults: FaultList = (Faults(),)
     slot_s: Positive = 30.0
     epoch_slots: Count = 50
     tau_s: Positive = Field(default=900.0, description="deadline, Eq. 3")
@@ -96,7 +150,7 @@ class CampaignFile(Record):
         """The products whose union is the grid, every axis set."""
         own = Part(**{name: getattr(self, name) for name in Part.model_fields})
         return tuple(
-            own.model_copy(update={k: getattr(part, k) for k in part.model_fields_set})
+            own.model_copy(update={axis: value for axis, value in part if value is not None})
             for part in self.parts
         ) or (own,)
 
@@ -135,8 +189,6 @@ def override(campaign: CampaignFile, changes: Overrides) -> CampaignFile:
         for name in changes.__slots__
         if getattr(changes, name) is not None
     }
-    if given.get("strategies") == (ALL,):
-        given["strategies"] = ALL
     data = campaign.model_dump(exclude_unset=True)
     data["parts"] = [
         {axis: value for axis, value in part.items() if axis not in given}

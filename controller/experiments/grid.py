@@ -101,9 +101,7 @@ class Shelf:
             self._testbeds[reference] = load_testbed(self._path(reference))
         return self._testbeds[reference]
 
-    def profile(self, entry: str | ProfileEntry) -> ProfileFile:
-        if isinstance(entry, str):
-            entry = ProfileEntry(name=entry)
+    def profile(self, entry: ProfileEntry) -> ProfileFile:
         key = (entry.name, *sorted(entry.scale.items()))
         if key not in self._profiles:
             profile = load_profile(self._path(entry.name))
@@ -146,7 +144,6 @@ class Shelf:
 
 def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook) -> Iterator[Cell]:
     strategies = [_resolved(entry, book) for entry in _entries(part, book)]
-    seeds = range(part.seeds) if isinstance(part.seeds, int) else part.seeds
     settings = product(
         part.testbeds or (),
         part.profiles or (),
@@ -157,7 +154,7 @@ def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook)
     for testbed, entry, workload, load, faults in settings:
         profile = shelf.profile(entry)
         shelf.check(testbed, profile, workload, faults)
-        for (name, label, parameters), seed in product(strategies, seeds or ()):
+        for (name, label, parameters), seed in product(strategies, part.seeds or ()):
             experiment = Experiment(
                 testbed=shelf.testbed(testbed),
                 profile=profile,
@@ -177,9 +174,11 @@ def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook)
 
 
 def _entries(part: Part, book: StrategyBook) -> Iterator[StrategyEntry]:
-    listed = book.names() if part.strategies == ALL else part.strategies or ()
-    for entry in listed:
-        yield StrategyEntry(name=entry) if isinstance(entry, str) else entry
+    for entry in part.strategies or ():
+        if entry.name == ALL:
+            yield from (StrategyEntry(name=name) for name in book.names())
+        else:
+            yield entry
 
 
 def _resolved(entry: StrategyEntry, book: StrategyBook) -> tuple[str, str, dict[str, Any]]:

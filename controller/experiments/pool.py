@@ -53,6 +53,7 @@ class Reply:
 
     run_id: str
     state: str
+    made: bool = False  # by this attempt; False too if it was there already
     wall_s: float = 0.0
     error: str = ""
     trace: str = ""
@@ -168,9 +169,10 @@ def _attempt(root: Path, engine: Engine, task: Task, *, warm: bool) -> Reply:
             if not mine:
                 time.sleep(POLL_S)
                 return Reply(run_id, BUSY)
-            if not folder.is_complete(folder.run_folder(root, run_id)):
+            made = not folder.is_complete(folder.run_folder(root, run_id))
+            if made:
                 folder.publish(root, run_id, engine.execute(task.experiment, root))
-        return Reply(run_id, DONE, wall_s=time.perf_counter() - started_s)
+        return Reply(run_id, DONE, made, time.perf_counter() - started_s)
     except OSError as error:
         state = STORAGE if error.errno in folder.STORAGE_ERRORS else FAILED
         return Reply(run_id, state, error=f"{error}", trace=traceback.format_exc())

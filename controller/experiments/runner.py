@@ -94,7 +94,7 @@ class _Run:
             failures.mkdir(exist_ok=True)
             (failures / f"{reply.run_id}.txt").write_text(reply.trace or reply.error)
         else:
-            self._made += 1
+            self._made += reply.made
             self._manifest.succeeded(reply.run_id)
             (failures / f"{reply.run_id}.txt").unlink(missing_ok=True)
         self._progress.ended(cell.title(), reply.wall_s, reply.error)

@@ -115,10 +115,11 @@ def _gpu_utilisation(scenario: Scenario, usage: Usage) -> float | None:
 
 
 def _bound(scenario: Scenario, requests: Requests, success_rate: float | None) -> float | None:
-    """The objective that no strategy beats at this success rate."""
+    """The objective that no strategy beats at this success rate. Beyond these digits a linear
+    program's optimum depends on the machine; the bound has more slack than that."""
     if not success_rate:
         return None
-    return float(lower_bound(scenario, requests, success_rate).objective)
+    return float(f"{lower_bound(scenario, requests, success_rate).objective:.10g}")
 
 
 def _calls(entries: Sequence[Entry], tier: str) -> dict[str, Any]:

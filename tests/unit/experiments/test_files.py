@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from controller.bootstrap import STRATEGY_BOOK
+from controller.domain.errors import InputError
+from controller.experiments.files import check_file, json_schema, schema_kinds, shipped
+from controller.inputs.catalog import KINDS, locate, names
+from tests.unit.experiments.small import small_experiment
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in KINDS for n in names(k)])
+def test_every_shipped_file_is_good_and_known_by_its_content(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    source = locate(kind, name)
+    copy = tmp_path / "anything.yaml"
+    copy.write_bytes(source.read_bytes())
+    trace = source.with_suffix(".csv")
+    if trace.exists():
+        (tmp_path / trace.name).write_bytes(trace.read_bytes())
+    found, content = check_file(copy, STRATEGY_BOOK)
+    assert found == kind.removesuffix("s")
+    assert content.startswith(name)
+
+
+def test_an_experiment_is_known_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.json"
+    path.write_text(small_experiment().canonical_json())
+    assert check_file(path, STRATEGY_BOOK) == ("experiment", f"run {small_experiment().run_id}")
+
+
+def test_requests_are_counted() -> None:
+    path = locate("workloads", "azure-servegen").with_suffix(".csv")
+    kind, content = check_file(path, STRATEGY_BOOK)
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert (kind, content) == ("requests", f"{len(lines) - 1} requests")
+
+
+@pytest.mark.parametrize("text", ["- 1", "word", "colour: red"])
+def test_what_is_nothing_of_ours_is_said_so(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="is no file that edgelm knows"):
+        check_file(path, STRATEGY_BOOK)
+
+
+@pytest.mark.parametrize("kind", schema_kinds())
+def test_every_kind_has_a_schema(kind: str) -> None:
+    schema = json_schema(kind)
+    assert schema["title"] == f"edgelm {kind}"
+    assert json.loads(json.dumps(schema)) == schema
+
+
+def test_every_shipped_name_has_a_sentence() -> None:
+    assert all(sentence for entries in shipped().values() for sentence in entries.values())

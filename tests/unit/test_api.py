@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from controller import api
+from controller.domain.errors import InputError
+from controller.experiments.campaign import ProfileEntry, StrategyEntry
+from controller.experiments.faults import Faults, RandomOutages
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> api.Campaign:
+    return api.run_campaign("smoke", tmp_path_factory.mktemp("smoke"), jobs=2, loads=(0.5, 1.0))
+
+
+def test_a_run_without_a_folder_is_the_campaigns_own(campaign: api.Campaign) -> None:
+    by_place = {(e["strategy"], e["seed"], e["load"]): run for e, run in campaign.runs()}
+    stored = by_place["RL", 1, 0.5]
+    run = api.simulate("RL", seed=1, epochs=1, load=0.5)
+    assert run.experiment == stored.experiment
+    assert run.requests.equals(stored.requests)
+    assert run.slots.equals(stored.slots)
+    assert run.decisions == stored.decisions
+    figures = {**run.summary, "wall_s": stored.summary["wall_s"]}
+    assert figures == stored.summary
+
+
+def test_the_table_has_a_row_per_run(campaign: api.Campaign) -> None:
+    table = campaign.table
+    assert campaign.complete
+    assert campaign.failed == {}
+    assert len(table) == 8
+    assert {"strategy", "seed", "load", "objective", "success_rate", "bound"} <= set(table.columns)
+    assert (table["bound"] <= table["objective"]).all()
+
+
+def test_a_folder_can_be_loaded_later(campaign: api.Campaign) -> None:
+    again = api.load_campaign(campaign.folder)
+    assert again.table.equals(campaign.table)
+
+
+def test_everything_can_be_chosen() -> None:
+    run = api.simulate(
+        StrategyEntry(name="RF"),
+        testbed="campus",
+        profile=ProfileEntry(name="t4", scale={"start": 0.5}),
+        workload="poisson",
+        epochs=1,
+        load=0.5,
+        faults=Faults(name="some", random=RandomOutages(per_node_hour=1, repair_s=100)),
+        tau_s=600.0,
+        epoch_slots=20,
+    )
+    assert run.experiment["tau_s"] == 600.0
+    assert run.requests["slot"].max() < 20  # type: ignore[operator]
+
+
+def test_wrong_values_are_named() -> None:
+    with pytest.raises(InputError, match="epochs"):
+        api.simulate(epochs=0)
+    with pytest.raises(InputError, match="is not a known field"):
+        api.simulate(colour="red")
+    with pytest.raises(InputError, match=r"XX.*choose one of"):
+        api.simulate("XX")
+
+
+def test_an_absent_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no campaign folder"):
+        api.load_campaign(tmp_path / "none")
