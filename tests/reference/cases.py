@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from controller.domain.decisions import Deployment, RoutingPlan
 from controller.domain.profile import Batching, Curve, LmProfile, Profile, Prompt, Size
@@ -234,8 +233,3 @@ class Draw:
             if len(set(ends)) == len(ends):
                 spans += [(n, float(a), float(b)) for a, b in ends.reshape(-1, 2)]
         return tuple(spans)
-
-
-def observed(values: NDArray[np.float64]) -> list[float | None]:
-    """NaN as None, to be compared."""
-    return [None if np.isnan(value) else float(value) for value in values]
