@@ -10,6 +10,7 @@ from controller.experiments.report import write_report
 from tests.unit.experiments.sample_campaign import Sample, write_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
+FIGURES = 12  # of a campaign over several loads
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -61,7 +62,7 @@ def test_every_figure_is_seen_and_nothing_is_asked_for(browser, url, width, sche
     size = {"width": width, "height": 900}
     with Visit(browser, url, viewport=size, color_scheme=scheme) as visit:
         figures = visit.page.locator("figure svg")
-        assert figures.count() == 11
+        assert figures.count() == FIGURES
         for figure in figures.all():
             box = figure.bounding_box()
             assert figure.is_visible()
@@ -112,6 +113,6 @@ def test_the_summary_sorts(browser, url):
 
 def test_the_page_reads_without_scripts(browser, url):
     with Visit(browser, url, java_script_enabled=False) as visit:
-        assert visit.page.locator("figure svg").count() == 11
+        assert visit.page.locator("figure svg").count() == FIGURES
         assert visit.page.locator(".switches").is_hidden()
         assert visit.page.get_by_role("link", name="LM by LM").is_visible()

@@ -14,6 +14,7 @@ from controller.experiments.report.plates import SERIES_ID, Plate, Table
 
 FORMATS: Final = ("svg", "png", "pdf")
 PNG_DPI: Final = 200
+_LONG: Final = re.compile(r"(\d\.\d{2})\d+")  # a hundredth of a point is fine enough
 
 
 def save_plate(plate: Plate, folder: Path) -> str:
@@ -61,7 +62,7 @@ def inline_svg(svg: str, name: str, alt: str) -> str:
     body = re.sub(r'href="#', f'href="#{name}-', body)
     body = body.replace("url(#", f"url(#{name}-")
     body = re.sub(r"(font: (?:\w+ )?[\d.]+px) [^;\"]*", r"\1 var(--sans)", body)
-    body = re.sub(r"(\d\.\d{2})\d+", r"\1", body)
+    body = re.sub(r'="[^"]*"', lambda m: _LONG.sub(r"\1", m[0]), body)
     for light, (variable, _) in style.tints().items():
         body = body.replace(light, f"var(--fig-{variable})")
     head = re.compile(r"<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>")

@@ -138,7 +138,7 @@ def _save_tables(tables: Any, target: Path) -> None:
 
 
 def _sections(
-    study: Study, pictures: dict[str, Picture], tables: dict[str, Sheet]
+    study: Study, context: Context, pictures: dict[str, Picture], tables: dict[str, Sheet]
 ) -> list[Section]:
     """The page's order; what there is nothing for is left out."""
 
@@ -160,9 +160,9 @@ def _sections(
         part("published", "Beside the paper", "", "published"),
         part("time", "Over time", "", "fig7-epochs", "backlog", "activation"),
         part("load", "Over load", "", "load-sweep"),
-        part("gap", "Up to the bound", "", "gap"),
+        part("bound", "Up to the bound", "", "gap"),
         part("sensitivity", "Does the ranking hold?", _VARY, "sensitivity"),
-        part("decisions", "Decisions", "", "decisions"),
+        part("decisions", "Decisions", "", "decisions", folded=not context.reasoners),
         part("sources", "Sources of the numbers", "", "sources", folded=True),
         part("runs", "Runs", "", "runs", folded=True),
     ]
@@ -205,7 +205,7 @@ def _render(
         facts=wording.facts(study, context),
         estimates=wording.estimates(context),
         missing=(*wording.missing(study), *problems),
-        sections=_sections(study, pictures, tables),
+        sections=_sections(study, context, pictures, tables),
         strategies=[
             (k, name, tints[looks[name].colour][0])
             for k, name in enumerate(study.strategies)

@@ -101,6 +101,8 @@ def _panels(shown: Shown, height_in: float) -> tuple[Figure, list[Axes]]:
     panels = list(grid.flat)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
+    for axes in panels[max(0, len(shown) - columns) : len(shown)]:
+        axes.tick_params(labelbottom=True)
     figure.supxlabel("time (h)", fontsize=7.5, color=style.MUTED)
     return figure, panels[: len(shown)]
 
@@ -119,7 +121,7 @@ def _label_panel(axes: Axes, strategy: str, nodes: tuple[str, ...], rows_a_node:
     axes.tick_params(axis="y", length=0, labelsize=6)
     if rows_a_node > 1:
         for k in range(1, len(nodes)):
-            axes.axhline(k * rows_a_node, color=style.AXIS, lw=0.4)
+            axes.axhline(k * rows_a_node, color=style.SURFACE, lw=1.6)
 
 
 def _heat() -> Colormap:

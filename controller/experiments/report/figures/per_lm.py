@@ -37,6 +37,7 @@ def draw_per_lm(study: Study) -> Plate | None:
     upper.set_title("(a) End-to-end latency of successes")
     lower.set_ylabel("success ratio")
     lower.set_title("(b) Success ratio")
+    upper.set_ylim(bottom=0)
     lower.set_ylim(0, 1.05)
     beside = published.applies(study) and "LM4" in lms
     if beside:
@@ -82,9 +83,7 @@ def draw_components(study: Study, outcomes: Outcomes) -> Plate | None:
     share = _queue_share(rows)
     return Plate(
         name="where-time-goes",
-        title=f"Waiting makes up {percent(share)} of the time of a success"
-        if share == share
-        else "Where the time goes",
+        title=_share_words(share),
         caption=(
             "Mean over seeds, successes only. Queueing includes the start of a pod and the time "
             "until the slot's decision is in force. Transfers take milliseconds at the testbed's "
@@ -153,7 +152,7 @@ def _finding(success: Cells, strategies: tuple[str, ...], lms: tuple[str, ...]) 
         return f"{best} answers {percent(ratio)} of requests for {lm}, its worst-served LM"
     if ratio == 1:
         return f"{best} answers every request of every LM in time"
-    return f"{best} leaves no LM behind: {percent(ratio)} at worst, {lm}"
+    return f"{best} serves its worst-served LM best: {percent(ratio)} of {lm}"
 
 
 def _caption(beside: bool) -> str:
@@ -185,3 +184,9 @@ def _queue_share(rows: tuple[tuple[object, ...], ...]) -> float:
     times = np.array([row[2:] for row in rows], np.float64)
     times = times[~np.isnan(times).any(axis=1)]
     return float((times[:, 1] / times.sum(axis=1)).mean()) if len(times) else float("nan")
+
+
+def _share_words(share: float) -> str:
+    if isnan(share):
+        return "Where the time goes"
+    return f"Waiting is {percent(round(share, 2))} of a success's time, over all strategies and LMs"

@@ -168,6 +168,20 @@ def test_load_sweep_has_every_load_with_its_bound(campaign):
     assert float(row["t_mean_s"]) == pytest.approx(np.mean([r["t_mean_s"] for r in runs]), rel=1e-5)
 
 
+def test_the_parts_of_the_gap_add_up_to_the_objective(campaign):
+    found = rows_of(campaign, "gap")
+    assert [(row["load"], row["strategy"]) for row in found] == [
+        (load, "SOLVER") for load in ("0.5", "1", "1.5")
+    ]
+    for row in found:
+        runs = summaries(campaign, "SOLVER", float(row["load"]))
+        objective = np.mean([run["objective"] for run in runs])
+        assert float(row["bound"]) == pytest.approx(np.mean([r["bound"] for r in runs]), rel=1e-5)
+        parts = [float(row[name]) for name in list(row)[2:-2]]
+        assert sum(parts) == pytest.approx(objective, rel=1e-4)
+        assert float(row["objective"]) == pytest.approx(objective, rel=1e-4)
+
+
 def test_sensitivity_ranks_every_other_setting(campaign):
     found = rows_of(campaign, "sensitivity")
     assert [row["load"] for row in found] == ["0.5", "1.5"]

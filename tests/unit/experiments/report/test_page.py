@@ -14,7 +14,7 @@ from tests.unit.experiments.sample_campaign import Sample, write_sample
 
 FIGURES = {
     "objective", "bound-ratio", "fig5-latency-fairness", "fig6-per-lm", "fig7-epochs",
-    "latency-cdf", "where-time-goes", "failures", "backlog", "activation", "load-sweep",
+    "latency-cdf", "where-time-goes", "failures", "backlog", "activation", "load-sweep", "gap",
 }  # fmt: skip
 TABLES = {"summary", "significance", "published", "sensitivity", "decisions", "sources", "runs"}
 MAGIC = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
@@ -91,6 +91,20 @@ def test_the_page_asks_for_nothing_from_the_network(page, tags):
     ]
     assert sources
     assert all(source.startswith("data:") for source in sources)
+
+
+def test_the_page_writes_what_the_file_writes(campaign, page):
+    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    shown = {tuple(words(drawing)) for drawing in drawings}
+    for path in (campaign / "report" / "figures").glob("*.svg"):
+        text = path.read_text("utf-8")
+        assert tuple(words(text[text.index("<svg") :])) in shown, path.name
+
+
+def words(svg: str) -> list[str]:
+    """Every text of a drawing, numbers at ticks among them."""
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.DOTALL)
+    return [re.sub(r"<[^>]*>|\s+", "", text) for text in texts]
 
 
 def test_every_link_leads_somewhere(campaign, page, tags):
