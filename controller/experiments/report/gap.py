@@ -110,7 +110,7 @@ def _mean_times(folder: Path, slot_s: float) -> dict[str, float]:
         .filter("success")
         .with_columns((pl.col("arrived_s") / slot_s).floor().cast(pl.Int64).alias("slot"))
         .join(ready, left_on=["slot", "destination", "lm"], right_on=["slot", "node", "lm"],
-              how="left")
+              how="left", maintain_order="left")
         .select(
             inference=pl.col("inference_s").mean(),
             queueing=pl.when(was_ready).then(waiting).otherwise(0.0).mean(),
@@ -121,4 +121,5 @@ def _mean_times(folder: Path, slot_s: float) -> dict[str, float]:
         .collect()
         .row(0, named=True)
     )  # fmt: skip
-    return {name: float(value) for name, value in row.items()}
+    # To the nanosecond, so that the order in which threads add up does not show.
+    return {name: round(float(value), 9) for name, value in row.items()}
