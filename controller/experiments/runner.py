@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from controller.domain.errors import Permanent
-from controller.experiments import folder, pool
+from controller.experiments import folder
 from controller.experiments.grid import Cell, Grid
 from controller.experiments.manifest import DONE, Manifest, joined
 from controller.experiments.pool import BUSY, FAILED, STORAGE, Engine, Pool, Reply, Task
@@ -42,7 +42,7 @@ def run_grid(grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progre
 
     Raises:
         InputError: ``root`` cannot take this campaign.
-        Permanent: the disk is full.
+        Permanent: the disk is full, or ``root`` cannot be written.
     """
     try:
         with joined(root, grid) as manifest, progress:
@@ -50,7 +50,7 @@ def run_grid(grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progre
     except OSError as error:
         if error.errno in folder.STORAGE_ERRORS:
             raise _full(root, str(error)) from error
-        raise
+        raise Permanent(f"{root}: cannot be written: {error}") from error
 
 
 class _Run:
@@ -114,6 +114,3 @@ def _full(root: Path, error: str) -> Permanent:
         f"{root}: cannot be written, the disk is full or a limit is reached ({error}); nothing "
         "half-written counts: make room and run the same command again, finished runs are kept"
     )
-
-
-__all__ = ["Engine", "Tally", "pool", "run_grid"]

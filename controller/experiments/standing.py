@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -15,11 +14,13 @@ from controller.experiments.statistics import Interval
 
 COLUMNS: Final = {
     "objective": ("objective", 4),
-    "t_mean_s": ("mean latency, s", 1),
+    "t_mean_s": ("latency, s", 1),
     "f_norm": ("F_norm", 3),
-    "success_rate": ("success rate", 3),
-    "bound_ratio": ("ratio to bound", 2),
+    "success_rate": ("success", 3),
+    "bound_ratio": ("x bound", 2),
 }
+
+CAPTION: Final = "mean±95 % interval over seeds; x bound: objective over its bound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Standing:
     figures: dict[str, Interval]
 
     def texts(self) -> list[str]:
-        """The figures in the order of COLUMNS as ``mean +- half width``."""
+        """The figures in the order of COLUMNS as ``mean±half width``."""
         return [_text(self.figures[key], digits) for key, (_, digits) in COLUMNS.items()]
 
     def document(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def print_table(found: Sequence[Standing]) -> None:
     from rich.table import Table
 
     axes = list(found[0].setting)
-    table = Table(box=box.SIMPLE, caption="mean ± 95 % interval over seeds", caption_justify="left")
+    table = Table(box=box.SIMPLE, pad_edge=False, caption=CAPTION, caption_justify="left")
     for name in (*axes, "strategy"):
         table.add_column(name, no_wrap=True)
     for title, _ in COLUMNS.values():
@@ -89,11 +90,11 @@ def print_table(found: Sequence[Standing]) -> None:
         last = standing.setting
         values = [str(standing.setting[axis]) for axis in axes]
         table.add_row(*values, standing.strategy, *standing.texts())
-    Console(width=None if _is_terminal() else 160).print(table)
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
+    console = Console()
+    unbounded = console.options.update(max_width=1000)
+    width = console.measure(table, options=unbounded).maximum
+    console.width = max(console.width, width)  # never cut a number
+    console.print(table)
 
 
 def _text(found: Interval, digits: int) -> str:
@@ -101,7 +102,7 @@ def _text(found: Interval, digits: int) -> str:
         return "-"
     if not isfinite(found.low):
         return f"{found.mean:.{digits}f}"
-    return f"{found.mean:.{digits}f} ± {found.high - found.mean:.{digits}f}"
+    return f"{found.mean:.{digits}f}±{found.high - found.mean:.{digits}f}"
 
 
 def _finite(value: float) -> float | None:

@@ -187,7 +187,7 @@ def test_a_foreign_trace_becomes_a_request_file_that_runs(tmp_path: Path) -> Non
 def test_run_prints_a_table_and_the_report(tmp_path: Path) -> None:
     done = edgelm("run", "smoke", "--out", "here", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"RF +0\.\d{4} ± 0\.\d{4}", done.stdout)
+    assert re.search(r"RF +0\.\d{4}±0\.\d{4}", done.stdout)
     assert "4 of 4 runs are done, 4 of them now, in here" in done.stdout
     page = re.search(r"report: (.*)", done.stdout)
     assert page
@@ -197,3 +197,18 @@ def test_run_prints_a_table_and_the_report(tmp_path: Path) -> None:
     assert "4 of 4 runs are done, 0 of them now" in again.stdout
     report = edgelm("report", "here", "--json", folder=tmp_path)
     assert json.loads(report.stdout) == {"report": page[1]}
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = edgelm("run", "smoke", "--out", "file/here", folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"edgelm: file/here: cannot be written: .*Not a directory.*\n", done.stderr)
+
+
+def test_the_documented_campaign_is_a_good_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "campaigns.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "example.yaml").write_text(example)
+    done = edgelm("validate", "example.yaml", folder=tmp_path)
+    assert done.stdout == "example.yaml: good campaign (two-loads: 180 runs)\n", done.stderr

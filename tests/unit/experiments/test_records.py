@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -130,3 +131,14 @@ def test_only_what_crosses_nodes_is_moved() -> None:
     ints, floats = np.zeros(4, np.int64), np.zeros(4)
     up, down = np.full(4, 100.0), np.full(4, 1.0)
     assert moved_bytes(Requests(ints, ints, ints, ints, floats, floats, up, down), table) == 201
+
+
+def test_the_documentation_names_every_column_and_key() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "records.md").read_text()
+    experiment = small_experiment()
+    files = run_files(experiment, small_outcome())
+    names = set(json.loads(files["summary.json"])) | set(COLUMNS)
+    names |= set(pl.read_parquet(io.BytesIO(files["slots.parquet"])).columns)
+    names |= set(json.loads(files["decisions.jsonl"].splitlines()[0]))
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    assert all(f"## {name}" in page for name in files)

@@ -39,6 +39,7 @@ def test_standings_are_means_over_seeds_by_setting(folder: Path) -> None:
 def test_the_table_shows_every_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_table(standings(folder))
     text = capsys.readouterr().out
+    assert "…" not in text
     assert all(title in text for title, _ in COLUMNS.values())
     assert text.count("±") == 4 * len(COLUMNS) + 1
 
