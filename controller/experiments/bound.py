@@ -71,7 +71,8 @@ def highest_feasible_load(scenario: Scenario, requests: Requests) -> float:
 
 
 class _Program:
-    """Variables: how many requests of each (LM, size bin) are served by each option."""
+    """Variables: which share of the successes is (LM, size bin) requests served by an option. In
+    shares every coefficient is near 1 however large the run: absolute tolerances stay small."""
 
     def __init__(self, scenario: Scenario, requests: Requests) -> None:
         self._scenario = scenario
@@ -93,9 +94,9 @@ class _Program:
         latency_s = self._latency_s()
         lam, tau_s = self._scenario.lam, self._scenario.tau_s
         fairness = (1 - lam) * _fairness_scale(arrivals[present], successes)
-        price = np.append(lam / tau_s / successes * latency_s, fairness)
+        price = np.append(lam / tau_s * latency_s, fairness)
         served = self._served()  # (I, columns)
-        rates = served[present] / arrivals[present, None]
+        rates = served[present] * (successes / arrivals[present, None])
         cuts: list[Floats] = []
         limits: list[float] = []
         solution = np.zeros(len(price))
@@ -109,7 +110,7 @@ class _Program:
             # variance >= spread + slope (rates y - rho), so z - slope rates y >= spread - slope rho
             cuts.append(np.append(slope @ rates, -1.0))
             limits.append(float(slope @ rho - spread))
-        return Bound(value * (1 - SLACK), float(latency_s @ solution[:-1]) / successes)
+        return Bound(value * (1 - SLACK), float(latency_s @ solution[:-1]))
 
     def stretch(self) -> float:
         """Largest factor t such that t times the requests fit into the time they arrive in."""
@@ -117,13 +118,11 @@ class _Program:
 
         use, room = self._capacity(self._arrival_s)
         full, counts = self._bin_rows()
-        columns = len(self._columns)
-        price = np.append(np.zeros(columns), -1.0)
-        result = linprog(
-            price,
-            A_ub=np.hstack([use, np.zeros((len(use), 1))]),
-            b_ub=room,
-            A_eq=np.hstack([full, -counts[:, None]]),
+        result = linprog(  # variables: shares of each bin, and t
+            np.append(np.zeros(len(self._columns)), -1.0),
+            A_ub=np.hstack([use / room[:, None] * (counts @ full), np.zeros((len(use), 1))]),
+            b_ub=np.ones(len(use)),
+            A_eq=np.hstack([full, -np.ones((len(full), 1))]),
             b_eq=np.zeros(len(full)),
             method="highs",
         )
@@ -136,17 +135,16 @@ class _Program:
 
         use, room = self._capacity(self._time_s)
         full, counts = self._bin_rows()
-        upper = np.vstack([use, full])
+        upper = np.vstack([use / room[:, None], full / counts[:, None]]) * successes
         upper = np.hstack([upper, np.zeros((len(upper), 1))])
         if len(cuts):
             upper = np.vstack([upper, cuts])
-        total = np.append(np.ones(len(self._columns)), 0.0)[None]
         result = linprog(
             price,
             A_ub=upper,
-            b_ub=np.concatenate([room, counts, limits]),
-            A_eq=total,
-            b_eq=[successes],
+            b_ub=np.concatenate([np.ones(len(room) + len(counts)), limits]),
+            A_eq=np.append(np.ones(len(self._columns)), 0.0)[None],
+            b_eq=[1.0],
             method="highs",
         )
         if result.status != 0:  # more than the relaxation can serve: cannot be, but claim nothing
@@ -193,7 +191,7 @@ class _Program:
             on_gpu = np.array([option.gpu for option in options])
             cores = np.array([option.cores for option in options])
             rows += [spent_s * (here & on_gpu), spent_s * cores * here]
-            room += [time_s * node.gpus * len(nodes), time_s * node.cores * len(nodes)]
+            room += [time_s * max(1, node.gpus) * len(nodes), time_s * node.cores * len(nodes)]
             for i in range(self._lms):
                 rows.append(spent_s * (here & np.array([option.lm == i for option in options])))
                 room.append(time_s * len(nodes))
@@ -228,7 +226,8 @@ def _first_wait_s(scenario: Scenario, requests: Requests, i: int) -> Floats:
     was ordered at time 0 has started."""
     profile = scenario.profile.lms[scenario.testbed.lms[i].name]
     control_s = scenario.testbed.network.control_s
-    ready_s = control_s + min(profile.start_cpu_s, profile.start_gpu_s)
+    # A deployment is in force at the next boundary at the latest, however long messages take.
+    ready_s = min(control_s, scenario.slot_s) + min(profile.start_cpu_s, profile.start_gpu_s)
     in_force_s = requests.slot * scenario.slot_s + control_s
     return np.asarray(np.maximum(0.0, np.maximum(in_force_s, ready_s) - requests.born_s))
 
@@ -242,8 +241,8 @@ def _options(scenario: Scenario) -> Iterator[_Option]:
         node = scenario.testbed.nodes[n]
         for i, lm in enumerate(scenario.testbed.lms):
             profile = scenario.profile.lms[lm.name]
-            if scenario.on_gpu(n, i):
-                spans = range(1, node.gpus + 1)
+            spans = [g for g in range(1, node.gpus + 1) if lm.vram_gb / g <= node.vram_gb]
+            if spans and node.vgpus and node.gpu in profile.gpu and lm.ram_gb <= node.ram_gb:
                 fastest = min(profile.gpu[node.gpu].at(span) for span in spans)
                 yield _Option(i, k, fastest * _gain(profile.gpu_batching), gpu=True, cores=0.0)
             if scenario.on_cpu(n, i):
