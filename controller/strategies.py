@@ -128,7 +128,7 @@ def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, An
     """All parameters of a strategy, defaults filled in.
 
     Raises:
-        InputError: unknown strategy or parameter, or a value that is not a finite number.
+        InputError: unknown strategy or parameter, or a value that is not a number of 0 or more.
     """
     kind = recipe(name).parameters
     known = {field.name for field in fields(kind)}
@@ -137,9 +137,11 @@ def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, An
         if key not in known:
             choices = ", ".join(sorted(known)) or "none"
             raise InputError(where, "is not a parameter", field=key, remedy=f"it has {choices}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            raise InputError(where, "must be a finite number", field=key, value=value)
-    return asdict(kind(**overrides))
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < np.inf:
+            raise InputError(where, "must be a number of 0 or more", field=key, value=value)
+    # As floats, so that 1 and 1.0 are one experiment.
+    return asdict(kind(**{key: float(value) for key, value in overrides.items()}))
 
 
 def build(

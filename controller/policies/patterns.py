@@ -67,15 +67,34 @@ def enumerate_fixed(scenario: Scenario) -> list[Patterns]:
 
 
 def feasible(scenario: Scenario, n: int, mode: Ints, cores: Floats, vgpus: Ints) -> bool:
-    """Eq. 1 on node n for one pattern, arrays (I,)."""
+    """Eq. 1 on node n for one pattern, arrays (I,), and no pod that would be pending for ever: one
+    without cores, or one that fits the node's vRAM in total but no GPU's."""
     node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
-    active = [i for i in range(len(lms)) if mode[i] != OFF]
     return bool(
         sum(vgpus) <= node.vgpus
         and sum(cores) <= node.cores + 1e-9
-        and sum(lms[i].ram_gb for i in active) <= node.ram_gb + 1e-9
-        and sum(lms[i].vram_gb for i in active if mode[i] == GPU) <= node.vram_gb * node.gpus + 1e-9
+        and sum(lm.ram_gb for lm, m in zip(lms, mode, strict=True) if m != OFF)
+        <= node.ram_gb + 1e-9
+        and np.all(cores[mode == CPU] > 0)
+        and np.all(landing(scenario, n, mode)[mode == GPU] >= 0)
     )
+
+
+def landing(scenario: Scenario, n: int, mode: Ints) -> Ints:
+    """(I,) GPU of node n that each one-slice pod lands on when they start together: in LM order,
+    where most slices are free among those with the vRAM, as the device plugin spreads them. -1 for
+    pods not on GPU, and for those that find no place."""
+    node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
+    slices = np.full(node.gpus, node.vgpus_per_gpu)
+    vram_gb = np.full(node.gpus, node.vram_gb)
+    gpu = np.full(len(mode), -1)
+    for i in np.flatnonzero(mode == GPU):
+        room = np.where(vram_gb >= lms[i].vram_gb - 1e-9, slices, 0)
+        if room.any():
+            gpu[i] = best = int(np.argmax(room))
+            slices[best] -= 1
+            vram_gb[best] -= lms[i].vram_gb
+    return gpu
 
 
 def blocked(state: ClusterState) -> Bools:

@@ -1,9 +1,10 @@
 """VTC-GPU: least virtual service first, after the Virtual Token Counter (Sheng et al., OSDI 2024),
 with LM types as clients and calibrated GPU-seconds instead of tokens, so that modalities compare.
 
-A counter grows by the service an LM receives; work on CPUs counts as the GPU-seconds it replaces.
-An LM that returns after an absence is lifted to the least counter of those present, so that idling
-earns no credit. A running pod keeps its GPU unless the other's lag exceeds a restart.
+Every node keeps one counter per LM, which grows by the service the LM receives there; work on CPUs
+counts as the GPU-seconds it replaces. An LM that returns after an absence is lifted to the least
+counter of those present, or of those who left last, so that idling earns no credit. A running pod
+keeps its GPU unless the other's lag exceeds a restart.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
-from controller.policies.patterns import fixed_share
+from controller.policies.patterns import feasible, fixed_share
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -22,24 +23,30 @@ Bools = NDArray[np.bool_]
 
 
 class _Service:
-    """Virtual counters of LMs; one row per place where fairness is kept."""
+    """Virtual counters of LMs, a row per node."""
 
-    def __init__(self, scenario: Scenario, rows: int) -> None:
+    def __init__(self, scenario: Scenario) -> None:
         lms = range(len(scenario.testbed.lms))
         nodes = range(len(scenario.testbed.nodes))
         shares = [fixed_share(scenario, n) for n in nodes]
-        self.counter = np.zeros((rows, len(lms)))
-        self._present = np.zeros((rows, len(lms)), np.bool_)
+        self.counter = np.zeros((len(nodes), len(lms)))
+        self._present = np.zeros(self.counter.shape, np.bool_)
+        self._latest = self._present  # the LMs present when last there was any
         self._worth = np.array([[_worth(scenario, n, i, shares[n]) for i in lms] for n in nodes])
 
-    def update(self, given_s: Floats, present: Bools) -> None:
-        """Add GPU-seconds given (rows, I), then lift the LMs that have come back."""
-        self.counter += given_s
-        back = present & ~self._present
-        others = np.where(self._present & present, self.counter, np.inf).min(axis=1, keepdims=True)
-        lifted = np.maximum(self.counter, np.where(np.isfinite(others), others, self.counter))
-        self.counter = np.where(back, lifted, self.counter)
-        self._present = present
+    def update(self, rows: Ints, given_s: Floats, present: Bools) -> None:
+        """Add GPU-seconds given (n, I) on the nodes ``rows``, then lift the LMs that have come
+        back."""
+        counter, before = self.counter[rows] + given_s, self._present[rows]
+        stayed = before & present
+        peers = np.where(stayed.any(axis=1, keepdims=True), stayed, self._latest[rows])
+        least = np.where(peers, counter, np.inf).min(axis=1, keepdims=True)
+        lifted = np.maximum(counter, np.where(np.isfinite(least), least, 0.0))
+        self.counter[rows] = np.where(present & ~before, lifted, counter)
+        self._present[rows] = present
+        self._latest[rows] = np.where(
+            present.any(axis=1, keepdims=True), present, self._latest[rows]
+        )
 
     def given_s(self, state: ClusterState) -> Floats:
         """(n, I) calibrated GPU-seconds served in the slot that ended."""
@@ -51,26 +58,21 @@ class _Service:
 
 
 class VtcScheduler:
-    """LMs in order of virtual service; each origin to the node with the shortest queue, in seconds,
-    for the LM as deployed there."""
+    """Each origin to the node with the shortest queue for the LM as deployed there, in seconds,
+    counting what this slot's other origins are expected to send. Fairness is left to the nodes."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._hosts = scenario.hosts()
-        self._service = _Service(scenario, 1)
         self._batch = np.ones(self._hosts.shape[1])
 
     async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
         del policy
-        queued, arrived = state.backlog.sum(axis=0), state.arrived_prompts.sum(axis=0)
-        self._service.update(
-            self._service.given_s(state).sum(axis=0, keepdims=True), (queued + arrived > 0)[None]
-        )
-        requests = state.arrived_requests.sum(axis=0)
+        requests, arrived = state.arrived_requests.sum(axis=0), state.arrived_prompts.sum(axis=0)
         self._batch = np.where(requests > 0, arrived / np.maximum(1, requests), self._batch)
         seconds = self._prompt_seconds(state)
         destination = np.zeros(self._hosts.shape, np.int64)
-        for i in np.argsort(self._service.counter[0], kind="stable"):
+        for i in range(len(self._batch)):
             nodes = np.flatnonzero(self._hosts[:, i] & state.up)
             if len(nodes) == 0:
                 nodes = np.flatnonzero(self._hosts[:, i])
@@ -102,7 +104,7 @@ class VtcDeployer:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         nodes, lms = scenario.testbed.nodes, scenario.testbed.lms
-        self._service = _Service(scenario, len(nodes))
+        self._service = _Service(scenario)
         self._share = [fixed_share(scenario, n) for n in range(len(nodes))]
         self._can = [
             [(scenario.on_gpu(n, i), scenario.on_cpu(n, i)) for i in range(len(lms))]
@@ -111,43 +113,41 @@ class VtcDeployer:
         profiles = [scenario.profile.lms[lm.name] for lm in lms]
         self._restart_s = np.array([p.start_gpu_s + p.stop_s for p in profiles])
         self._host_cores = [p.host_cores for p in profiles]
+        self._filled: dict[tuple[int, bytes], tuple[Ints, Floats]] = {}
 
     async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
         del policy
-        shape = len(self._share), len(self._restart_s)
-        given, present = np.zeros(shape), np.zeros(shape, np.bool_)
-        given[state.rows] = self._service.given_s(state)
         at_work = (state.backlog > 0) | (state.busy_s > 0)
-        present[state.rows] = at_work
-        self._service.update(given, present)
+        self._service.update(state.rows, self._service.given_s(state), at_work)
         rank = self._service.counter[state.rows] - self._restart_s * (state.want_mode == GPU)
         idle = (~at_work).astype(np.int64)
         mode, cores = np.zeros_like(state.want_mode), np.zeros_like(state.want_cores)
         for row, n in enumerate(state.rows.tolist()):
             order = np.lexsort((rank[row], idle[row]))
-            self._fill(n, order, mode[row], cores[row])
+            key = n, order.tobytes()
+            if key not in self._filled:
+                self._filled[key] = self._fill(n, order)
+            mode[row], cores[row] = self._filled[key]
         vgpus = (mode == GPU).astype(np.int64)
         return Decision(Deployment(mode, cores, vgpus), (Call(),) * len(state.rows))
 
-    def _fill(self, n: int, order: Ints, mode: Ints, cores: Floats) -> None:
-        """Place LMs on node n in order, as far as Eq. 1 allows."""
-        node, lms = self._scenario.testbed.nodes[n], self._scenario.testbed.lms
-        slices, ram_gb, spare = node.vgpus, node.ram_gb, node.cores
-        vram_gb = node.vram_gb * node.gpus
+    def _fill(self, n: int, order: Ints) -> tuple[Ints, Floats]:
+        """Modes and cores (I,) on node n: each LM in turn on a GPU, or else on CPUs, if Eq. 1 still
+        holds with it."""
+        mode, cores = np.zeros(len(order), np.int64), np.zeros(len(order))
         for i in order.tolist():
             on_gpu, on_cpu = self._can[n][i]
-            lm = lms[i]
-            if lm.ram_gb > ram_gb + 1e-9:
-                continue
-            if on_gpu and slices and lm.vram_gb <= vram_gb and self._host_cores[i] <= spare:
-                mode[i], cores[i] = GPU, self._host_cores[i]
-                slices, vram_gb = slices - 1, vram_gb - lm.vram_gb
-            elif on_cpu and 0 < self._share[n] <= spare + 1e-9:
-                mode[i], cores[i] = CPU, self._share[n]
-            else:
-                mode[i] = OFF
-                continue
-            ram_gb, spare = ram_gb - lm.ram_gb, spare - cores[i]
+            for able, device, need in (
+                (on_gpu, GPU, self._host_cores[i]),
+                (on_cpu, CPU, self._share[n]),
+            ):
+                if not able:
+                    continue
+                mode[i], cores[i] = device, need
+                if feasible(self._scenario, n, mode, cores, (mode == GPU).astype(np.int64)):
+                    break
+                mode[i], cores[i] = OFF, 0.0
+        return mode, cores
 
 
 def _worth(scenario: Scenario, n: int, i: int, share: float) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF
-from controller.policies.patterns import feasible, kinds
+from controller.policies.patterns import feasible, kinds, landing
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -48,17 +48,6 @@ class Allocation:
         """LMs that share a server: the pods of a GPU, or one CPU pod."""
         cards = [np.flatnonzero(self.card == g) for g in np.unique(self.card[self.card >= 0])]
         return cards + [np.array([i]) for i in np.flatnonzero(self.mode == CPU)]
-
-
-def likely_cards(mode: Ints, gpus: int, slices: int) -> Ints:
-    """(I,) GPU that each one-slice pod lands on when they start together: LM order, most free
-    slices first, as the device plugin spreads them. -1 for pods not on GPU."""
-    free = np.full(max(1, gpus), slices)
-    card = np.full(len(mode), -1)
-    for i in np.flatnonzero(mode == GPU):
-        card[i] = int(np.argmax(free))
-        free[card[i]] -= 1
-    return card
 
 
 def enumerate_allocations(scenario: Scenario) -> list[tuple[Ints, list[Allocation]]]:
@@ -133,7 +122,7 @@ def _of_kind(scenario: Scenario, n: int) -> list[Allocation]:
                     cores,
                     vgpus,
                     scenario.prompt_seconds(n, mode, cores),
-                    likely_cards(mode, node.gpus, node.vgpus_per_gpu),
+                    landing(scenario, n, mode),
                 )
             )
             if len(found) > MAX_ALLOCATIONS:

@@ -8,12 +8,8 @@ from numpy.typing import NDArray
 from controller.domain.decisions import Call, Decision, Demand, Deployment, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState
-from controller.policies.solver.allocation import (
-    Allocation,
-    cost,
-    enumerate_allocations,
-    likely_cards,
-)
+from controller.policies.patterns import landing
+from controller.policies.solver.allocation import Allocation, cost, enumerate_allocations
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -51,7 +47,8 @@ class SolverDeployer:
         GPU pods are stopped first: started together they land as expected."""
         astray = np.array(
             [
-                self._several[n] and _astray(goal.mode[r], self._cards(n, goal.mode[r]), state, r)
+                self._several[n]
+                and _astray(goal.mode[r], landing(self._scenario, n, goal.mode[r]), state, r)
                 for r, n in enumerate(state.rows.tolist())
             ]
         )
@@ -63,10 +60,6 @@ class SolverDeployer:
             cores=np.where(clear, 0.0, goal.cores),
             vgpus=np.where(clear, 0, goal.vgpus),
         )
-
-    def _cards(self, n: int, mode: Ints) -> Ints:
-        node = self._scenario.testbed.nodes[n]
-        return likely_cards(mode, node.gpus, node.vgpus_per_gpu)
 
     def _choose(self, n: int, policy: MacroPolicy) -> Allocation:
         lms = len(self._scenario.testbed.lms)

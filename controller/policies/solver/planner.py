@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from controller.domain.decisions import Call, Decision, Demand, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState, Telemetry
-from controller.policies.solver.allocation import cost
+from controller.policies.solver.allocation import SHORTAGE, cost
 from controller.policies.solver.parameters import SolverParameters
 from controller.policies.solver.program import Plan, Program
 
@@ -82,8 +82,10 @@ class SolverPlanner:
         return saved * self._scenario.epoch_slots > waiting
 
     def _cost(self, plan: Plan, requests: Floats, demand: Demand) -> float:
+        """Requests in the system under a plan; those it has no place for count as in ``cost``."""
         loss = self._scenario.profile.switch_loss
-        return sum(
+        unplaced = np.maximum(0.0, demand.requests - requests.sum(axis=0)).sum()
+        return SHORTAGE * float(unplaced) + sum(
             cost(allocation, requests[n], demand.prompts, self._scenario.slot_s, loss)
             for n, allocation in enumerate(plan.allocation)
         )

@@ -95,10 +95,10 @@ class SolverScheduler:
             done_s = delay_s + ahead_s + overlap_s.sum(axis=1)
             before_s = np.minimum(own_s[:, None], others_s)
             held_up_s = ((overlap_s - before_s) * crowd).sum(axis=1)
-            best = int(np.argmin(done_s + held_up_s))
-            if done_s[best] > limit_s:
+            if done_s.min() > limit_s:
                 destination[origin, i] = REFUSE
                 continue
+            best = int(np.argmin(np.where(done_s <= limit_s, done_s + held_up_s, np.inf)))
             destination[origin, i] = nodes[best]
             own_s[best] = ahead_s[best]
         work_s[nodes, i] = own_s
