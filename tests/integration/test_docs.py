@@ -69,6 +69,15 @@ def test_the_readme_shows_the_layout_as_it_is() -> None:
     assert {m for m in modules if not m.startswith("_") and m != "py.typed"} <= package
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in LINK.findall(README)}
+    decisions = ROOT / "docs" / "decisions"
+    assert decisions in linked
+    assert [
+        p for p in PAGES if p not in linked | {ROOT / "README.md"} and p.parent != decisions
+    ] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_lead_somewhere(page: Path) -> None:
     text = FENCE.sub("", page.read_text())
