@@ -1,4 +1,4 @@
-"""A campaign folder as it is on disk (its format: docs/report.md), finished or not."""
+"""A campaign folder as it is on disk (its format: docs/records.md), finished or not."""
 
 from __future__ import annotations
 

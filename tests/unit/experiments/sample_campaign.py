@@ -1,4 +1,4 @@
-"""Campaign folders with invented numbers, in the format of docs/report.md.
+"""Campaign folders with invented numbers, in the format of docs/records.md.
 
 Nothing here is a result. Latencies are lognormal around a strategy's ``PACE``; requests of an LM
 fail with a fixed chance. All files agree: summaries are computed from the requests.
