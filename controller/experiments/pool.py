@@ -7,11 +7,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -68,7 +68,7 @@ class Worker:
         self.process: SpawnProcess = context.Process(
             target=serve, args=(theirs, root), daemon=True, name="edgelm-worker"
         )
-        with _interrupts_ignored():  # Ctrl-C is the parent's to handle
+        with _interrupts_blocked():
             self.process.start()
         theirs.close()
         self.connection.send(engine)
@@ -146,7 +146,6 @@ class Pool:
 
 def serve(connection: Connection, root: Path) -> None:
     """Life of a worker: make runs until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     with contextlib.suppress(EOFError, ConnectionError, BrokenPipeError):
@@ -191,13 +190,12 @@ def _cause(exit_code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Children begin with the parent's settings."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C is the parent's to handle. Children begin with its mask; a handler or SIG_IGN would
+    not do, since Polars installs one of its own."""
+    resource_tracker.ensure_running()  # would unblock the signal if it began within
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import LinearConstraint, milp
-from scipy.sparse import coo_matrix
 
 from controller.domain.decisions import Demand
 from controller.domain.scenario import Scenario
@@ -77,6 +75,9 @@ class _Model:
 
     def solve(self, integers: Sequence[int]) -> Floats:
         """Optimal values."""
+        from scipy.optimize import LinearConstraint, milp  # half of the command's start otherwise
+        from scipy.sparse import coo_matrix
+
         rows, columns, values = zip(*self.terms, strict=True)
         shape = len(self.low), len(self.price)
         integrality = np.zeros(len(self.price))
