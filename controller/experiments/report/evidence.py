@@ -10,6 +10,7 @@ from controller.experiments.report.comparison import (
     CHANGES,
     HOLDS,
     WITHIN_NOISE,
+    Comparison,
     Variation,
     compare_with_reference,
     vary,
@@ -27,31 +28,7 @@ def weigh_significance(study: Study) -> Sheet | None:
     reference = study.reference()
     if not found or reference is None:
         return None
-    rows = []
-    data = []
-    for one in found:
-        d, p = one.paired.difference, one.paired
-        rows.append(
-            Row(
-                (
-                    Cell(one.strategy, one.strategy),
-                    Cell(str(d.n), d.n),
-                    _signed(d.mean, d.low, d.high, 3),
-                    _percent(one.share - 1),
-                    _signed(p.effect, p.effect_low, p.effect_high, 1),
-                    _p_value(p.p_t, one.p_t_holm),
-                    _p_value(p.p_rank, one.p_rank_holm),
-                ),
-                one.strategy,
-            )
-        )
-        data.append(
-            (
-                one.strategy, reference, d.n, d.mean, d.low, d.high, one.share, p.effect,
-                p.effect_low, p.effect_high, p.p_t, one.p_t_holm, p.rank_test, p.p_rank,
-                one.p_rank_holm,
-            )
-        )  # fmt: skip
+    fullest = max((one.paired for one in found), key=lambda paired: paired.difference.n)
     return Sheet(
         name="significance",
         caption=f"Objective against {reference}, seed by seed. Negative is better than "
@@ -64,17 +41,12 @@ def weigh_significance(study: Study) -> Sheet | None:
             Head("Relative", hint="mean objective over the reference's, minus 1"),
             Head("Effect size d", hint="mean difference over its standard deviation"),
             Head("p, paired t"),
-            Head(f"p, {found[0].paired.rank_test}"),
+            Head(f"p, {fullest.rank_test}"),
         ),
-        rows=tuple(rows),
-        data=Table(
-            ("strategy", "reference", "pairs", "difference", "low", "high", "share_of_reference",
-             "effect_dz", "effect_low", "effect_high", "p_t", "p_t_holm", "rank_test", "p_rank",
-             "p_rank_holm"),
-            tuple(data),
-        ),
-        notes=_smallest_p(max(one.paired.difference.n for one in found)),
-    )  # fmt: skip
+        rows=tuple(_compared(one) for one in found),
+        data=_comparison_table(found, reference),
+        notes=_smallest_p(fullest.difference.n),
+    )
 
 
 def rank_settings(study: Study) -> Sheet | None:
@@ -147,6 +119,40 @@ def compare_published(study: Study) -> Sheet | None:
                Head("Paper"), Head("This campaign")),
         rows=rows,
         data=Table(("strategy", "quantity", "published", "unit", "ours", "low", "high"), data),
+    )  # fmt: skip
+
+
+def _compared(one: Comparison) -> Row:
+    p, d = one.paired, one.paired.difference
+    return Row(
+        (
+            Cell(one.strategy, one.strategy),
+            Cell(str(d.n), d.n),
+            _signed(d.mean, d.low, d.high, 3),
+            _percent(one.share - 1),
+            _signed(p.effect, p.effect_low, p.effect_high, 1),
+            _p_value(p.p_t, one.p_t_holm),
+            _p_value(p.p_rank, one.p_rank_holm),
+        ),
+        one.strategy,
+    )
+
+
+def _comparison_table(found: list[Comparison], reference: str) -> Table:
+    rows = []
+    for one in found:
+        p, d = one.paired, one.paired.difference
+        difference = (d.n, d.mean, d.low, d.high, one.share)
+        effect = (p.effect, p.effect_low, p.effect_high)
+        tests = (p.p_t, one.p_t_holm, p.rank_test, p.p_rank, one.p_rank_holm)
+        rows.append((one.strategy, reference, *difference, *effect, *tests))
+    return Table(
+        (
+            "strategy", "reference", "pairs", "difference", "low", "high", "share_of_reference",
+            "effect_dz", "effect_low", "effect_high",
+            "p_t", "p_t_holm", "rank_test", "p_rank", "p_rank_holm",
+        ),
+        tuple(rows),
     )  # fmt: skip
 
 

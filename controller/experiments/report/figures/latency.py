@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,21 +71,9 @@ def draw_failures(study: Study, outcomes: Outcomes) -> Plate | None:
         return None
     found = {reason for of_strategy in shares.values() for reason in of_strategy}
     reasons = [r for r in REASONS if r in found] + sorted(found - set(REASONS))
-    pen = Pen(study.strategies)
     figure = new_figure(style.FULL_IN, 0.24 * len(shares) + 0.85)
     axes = figure.add_subplot()
-    for row, (strategy, of_strategy) in enumerate(shares.items()):
-        left = 0.0
-        for reason in reasons:
-            width = of_strategy.get(reason, 0.0)
-            bars = axes.barh(row, width, 0.68, left=left, color=_colour(reason), lw=0)
-            pen.mark(strategy, *bars)
-            left += width
-        text = axes.annotate(
-            percent(left), (left, row), (3, 0), textcoords="offset points", va="center",
-            fontsize=7, color=style.MUTED,
-        )  # fmt: skip
-        pen.mark(strategy, text)
+    _stack(axes, Pen(study.strategies), shares, reasons)
     axes.set_yticks(range(len(shares)), list(shares))
     axes.set_ylim(len(shares) - 0.4, -0.6)
     axes.set_xlim(0, max(0.05, 1.12 * max(sum(of.values()) for of in shares.values())))
@@ -108,6 +97,23 @@ def draw_failures(study: Study, outcomes: Outcomes) -> Plate | None:
             tuple((s, *(of.get(r, 0.0) for r in reasons)) for s, of in shares.items()),
         ),
     )
+
+
+def _stack(
+    axes: Axes, pen: Pen, shares: Mapping[str, Mapping[str, float]], reasons: Sequence[str]
+) -> None:
+    for row, (strategy, of_strategy) in enumerate(shares.items()):
+        left = 0.0
+        for reason in reasons:
+            width = of_strategy.get(reason, 0.0)
+            bars = axes.barh(row, width, 0.68, left=left, color=_colour(reason), lw=0)
+            pen.mark(strategy, *bars)
+            left += width
+        text = axes.annotate(
+            percent(left), (left, row), (3, 0), textcoords="offset points", va="center",
+            fontsize=7, color=style.MUTED,
+        )  # fmt: skip
+        pen.mark(strategy, text)
 
 
 def _set_time_axis(axes: Axes, tau_s: float) -> None:

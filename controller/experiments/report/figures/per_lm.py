@@ -63,13 +63,7 @@ def draw_components(study: Study, outcomes: Outcomes) -> Plate | None:
     pen = Pen(study.strategies)
     panels = figure.subplots(1, len(lms), sharey=True, squeeze=False)[0]
     for axes, lm in zip(panels, lms, strict=True):
-        for row, strategy in enumerate(strategies):
-            left = 0.0
-            for part, seconds in zip(COMPONENTS, outcomes.components_s(strategy, lm), strict=True):
-                width = 0.0 if isnan(seconds) else float(seconds)
-                bars = axes.barh(row, width, 0.68, left=left, color=style.COMPONENTS[part][0], lw=0)
-                pen.mark(strategy, *bars)
-                left += width
+        _stack(axes, pen, outcomes, strategies, lm)
         axes.set_title(lm)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=style.INK)
@@ -94,6 +88,16 @@ def draw_components(study: Study, outcomes: Outcomes) -> Plate | None:
         figure=figure,
         data=Table(("strategy", "lm", *(f"{part}_s" for part in COMPONENTS)), rows),
     )
+
+
+def _stack(axes: Axes, pen: Pen, outcomes: Outcomes, strategies: list[str], lm: str) -> None:
+    for row, strategy in enumerate(strategies):
+        left = 0.0
+        seconds = np.nan_to_num(outcomes.components_s(strategy, lm)).tolist()
+        for part, width in zip(COMPONENTS, seconds, strict=True):
+            bars = axes.barh(row, width, 0.68, left=left, color=style.COMPONENTS[part][0], lw=0)
+            pen.mark(strategy, *bars)
+            left += width
 
 
 def _cells(study: Study, field: str, overall: str) -> Cells:
