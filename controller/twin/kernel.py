@@ -104,6 +104,8 @@ def dispatch(
     """Send requests ``first <= q < last``, the slot's births, where ``destination`` (N, I) says,
     not before ``ready_s``. Refused ones are closed."""
     memory, tables = Memory(*world[0]), Tables(*world[1])
+    for n in range(memory.nodes.shape[0]):
+        memory.nodes[n].latest = NONE
     for q in range(first, last):
         request = memory.requests[q]
         n = destination[request.origin, request.lm]
@@ -125,9 +127,13 @@ def dispatch(
 
 @compiled
 def set_out(memory: Memory, n: int, q: int) -> None:
-    """Put request q into node n's list of those in transit, sorted by arrival, then by id."""
-    request = memory.requests[q]
+    """Put request q into node n's list of those in transit, sorted by arrival, then by id. They
+    come in order of birth, so its place is mostly just behind the latest one's."""
+    request, latest = memory.requests[q], memory.nodes[n].latest
+    memory.nodes[n].latest = q
     before, after = NONE, memory.nodes[n].transit
+    if latest != NONE and memory.requests[latest].arrived_s <= request.arrived_s:
+        before, after = latest, memory.requests[latest].next
     while after != NONE and memory.requests[after].arrived_s <= request.arrived_s:
         before, after = after, memory.requests[after].next
     request.next = after

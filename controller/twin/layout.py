@@ -91,6 +91,7 @@ NODE = np.dtype(
         ("free_ram_gb", np.float64),
         ("free_slices", np.int64),
         ("transit", np.int64),  # list of requests on their way, by arrival
+        ("latest", np.int64),  # the request last put into that list in this slot
         ("closed", np.int64),  # closed requests of those born here
     ]
 )
