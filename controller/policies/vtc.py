@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-class _Service:
+class ServiceCounters:
     """Virtual counters of LMs, a row per node."""
 
     def __init__(self, scenario: Scenario) -> None:
@@ -104,7 +104,7 @@ class VtcDeployer:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         nodes, lms = scenario.testbed.nodes, scenario.testbed.lms
-        self._service = _Service(scenario)
+        self._service = ServiceCounters(scenario)
         self._share = [fixed_share(scenario, n) for n in range(len(nodes))]
         self._can = [
             [(scenario.on_gpu(n, i), scenario.on_cpu(n, i)) for i in range(len(lms))]
