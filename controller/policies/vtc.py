@@ -31,7 +31,7 @@ class ServiceCounters:
         shares = [fixed_share(scenario, n) for n in nodes]
         self.counter = np.zeros((len(nodes), len(lms)))
         self._present = np.zeros(self.counter.shape, np.bool_)
-        self._latest = self._present  # the LMs present when last there was any
+        self._latest = self._present.copy()  # the LMs present when last there was any
         self._worth = np.array([[_worth(scenario, n, i, shares[n]) for i in lms] for n in nodes])
 
     def update(self, rows: Ints, given_s: Floats, present: Bools) -> None:
