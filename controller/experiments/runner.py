@@ -88,7 +88,7 @@ class _Run:
         if reply.state == STORAGE:
             raise _full(self._root, reply.error)
         failures = self._root / "failures"
-        if reply.state == FAILED:
+        if reply.state == FAILED and not self._is_there(cell):
             self._errors[reply.run_id] = reply.error
             self._manifest.failed(reply.run_id, reply.error)
             failures.mkdir(exist_ok=True)
@@ -97,7 +97,11 @@ class _Run:
             self._made += reply.made
             self._manifest.succeeded(reply.run_id)
             (failures / f"{reply.run_id}.txt").unlink(missing_ok=True)
-        self._progress.ended(cell.title(), reply.wall_s, reply.error)
+        self._progress.ended(cell.title(), reply.wall_s, self._errors.get(cell.run_id, ""))
+
+    def _is_there(self, cell: Cell) -> bool:
+        """A worker may die between finishing a run and saying so."""
+        return folder.is_complete(folder.run_folder(self._root, cell.run_id))
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
