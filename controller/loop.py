@@ -109,7 +109,7 @@ class NodeTier:
         calls = decision.calls
         thought_s = np.array([call.took_s for call in calls])
         late = thought_s > self._slot_s
-        if late.any():
+        if np.count_nonzero(late):
             calls = tuple(
                 replace(call, outcome=LATE) if missed else call
                 for call, missed in zip(calls, late, strict=True)

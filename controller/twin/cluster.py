@@ -32,7 +32,7 @@ class Twin:
         self._world = tuple(self._memory), tuple(compile_tables(scenario, outages))
         self._now_s = 0.0
         self._dispatched = 0  # requests whose slot has been routed
-        self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2))
+        self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2)).tolist()
         self._rows = np.arange(len(scenario.testbed.nodes))
         shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)
         self._state = self._snapshot(np.zeros((9, *shape), np.int64), np.zeros((3, *shape)))
@@ -102,7 +102,7 @@ class Twin:
         slot = self._state.slot + 1
         if slot >= self.slots:
             return
-        first, last = int(self._slot_starts[slot]), int(self._slot_starts[slot + 1])
+        first, last = self._slot_starts[slot : slot + 2]
         ready_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
         destination = np.ascontiguousarray(plan.destination, np.int64)
         kernel.dispatch(self._world, first, last, destination, ready_s)
