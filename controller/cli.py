@@ -278,6 +278,25 @@ def schema(
     typer.echo(json.dumps(json_schema(kind), indent=1, ensure_ascii=False))
 
 
+@app.command()
+def bench(as_json: AsJson = False) -> None:
+    """Measure the twin and the solver on this machine.
+
+    Takes about a minute; the machine should have nothing else to do.
+
+    \b
+    Examples:
+      edgelm bench
+      edgelm bench --json > bench.json
+    """
+    from controller import strategies
+    from controller.experiments.bench import report as text_of
+    from controller.experiments.bench import run_bench
+
+    figures = run_bench(strategies.build, lambda line: typer.echo(line, err=True))
+    typer.echo(json.dumps(figures, indent=1) if as_json else text_of(figures))
+
+
 @trace_app.command("import")
 def import_trace(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="azure or servegen.")],

@@ -12,7 +12,9 @@ from jsonschema import Draft202012Validator
 from controller import __version__, strategies
 from controller.inputs.catalog import KINDS, locate, names, read_yaml
 
-COMMANDS = ("run", "report", "list", "validate", "schema", "trace", "trace import", "trace merge")
+COMMANDS = (
+    "run", "report", "list", "validate", "schema", "bench", "trace", "trace import", "trace merge",
+)  # fmt: skip
 
 
 def edgelm(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
