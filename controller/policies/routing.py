@@ -35,7 +35,11 @@ class _Feasible:
     def table(self, state: ClusterState) -> tuple[Ints, Ints]:
         """((F, I) nodes, (I,) how many). With every host of an LM down, all its hosts: requests
         wait at the door of one of them."""
-        return self._all_up if np.count_nonzero(state.up) == len(state.up) else self._tabulate(state.up)
+        return (
+            self._all_up
+            if np.count_nonzero(state.up) == len(state.up)
+            else self._tabulate(state.up)
+        )
 
     def _tabulate(self, up: NDArray[np.bool_]) -> tuple[Ints, Ints]:
         able = self._hosts & up[:, None]
