@@ -9,13 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any, Final, Protocol
 
@@ -26,19 +22,30 @@ from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from controller.experiments.journal import DEPLOYER, SCHEDULER, RunJournal
+from controller.experiments.machine import describe_machine
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.inputs.testbed import scaled
 from controller.loop import Strategy, run
 from controller.workloads.spec import generate, load_workload
 
 TESTBED, PROFILE, WORKLOAD = "paper", "a5000", "paper"
-SIZES: Final = (6, 60, 600)  # nodes
-SLOTS: Final = 1500  # the paper's 30 epochs
-SCALING_SLOTS: Final = 200
-SOLVER_SLOTS: Final = {6: 200, 60: 60, 600: 20}
-SOLVER_EPOCH_SLOTS: Final = 10
-REPETITIONS: Final = 5
+EPOCH_SLOTS: Final = 10  # SOLVER's planner is to be seen often
 NO_REFERENCE: Final = "not available in an installed wheel; run make bench in a checkout"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured."""
+
+    slots: int = 1500  # the paper's 30 epochs
+    scaling_slots: int = 200
+    solver_slots: Mapping[int, int] = field(default_factory=lambda: {6: 200, 60: 60, 600: 20})
+    repetitions: int = 5
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Nodes."""
+        return tuple(self.solver_slots)
 
 
 class Build(Protocol):
@@ -71,7 +78,9 @@ class Lap:
     journal: RunJournal
 
 
-def run_bench(build: Build, say: Callable[[str], None]) -> dict[str, Any]:
+def run_bench(
+    build: Build, say: Callable[[str], None], effort: Effort | None = None
+) -> dict[str, Any]:
     """Measure everything; takes about a minute. ``say`` is told what is being measured.
 
     Returns:
@@ -82,18 +91,19 @@ def run_bench(build: Build, say: Callable[[str], None]) -> dict[str, Any]:
         ``solver.decision_s``: nodes -> tier of SOLVER -> calls, median, 95th percentile, longest.
         ``machine``: what all this ran on.
     """
-    say(f"twin: RF, {SLOTS} slots on {TESTBED}, beside the SimPy model")
-    figures = _twin(build)
+    effort = effort or Effort()
+    say(f"twin: RF, {effort.slots} slots on {TESTBED}, beside the SimPy model")
+    figures = _twin(build, effort)
     figures["twin.scaling"] = scaling = {}
-    for nodes in SIZES:
-        say(f"twin: RF on {nodes} nodes")
-        slot_s = _slot_s(build, _job(nodes, SCALING_SLOTS))
+    for nodes in effort.sizes:
+        say(f"twin: RF, {effort.scaling_slots} slots on {nodes} nodes")
+        slot_s = _slot_s(build, _job(nodes, effort.scaling_slots), effort.repetitions)
         scaling[str(nodes)] = {"slot_s": slot_s, "slot_node_s": slot_s / nodes}
     figures["solver.decision_s"] = decisions = {}
-    for nodes in SIZES:
-        say(f"solver: {SOLVER_SLOTS[nodes]} slots on {nodes} nodes")
-        decisions[str(nodes)] = _decisions(build, _job(nodes, SOLVER_SLOTS[nodes]))
-    return {**figures, "machine": _machine()}
+    for nodes, slots in effort.solver_slots.items():
+        say(f"solver: {slots} slots on {nodes} nodes")
+        decisions[str(nodes)] = _decisions(build, _job(nodes, slots))
+    return {**figures, "machine": describe_machine()}
 
 
 def report(figures: Mapping[str, Any]) -> str:
@@ -143,14 +153,15 @@ def _full(build: Build, job: Job) -> Strategy:
     return build("RF", job.scenario, np.random.default_rng(1), {})
 
 
-def _twin(build: Build) -> dict[str, Any]:
+def _twin(build: Build, effort: Effort) -> dict[str, Any]:
     """Twin and SimPy in turn; several laps of the twin, which is fast, to one of SimPy."""
-    job = _job(len(load_testbed(TESTBED).to_domain().nodes), SLOTS)
+    job = _job(len(load_testbed(TESTBED).to_domain().nodes), effort.slots)
     warm = _lap(job, _full(build, job))
     replay = _reference(job, warm)
     twin_s, simpy_s = [], []
-    for _ in range(REPETITIONS):
-        twin_s.append(median(_lap(job, _full(build, job)).wall_s for _ in range(REPETITIONS)))
+    for _ in range(effort.repetitions):
+        laps = [_lap(job, _full(build, job)).wall_s for _ in range(effort.repetitions)]
+        twin_s.append(median(laps))
         if replay:
             started_s = time.perf_counter()
             replay()
@@ -184,9 +195,9 @@ def _reference(job: Job, lap: Lap) -> Callable[[], object] | None:
     return lambda: model.simulate(job.scenario, job.requests, script)
 
 
-def _slot_s(build: Build, job: Job) -> float:
+def _slot_s(build: Build, job: Job, repetitions: int) -> float:
     """Seconds per slot."""
-    laps = [_lap(job, _full(build, job)) for _ in range(REPETITIONS)]
+    laps = [_lap(job, _full(build, job)) for _ in range(repetitions)]
     return median(lap.wall_s / lap.slots for lap in laps)
 
 
@@ -221,7 +232,7 @@ class _Stopwatch:
 
 def _decisions(build: Build, job: Job) -> dict[str, dict[str, float]]:
     """What SOLVER's decisions take; all nodes' deployers together."""
-    often = replace(job, scenario=replace(job.scenario, epoch_slots=SOLVER_EPOCH_SLOTS))
+    often = replace(job, scenario=replace(job.scenario, epoch_slots=EPOCH_SLOTS))
     watch = _Stopwatch(build("SOLVER", often.scenario, np.random.default_rng(1), {}))
     _lap(often, Strategy(watch, watch, watch))
     return {
@@ -233,22 +244,3 @@ def _decisions(build: Build, job: Job) -> dict[str, dict[str, float]]:
         }
         for tier, took_s in watch.took_s.items()
     }
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "numba", "scipy")},
-    }
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from tests.reference.agenda import ARRIVAL, COMMAND, DEADLINE, OBSERVE, Agenda
 from tests.reference.node import Node
-from tests.reference.pod import Events, Job
+from tests.reference.pod import Events, Job, Pod
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Outcome:
 
     jobs: list[Job]
     states: list[NDArray[np.int64]] = field(default_factory=list)  # per slot end, (N, I)
+    cards: list[NDArray[np.int64]] = field(default_factory=list)  # GPUs of each pod, bit by bit
     backlogs: list[NDArray[np.int64]] = field(default_factory=list)
     busy_s: list[NDArray[np.float64]] = field(default_factory=list)
     voided: list[NDArray[np.bool_]] = field(default_factory=list)  # per slot
@@ -127,19 +129,21 @@ class _Model:
         void[n] = self.nodes[n].deploy(deployment, n)
 
     def _observe(self) -> None:
-        pods = [node.pods for node in self.nodes]
-        for row in pods:
-            for pod in row:
+        for node in self.nodes:
+            for pod in node.pods:
                 pod.book()
         out = self.outcome
-        out.starts.append(sum(pod.starts for row in pods for pod in row))
-        out.states.append(np.array([[pod.state for pod in row] for row in pods]))
-        backlog = [[sum(j.prompts - j.done for j in pod.queue) for pod in row] for row in pods]
-        out.backlogs.append(np.array(backlog))
-        out.busy_s.append(np.array([[pod.busy_s for pod in row] for row in pods]))
-        for row in pods:
-            for pod in row:
+        out.starts.append(int(self._table(lambda pod: pod.starts).sum()))
+        out.states.append(self._table(lambda pod: pod.state))
+        out.cards.append(self._table(lambda pod: sum(1 << g for g in pod.slices)))
+        out.backlogs.append(self._table(lambda pod: sum(j.prompts - j.done for j in pod.queue)))
+        out.busy_s.append(self._table(lambda pod: pod.busy_s))
+        for node in self.nodes:
+            for pod in node.pods:
                 pod.busy_s = 0.0
+
+    def _table(self, value: Callable[[Pod], float]) -> NDArray[Any]:
+        return np.array([[value(pod) for pod in node.pods] for node in self.nodes])
 
     # Requests
 
