@@ -13,7 +13,7 @@ from controller.twin.cluster import Twin
 from tests.reference.cases import Case
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio.run spells out what it returns, to no end
 class Played:
     """A run of the twin, slot by slot."""
 

@@ -7,15 +7,12 @@ import asyncio
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
 from controller.domain.decisions import RoutingPlan
-from controller.domain.profile import Curve
 from controller.domain.requests import Requests
 from controller.domain.state import ClusterState, Telemetry
 from controller.twin.cluster import Twin
-from controller.twin.kernel import cpu_prompt_s
-from controller.twin.tables import compile_tables
 from tests.reference.cases import Case, cases
 from tests.reference.worlds import Ask, Model, node, on_cpu, requests, slot, world
 
@@ -147,12 +144,3 @@ def test_plans_and_deployments_may_be_of_any_integer_type_and_order() -> None:
         return int((await twin.observe()).pod[0, 0])
 
     assert asyncio.run(go()) == 3
-
-
-@pytest.mark.parametrize("cores", [0.25, 1.0, 1.7, 2.0, 3.5, 4.0, 9.0])
-def test_the_kernel_reads_curves_as_the_profile_does(cores: float) -> None:
-    """Also a curve that is shorter than others of the same testbed, and so padded."""
-    short, long = Curve((1.0, 4.0), (8.0, 3.0)), Curve((1.0, 2.0, 4.0, 8.0), (9.0, 5.0, 3.0, 2.5))
-    tables = compile_tables(world([node()], [Model(cpu=short), Model(cpu=long)]), ())
-    for i, curve in enumerate((short, long)):
-        assert_allclose(cpu_prompt_s(tables, 0, i, cores), curve.at(cores))

@@ -34,10 +34,13 @@ def test_a_pod_serves_its_queue_in_order_of_arrival() -> None:
 )
 def test_speed_follows_the_curve_of_cores(cores: float, prompt_s: float) -> None:
     """8 s on one core, 5 s on two, 3 s on four: linear between, constant above, in proportion
-    below."""
-    scenario = world([node()], [Model(cpu=Curve((1.0, 2.0, 4.0), (8.0, 5.0, 3.0)))])
-    played = play(Case(scenario, requests(scenario, [Ask(0.0)]), (slot([[on_cpu(cores)]]),), ()))
-    assert_allclose(played.twin.records["finished_s"], [prompt_s])
+    below. The other LM's curve has more points, so the table of this one is padded."""
+    curve = Curve((1.0, 2.0, 4.0), (8.0, 5.0, 3.0))
+    longer = Curve((1.0, 2.0, 3.0, 4.0, 8.0), (9.0, 8.0, 7.0, 6.0, 1.0))
+    scenario = world([node(cores=20)], [Model(cpu=curve), Model(cpu=longer)])
+    asks = requests(scenario, [Ask(0.0), Ask(0.0, lm=1)])
+    played = play(Case(scenario, asks, (slot([[on_cpu(cores), on_cpu(6)]]),), ()))
+    assert_allclose(played.twin.records["finished_s"], [prompt_s, 3.5])
 
 
 def test_batches_take_the_time_of_their_size() -> None:
