@@ -22,7 +22,7 @@ from controller.domain.decisions import (
     RoutingPlan,
 )
 from controller.domain.scenario import Scenario
-from controller.domain.state import ClusterState
+from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Clock, Cluster, Deployer, Journal, Node, Planner, Scheduler
 
 
@@ -47,29 +47,35 @@ class CentralTier:
         self._journal = journal
         self._plan: RoutingPlan | None = None
         self._policy: MacroPolicy | None = None
+        self._thinking: asyncio.Task[tuple[MacroPolicy, Call]] | None = None
 
     async def step(self, slot: int) -> MacroPolicy:
-        """One slot; returns the policy in force. At an epoch's first slot the planner thinks
-        beside the scheduler and its policy holds from the next slot on; only in slot 0, where
-        there is none to follow, the scheduler waits for it."""
+        """One slot's plan; returns the policy in force. At an epoch's first slot the planner
+        begins to think beside scheduler and deployers; only in slot 0, where there is no policy to
+        follow, the scheduler waits for it."""
         state = await self._cluster.observe()
-        if self._policy is None:
-            policy, call = await self._think(slot, state)
-            self._policy = policy
-            await self._schedule(slot, state, policy, min(call.took_s, self._scenario.slot_s))
-            return policy
-        policy = self._policy
-        if slot % self._scenario.epoch_slots:
-            await self._schedule(slot, state, policy, 0.0)
-        else:
-            (self._policy, _), _ = await asyncio.gather(
-                self._think(slot, state), self._schedule(slot, state, policy, 0.0)
-            )
-        return policy
+        waited_s = 0.0
+        if slot % self._scenario.epoch_slots == 0 or self._policy is None:
+            window = max(0, slot - self._scenario.epoch_slots)
+            thinking = self._think(slot, state, await self._cluster.telemetry(window))
+            if self._policy is None:
+                self._policy, call = await thinking
+                waited_s = min(call.took_s, self._scenario.slot_s)
+            else:
+                self._thinking = asyncio.create_task(thinking)
+        await self._schedule(slot, state, self._policy, waited_s)
+        return self._policy
 
-    async def _think(self, slot: int, state: ClusterState) -> tuple[MacroPolicy, Call]:
-        window = max(0, slot - self._scenario.epoch_slots)
-        telemetry = await self._cluster.telemetry(window)
+    async def finish(self) -> None:
+        """End the slot: a policy thought of during it holds from the next slot on. The planner's
+        call is bounded by the slot, as every call."""
+        if self._thinking is not None:
+            self._policy, _ = await self._thinking
+            self._thinking = None
+
+    async def _think(
+        self, slot: int, state: ClusterState, telemetry: Telemetry
+    ) -> tuple[MacroPolicy, Call]:
         decision = await self._strategy.planner.plan(state, telemetry)
         (call,) = decision.calls
         if call.took_s > self._scenario.slot_s and self._policy is not None:
@@ -147,6 +153,7 @@ async def run(
     while slot < slots or not await cluster.settled():
         policy = await central.step(slot)
         await local.step(slot, policy)
+        await central.finish()
         slot += 1
         await clock.sleep_until(slot * scenario.slot_s)
         journal.observed(await cluster.observe())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain import metrics
+from controller.domain.errors import Permanent
 from controller.domain.profile import Batching, Curve
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 
 BINS = 24  # size classes per LM; exact when there are no more distinct sizes
 CUTS = 12  # tangents of the fairness term
+_INFEASIBLE = 2  # of linprog
 SLACK = 1e-6  # relative; covers the tolerance of the LP's solution
 
 
@@ -147,8 +149,10 @@ class _Program:
             b_eq=[1.0],
             method="highs",
         )
-        if result.status != 0:  # more than the relaxation can serve: cannot be, but claim nothing
+        if result.status == _INFEASIBLE:  # more than the relaxation can serve: claim nothing
             return np.zeros(len(price)), 0.0
+        if result.x is None:
+            raise Permanent(f"the bound could not be solved: {result.message}")
         return np.asarray(result.x), float(result.fun)
 
     def _latency_s(self) -> Floats:

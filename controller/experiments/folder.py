@@ -41,18 +41,20 @@ def is_complete(folder: Path) -> bool:
     try:
         json.loads((folder / "summary.json").read_bytes())
         json.loads((folder / "experiment.json").read_bytes())
-        return (folder / "decisions.jsonl").is_file() and all(
-            _is_whole_parquet(folder / name) for name in RUN_FILES if name.endswith(".parquet")
+        return _ends_with(folder / "decisions.jsonl", b"}\n") and all(
+            _ends_with(folder / name, _PARQUET_MAGIC)
+            for name in RUN_FILES
+            if name.endswith(".parquet")
         )
     except (OSError, ValueError):
         return False
 
 
-def _is_whole_parquet(path: Path) -> bool:
+def _ends_with(path: Path, tail: bytes) -> bool:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(_PARQUET_MAGIC)))
-        return file.read() == _PARQUET_MAGIC
+        file.seek(max(0, size - len(tail)))
+        return file.read() == tail
 
 
 def publish(root: Path, run_id: str, files: Mapping[str, bytes]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SolverParameters:
-    """Every number of SOLVER.
+    """What of SOLVER a campaign can change.
 
     ``refuse_above``: expected completion, as a share of tau, beyond which a request is refused; a
     stable queue hardly ever gets there. ``refuse_saturated``: the same for an LM of which more

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.decisions import Demand
+from controller.domain.errors import Permanent
 from controller.domain.scenario import Scenario
 from controller.policies.solver.allocation import (
     MAX_LOAD,
@@ -91,6 +92,8 @@ class _Model:
             ),
             options={"mip_rel_gap": GAP, "node_limit": 400},
         )
+        if result.x is None:
+            raise Permanent(f"the solver found no plan: {result.message} (status {result.status})")
         return np.asarray(result.x)
 
 
