@@ -47,7 +47,8 @@ class Node(Protocol):
     async def deploy(
         self, deployment: Deployment, thought_s: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        """Make the desired pods so, after the slot's requests were routed. Idempotent. ``thought_s`` (n,) as in :meth:`Cluster.route`.
+        """Make the desired pods so, after the slot's requests were routed. Idempotent.
+        ``thought_s`` (n,) as in :meth:`Cluster.route`.
 
         Returns:
             (n, I) True where the Pending rule voided a change (section V-D).
