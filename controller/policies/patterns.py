@@ -141,7 +141,7 @@ def _enumerate_kind(scenario: Scenario, rows: Ints) -> Patterns:
             f"testbed {scenario.testbed.name}",
             f"too many LMs to enumerate every pattern of node {scenario.testbed.nodes[n].name}",
             value=len(choices),
-            remedy="use a strategy that does not enumerate (SOLVER, VTC-GPU), or fewer LMs",
+            remedy="use a strategy that does not enumerate (VTC-GPU), or fewer LMs",
         )
     host = np.array([_host_cores(scenario, i) for i in lms])
     found = []
