@@ -76,8 +76,9 @@ class Twin:
     async def telemetry(self, first_slot: int) -> Telemetry:
         now_s, since_s = self._now_s, first_slot * self.scenario.slot_s
         lms = len(self.scenario.testbed.lms)
-        # Nothing is known later than tau after its birth.
-        oldest = np.searchsorted(self.requests.born_s, since_s - self.scenario.tau_s)
+        # Nothing is known later than tau after its birth; a slot more, for rounding.
+        oldest_s = since_s - self.scenario.tau_s - self.scenario.slot_s
+        oldest = np.searchsorted(self.requests.born_s, oldest_s)
         table = self.records[oldest : self._dispatched]
         refused, failed = table["failure"] == REFUSED, table["failure"] > 0
         known_s = np.where(failed, table["deadline_s"], table["returned_s"])
