@@ -224,15 +224,16 @@ def test_a_full_disk_stops_it_and_nothing_half_written_counts(
 def test_half_a_run_folder_is_made_again(peaceful: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert edgelm(out).returncode == 0
-    first, second, third, *_ = finished(out)
-    requests = out / "runs" / first / "requests.parquet"
-    requests.write_bytes(requests.read_bytes()[:-100])
+    first, second, third, fourth, *_ = finished(out)
+    for run, name in ((first, "requests.parquet"), (fourth, "decisions.jsonl")):
+        cut = out / "runs" / run / name
+        cut.write_bytes(cut.read_bytes()[:-100])
     (out / "runs" / second / "summary.json").unlink()
     (out / "runs" / third / "summary.json").write_text('{"objective": 0.1')
     half = out / "runs" / ".0123456789ab.tmp"
     half.mkdir()
     done = edgelm(out)
-    assert f"{RUNS} of {RUNS} runs are done, 3 of them now" in done.stdout
+    assert f"{RUNS} of {RUNS} runs are done, 4 of them now" in done.stdout
     half.rmdir()
     assert contents(out) == peaceful
 

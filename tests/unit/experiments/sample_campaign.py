@@ -74,7 +74,7 @@ def _write_run(
     sample_slots(np.random.default_rng(seed), sample.epochs, pace).write_parquet(
         run / "slots.parquet"
     )
-    (run / "decisions.jsonl").write_text("")
+    (run / "decisions.jsonl").write_text('{"slot":0}\n')
     (run / "experiment.json").write_text(json.dumps(_experiment(axes, profile)))
     (run / "summary.json").write_text(json.dumps(summarise(requests, sample.epochs, pace)))
     return {"id": run_id, "state": "done", **axes}

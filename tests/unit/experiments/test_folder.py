@@ -13,7 +13,7 @@ FILES = {
     "experiment.json": b"{}",
     "requests.parquet": PARQUET,
     "slots.parquet": PARQUET,
-    "decisions.jsonl": b"",
+    "decisions.jsonl": b'{"slot":0}\n',
     "summary.json": b"{}",
 }
 
@@ -32,7 +32,7 @@ def test_a_run_without_a_file_is_not_complete(tmp_path: Path, name: str) -> None
     assert not folder.is_complete(folder.run_folder(tmp_path, "abc"))
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "decisions.jsonl"])
+@pytest.mark.parametrize("name", list(FILES))
 def test_a_truncated_file_is_noticed(tmp_path: Path, name: str) -> None:
     folder.publish(tmp_path, "abc", {**FILES, name: FILES[name][:-1]})
     assert not folder.is_complete(folder.run_folder(tmp_path, "abc"))
