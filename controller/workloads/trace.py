@@ -110,10 +110,10 @@ def parse_trace(content: bytes, source: str) -> Trace:
 
 
 def write_trace(trace: Trace, path: Path) -> None:
-    """Write a request file: times to the millisecond, sizes to six digits.
+    """Write a new request file: times to the millisecond, sizes to six digits.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: there is a file already, or none can be written.
     """
     duration_s = math.ceil(round(trace.duration_s * 1000, 6)) / 1000  # no birth rounds beyond it
     head = {"format": FORMAT, "duration_s": duration_s, "sources": list(trace.sources)}
@@ -126,7 +126,12 @@ def write_trace(trace: Trace, path: Path) -> None:
     born = [f"{x:.3f}".rstrip("0").rstrip(".") for x in trace.born_s]
     writer.writerows(zip(born, trace.lm, trace.origin, trace.prompts, *sizes, strict=True))
     try:
-        path.write_text(out.getvalue(), encoding="utf-8", newline="\n")
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(out.getvalue())
+    except FileExistsError as error:
+        raise InputError(
+            str(path), "is there already", remedy="choose another name, or remove it first"
+        ) from error
     except OSError as error:
         raise InputError(str(path), f"cannot be written: {error.strerror}") from error
 

@@ -92,10 +92,10 @@ def _variation(study: Study, setting: Setting) -> Variation:
 
 
 def _is_clear(study: Study, pair: tuple[str, str], setting: Setting) -> bool:
-    """Both the old order and the new one are more than noise; one seed is taken at its word."""
+    """Both the old order and the new one are more than noise, which one seed cannot tell."""
     for at in (study.nominal, setting):
         difference = compare_paired(*study.paired("objective", *pair, at)).difference
-        if not isnan(difference.low) and difference.low <= 0 <= difference.high:
+        if isnan(difference.low) or difference.low <= 0 <= difference.high:
             return False
     return True
 

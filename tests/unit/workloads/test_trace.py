@@ -236,6 +236,14 @@ def test_a_duration_between_milliseconds_is_rounded_up(tmp_path):
     assert read_trace(tmp_path / "t.csv").duration_s == 61.264
 
 
+def test_a_file_that_is_there_is_not_overwritten(tmp_path):
+    path = tmp_path / "raw.csv"
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    with pytest.raises(InputError, match="there already"):
+        write_trace(trace_of(ROW), path)
+    assert path.read_text().startswith("TIMESTAMP")
+
+
 def test_cutting_keeps_what_was_born_before():
     trace = trace_of("1,LM1,,1,,,,", "5,LM1,,1,,,,", "9,LM1,,1,,,,")
     assert cut(trace, 5).born_s.tolist() == [1]
