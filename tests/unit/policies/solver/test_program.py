@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from controller.domain.decisions import Demand
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
+from controller.domain.state import CPU, GPU
 from controller.policies.patterns import feasible
 from controller.policies.solver.allocation import (
     MAX_LOAD,
@@ -156,12 +157,39 @@ def test_equal_nodes_share_a_flow_equally() -> None:
     assert plan.requests[:, 0].tolist() == [pytest.approx(2.0)] * 3
 
 
+def test_requests_that_come_together_are_spread_at_the_right_point() -> None:
+    """One LM, 1 s on node 0's GPU, 2 s on node 1's CPUs, 5 requests a slot of 10 s. One more
+    request from 0.5, 1, 2, 4 on costs on the GPU, in service and turns,
+    0.1 (1 + [0.375, 0.75, 2.5, 5.5]), on the CPUs twice that; congestion adds 0.023 and 0.047. So
+    the first two go to the GPU (0.198), the third to the CPUs (0.322), the rest to the GPU (0.373),
+    before the CPUs take another (0.397)."""
+    model = Model(cpu=Curve((8.0,), (2.0,)), gpu=Curve((1.0,), (1.0,)))
+    scenario = world([node(cores=1, gpus=1, slices=1), node(cores=8)], [model], slot_s=SLOT_S)
+    plan = solve(scenario, Demand(np.array([5.0]), np.array([1.0])))
+    assert plan.requests[:, 0].tolist() == [pytest.approx(4.0), pytest.approx(1.0)]
+
+
+def test_being_held_up_on_a_shared_gpu_can_decide_for_the_cpus() -> None:
+    """LM 0: 4 requests of 0.5 s on the GPU or 0.71 s on CPUs; LM 1: 1 of 4 s on the GPU. Shared, a
+    load of 0.6: service 0.6, turns 0.3 + 0.1, congestion 0.357, and they hold each other up for
+    4 * 0.5 * 0.4 + 1 * 0.5 * 0.2 s in 10: 1.447. Apart: 0.4 + 0.284, 0.1 + 0.426, 0.093 + 0.066:
+    1.370, less than 0.95 of that; without holding up, sharing would be cheaper (1.357)."""
+    models = [
+        Model(cpu=Curve((8.0,), (0.71,)), gpu=Curve((1.0,), (0.5,))),
+        Model(gpu=Curve((1.0,), (4.0,)), gpu_only=True),
+    ]
+    scenario = world([node(cores=8, gpus=1)], models, slot_s=SLOT_S)
+    plan = solve(scenario, Demand(np.array([4.0, 1.0]), np.ones(2)))
+    assert plan.allocation[0].mode.tolist() == [CPU, GPU]
+
+
 def test_a_shortage_is_shared_by_the_lms() -> None:
-    """One CPU, two LMs that need it twice over: no LM goes without while the other has it all."""
-    scenario = world([node(cores=8)], [Model(cpu=Curve((1.0,), (4.0,)))] * 2, slot_s=SLOT_S)
-    demand = Demand(np.array([4.0, 4.0]), np.ones(2))
-    served = solve(scenario, demand).requests.sum(axis=0)
-    assert served == pytest.approx([MAX_LOAD * SLOT_S / 4] * 2, rel=0.02)
+    """A GPU, 6 requests of 1 s and 6 of 2 s a slot of 10 s: the short ones alone would be served
+    most, but every LM gets the same share."""
+    models = [Model(gpu=Curve((1.0,), (s,)), gpu_only=True) for s in (1.0, 2.0)]
+    scenario = world([node(gpus=1)], models, slot_s=SLOT_S)
+    served = solve(scenario, Demand(np.array([6.0, 6.0]), np.ones(2))).requests.sum(axis=0)
+    assert served == pytest.approx([MAX_LOAD * SLOT_S / 3] * 2, rel=0.01)
 
 
 # highest_load
@@ -248,6 +276,21 @@ def test_allocations_stay_where_they_are() -> None:
     turned = [first.allocation[n] for n in (0, 4, 3, 2, 1, 5)]
     again = program.solve(demand, up, turned)
     assert all(a is b for a, b in zip(again.allocation, turned, strict=True))
+
+
+def test_allocations_that_some_nodes_have_are_handed_out_before_new_ones() -> None:
+    scenario = shipped()
+    program = Program(scenario)
+    demand, up = Demand(np.full(4, 4.5), np.full(4, 4.5)), np.ones(6, np.bool_)
+    first = program.solve(demand, up, program.nothing()).allocation[1:5]
+    kept = {id(a): sum(b is a for b in first) for a in first}
+    assert len(kept) > 1  # nodes of this kind differ in the plan
+    other = replace(first[0])  # an allocation that the plan has no use for
+    for a in first:
+        current = [program.nothing()[0], *[other] * 4, program.nothing()[5]]
+        current[1 : 1 + kept[id(a)]] = [a] * kept[id(a)]
+        again = program.solve(demand, up, current).allocation
+        assert all(again[n] is a for n in range(1, 1 + kept[id(a)]))
 
 
 def test_sixty_nodes_take_ten_times_the_load() -> None:
