@@ -88,3 +88,13 @@ def test_full_activation_takes_as_many_as_fit() -> None:
     chosen = decide(FullDeployer(scenario).deploy(idle(scenario), OPEN))
     assert (chosen.mode[0] != OFF).sum() == 3
     assert feasible(scenario, 0, chosen.mode[0], chosen.cores[0], chosen.vgpus[0])
+
+
+def test_more_lms_go_before_more_lms_on_cpus() -> None:
+    """12 GB hold one LM on CPUs or two of 6 GB on the GPU."""
+    scenario = world(
+        [node(ram_gb=12, gpus=1)],
+        [Model(ram_gb=12, gpu=None), *[Model(ram_gb=6, gpu_only=True)] * 2],
+    )
+    chosen = decide(FullDeployer(scenario).deploy(idle(scenario), open_policy(scenario)))
+    assert chosen.mode.tolist() == [[OFF, GPU, GPU]]
