@@ -1,11 +1,12 @@
-"""The slot loop over small worlds of its own: order, charging, lateness, epochs, the end."""
-
-from __future__ import annotations
+"""The slot loop over small hand-written worlds: order, lateness, epochs, drain."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from controller.domain.decisions import (
     LATE,
@@ -16,181 +17,352 @@ from controller.domain.decisions import (
     MacroPolicy,
     RoutingPlan,
 )
+from controller.domain.errors import Permanent
 from controller.domain.scenario import Scenario
-from controller.domain.state import ClusterState, Telemetry
-from controller.inputs.catalog import load_profile, load_testbed
+from controller.domain.state import CPU, OFF, ClusterState, Telemetry
 from controller.loop import Strategy, run
+from tests.reference.worlds import ABSENT, Model, node, on_cpu, world
+from tests.unit.policies.states import running, telemetry
 
-EPOCH = 3
-
-
-@pytest.fixture(scope="module")
-def scenario() -> Scenario:
-    return Scenario(
-        load_testbed("paper").to_domain(), load_profile("a5000").to_domain(), epoch_slots=EPOCH
-    )
+SLOT_S = 10.0
+SCENARIO = replace(world([node()] * 2, [Model(gpu=None)] * 2, slot_s=SLOT_S), epoch_slots=3)
+PODS = [[on_cpu(2), ABSENT], [ABSENT, on_cpu(3)]]  # what the nodes want now
+EVENT = tuple[object, ...]
 
 
+@dataclass
 class World:
-    """Clock, cluster and node that write down what they are told; settled ``drain`` slots after
-    the last arrivals."""
+    """Clock, cluster and nodes that only write down what happens. Everything is settled
+    ``drain_slots`` after the last slot with arrivals."""
 
-    def __init__(self, scenario: Scenario, slots: int, drain: int = 0) -> None:
-        self.said: list[tuple] = []
-        self.shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)
-        self.slot_s, self.now_s = scenario.slot_s, 0.0
-        self.end_s = (slots + drain) * scenario.slot_s
-        self.zeros = np.zeros(self.shape, np.int64)
+    log: list[EVENT]
+    slots: int = 0
+    drain_slots: int = 0
+    time_s: float = 0.0
+    states: list[ClusterState] = field(default_factory=list)
 
     def now(self) -> float:
-        return self.now_s
+        return self.time_s
 
     async def sleep_until(self, time_s: float) -> None:
-        self.said.append(("sleep", time_s))
-        self.now_s = time_s
+        self.log.append(("sleep until", time_s))
+        self.time_s = time_s
 
     async def observe(self) -> ClusterState:
-        ints, floats = self.zeros, np.zeros(self.shape)
-        some = np.zeros(self.shape[0])
-        return ClusterState(
-            self.now_s, round(self.now_s / self.slot_s) - 1, np.arange(self.shape[0]), some == 0,
-            ints, ints, floats, ints, ints, ints, ints, floats, ints,
-            some, some, some.astype(np.int64), ints, ints, floats,
-        )  # fmt: skip
+        self.log.append(("observe", self.time_s))
+        state = running(SCENARIO, PODS, slot=round(self.time_s / SLOT_S) - 1)
+        self.states.append(state)
+        return state
 
     async def telemetry(self, first_slot: int) -> Telemetry:
-        none = np.zeros(self.shape[1], np.int64)
-        return Telemetry(first_slot, 0, none, none, none, none, none.astype(np.float64))
+        self.log.append(("telemetry from", first_slot))
+        return telemetry([1.0, 1.0])
 
     async def route(self, plan: RoutingPlan, thought_s: float) -> None:
-        self.said.append(("route", int(plan.destination[0, 0]), thought_s))
-
-    async def deploy(self, deployment: Deployment, thought_s: np.ndarray) -> np.ndarray:
-        self.said.append(("deploy", int(deployment.mode[0, 0]), thought_s.tolist()))
-        return np.zeros(self.shape, np.bool_)
+        self.log.append(("route", int(plan.destination[0, 0]), thought_s))
 
     async def settled(self) -> bool:
-        return self.now_s >= self.end_s
+        return self.time_s >= (self.slots + self.drain_slots) * SLOT_S
 
-    def all(self, kind: str) -> list[tuple]:
-        return [entry[1:] for entry in self.said if entry[0] == kind]
-
-
-class Deciders:
-    """Planner, scheduler and deployer that number their decisions and take the times given."""
-
-    def __init__(self, world: World, plan_s=(), schedule_s=(), deploy_s=()) -> None:
-        self.world, self.times = world, (list(plan_s), list(schedule_s), list(deploy_s))
-        self.plans = self.schedules = self.deployments = 0
-        self.followed: list[int] = []  # the policy that each slot's scheduler was shown
-
-    async def plan(self, state, telemetry) -> Decision[MacroPolicy]:
-        await asyncio.sleep(0)  # as a real call would, let the others go on
-        self.plans += 1
-        routing = np.full(self.world.shape, float(self.plans))
-        roles = np.ones(self.world.shape, np.bool_)
-        return Decision(MacroPolicy(routing, roles), (Call(self._took(0)),))
-
-    async def schedule(self, state, policy) -> Decision[RoutingPlan]:
-        self.schedules += 1
-        self.followed.append(int(policy.routing[0, 0]))
-        plan = RoutingPlan(np.full(self.world.shape, self.schedules))
-        return Decision(plan, (Call(self._took(1)),))
-
-    async def deploy(self, state, policy) -> Decision[Deployment]:
-        self.deployments += 1
-        nodes = self.world.shape[0]
-        took = self.times[2].pop(0) if self.times[2] else [0.0] * nodes
-        mode = np.ones(self.world.shape, np.int64)
-        deployment = Deployment(mode, mode.astype(np.float64), np.zeros_like(mode))
-        return Decision(deployment, tuple(Call(s) for s in took))
-
-    def _took(self, tier: int) -> float:
-        return self.times[tier].pop(0) if self.times[tier] else 0.0
+    async def deploy(
+        self, deployment: Deployment, thought_s: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        taken = [None if np.isnan(t) else float(t) for t in thought_s]
+        self.log.append(("deploy", deployment.cores[:, 0].tolist(), taken))
+        return np.array([[False, False], [True, False]])
 
 
-class Notes:
-    """A journal that keeps (slot, outcomes) by tier."""
-
-    def __init__(self) -> None:
-        self.by_tier: dict[str, list] = {"planner": [], "scheduler": [], "deployers": []}
-        self.observed_at: list[float] = []
-
-    def planned(self, slot, decision) -> None:
-        self.by_tier["planner"].append((slot, decision.calls[0].outcome))
-
-    def scheduled(self, slot, decision) -> None:
-        self.by_tier["scheduler"].append((slot, decision.calls[0].outcome))
-
-    def deployed(self, slot, state, decision, voided) -> None:
-        outcomes = [call.outcome for call in decision.calls]
-        self.by_tier["deployers"].append((slot, outcomes, decision.value.mode[:, 0].tolist()))
-
-    def observed(self, state) -> None:
-        self.observed_at.append(state.time_s)
+def named(name: int) -> MacroPolicy:
+    """A policy that can be told from others: LM 0's share for node 0 is its name."""
+    return MacroPolicy(np.full((2, 2), float(name)), np.ones((2, 2), np.bool_))
 
 
-def go(scenario, slots, drain=0, **times):
-    world = World(scenario, slots, drain)
-    deciders, notes = Deciders(world, **times), Notes()
-    strategy = Strategy(deciders, deciders, deciders)
-    ran = asyncio.run(run(scenario, world, world, world, strategy, notes, slots))
-    return ran, world, deciders, notes
+@dataclass
+class Script:
+    """Planner, scheduler and deployer that number their decisions by the slot and take the seconds
+    that the script says, else none."""
+
+    log: list[EVENT]
+    planning_s: dict[int, float] = field(default_factory=dict)
+    scheduling_s: dict[int, float] = field(default_factory=dict)
+    deploying_s: dict[int, Sequence[float]] = field(default_factory=dict)
+
+    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        slot = state.slot + 1
+        self.log.append(("plan", slot))
+        return Decision(named(slot), (Call(self.planning_s.get(slot, 0.0)),))
+
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        slot = state.slot + 1
+        self.log.append(("schedule by", int(policy.routing[0, 0])))
+        call = Call(self.scheduling_s.get(slot, 0.0), detail=f"slot {slot}", tokens_in=slot)
+        return Decision(RoutingPlan(np.full((2, 2), slot)), (call,))
+
+    def deployer(self) -> "Deploying":
+        return Deploying(self)
 
 
-def test_a_slot_routes_then_deploys_then_waits(scenario):
-    _, world, _, notes = go(scenario, 2)
-    assert [entry[0] for entry in world.said] == ["route", "deploy", "sleep"] * 2
-    assert world.all("sleep") == [(30.0,), (60.0,)]
-    assert notes.observed_at == [30.0, 60.0]
+@dataclass
+class Deploying:
+    script: Script
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        slot = state.slot + 1
+        self.script.log.append(("decide by", int(policy.routing[0, 0])))
+        took = self.script.deploying_s.get(slot, (0.0, 0.0))
+        cores = np.full((2, 2), 100.0 + slot)
+        made = Deployment(np.full((2, 2), CPU), cores, np.zeros((2, 2), np.int64))
+        return Decision(made, tuple(Call(t) for t in took))
 
 
-def test_the_run_goes_on_until_all_is_settled(scenario):
-    ran, world, _, _ = go(scenario, 2, drain=3)
-    assert ran == 5
-    assert len(world.all("route")) == 5
+@dataclass
+class Diary:
+    """A journal that keeps what matters here."""
+
+    log: list[EVENT]
+    planned_in: list[tuple[int, int, Call]] = field(default_factory=list)
+    scheduled_in: list[tuple[int, int, Call]] = field(default_factory=list)
+    deployed_in: list[tuple[int, Deployment, tuple[Call, ...]]] = field(default_factory=list)
+    voided: list[list[list[bool]]] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+
+    def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None:
+        (call,) = decision.calls
+        self.planned_in.append((slot, int(decision.value.routing[0, 0]), call))
+
+    def scheduled(self, slot: int, decision: Decision[RoutingPlan]) -> None:
+        (call,) = decision.calls
+        self.scheduled_in.append((slot, int(decision.value.destination[0, 0]), call))
+
+    def deployed(
+        self,
+        slot: int,
+        state: ClusterState,
+        decision: Decision[Deployment],
+        voided: NDArray[np.bool_],
+    ) -> None:
+        assert state.slot == slot - 1
+        self.deployed_in.append((slot, decision.value, decision.calls))
+        self.voided.append(voided.tolist())
+
+    def observed(self, state: ClusterState) -> None:
+        self.log.append(("observed", state.slot))
+        self.seen.append(state.slot)
 
 
-def test_thinking_time_is_handed_to_the_world(scenario):
-    nodes = len(scenario.testbed.nodes)
-    _, world, _, _ = go(
-        scenario, 1, plan_s=[2.0], schedule_s=[3.0], deploy_s=[[1.0 + n for n in range(nodes)]]
+@dataclass
+class Story:
+    """A run and all that was written down."""
+
+    log: list[EVENT]
+    diary: Diary
+    slots_run: int
+
+    def of(self, *kinds: str) -> list[EVENT]:
+        return [event for event in self.log if event[0] in kinds]
+
+
+def tell(
+    slots: int,
+    drain_slots: int = 0,
+    planning_s: dict[int, float] | None = None,
+    scheduling_s: dict[int, float] | None = None,
+    deploying_s: dict[int, Sequence[float]] | None = None,
+    scenario: Scenario = SCENARIO,
+) -> Story:
+    log: list[EVENT] = []
+    there = World(log, slots, drain_slots)
+    script = Script(log, planning_s or {}, scheduling_s or {}, deploying_s or {})
+    strategy, diary = Strategy(script, script, script.deployer()), Diary(log)
+    ran = asyncio.run(run(scenario, there, there, there, strategy, diary, slots))
+    return Story(log, diary, ran)
+
+
+# Order
+
+
+def test_a_slot_observes_decides_charges_applies_and_waits() -> None:
+    story = tell(slots=2, scheduling_s={1: 0.5}, deploying_s={1: (0.25, 0.75)})
+    assert story.log == [
+        ("observe", 0.0),
+        ("telemetry from", 0),
+        ("plan", 0),
+        ("schedule by", 0),
+        ("route", 0, 0.0),
+        ("observe", 0.0),
+        ("decide by", 0),
+        ("deploy", [100.0, 100.0], [0.0, 0.0]),
+        ("sleep until", 10.0),
+        ("observe", 10.0),
+        ("observed", 0),
+        ("observe", 10.0),
+        ("schedule by", 0),
+        ("route", 1, 0.5),
+        ("observe", 10.0),
+        ("decide by", 0),
+        ("deploy", [101.0, 101.0], [0.25, 0.75]),
+        ("sleep until", 20.0),
+        ("observe", 20.0),
+        ("observed", 1),
+    ]
+
+
+def test_what_the_pending_rule_voids_is_written_down() -> None:
+    assert tell(slots=1).diary.voided == [[[False, False], [True, False]]]
+
+
+def test_every_decision_in_time_is_as_it_was_made() -> None:
+    story = tell(slots=4, scheduling_s={2: 9.0})
+    assert [(slot, plan) for slot, plan, _ in story.diary.scheduled_in] == [
+        (0, 0), (1, 1), (2, 2), (3, 3),
+    ]  # fmt: skip
+    assert {call.outcome for *_, call in story.diary.scheduled_in} == {OK}
+
+
+# The planner and its epochs
+
+
+def test_a_policy_holds_from_the_slot_after_it_was_planned() -> None:
+    """Epochs of 3 slots: planned in 0, 3 and 6; slots 3 and 6 still follow the old policy, in both
+    lower tiers."""
+    story = tell(slots=8)
+    assert story.of("plan") == [("plan", 0), ("plan", 3), ("plan", 6)]
+    assert [by for _, by in story.of("schedule by")] == [0, 0, 0, 0, 3, 3, 3, 6]
+    assert [by for _, by in story.of("decide by")] == [0, 0, 0, 0, 3, 3, 3, 6]
+
+
+def test_the_planner_sees_the_last_epoch() -> None:
+    assert [t for _, t in tell(slots=8).of("telemetry from")] == [0, 0, 3]
+
+
+def test_in_slot_0_the_scheduler_waits_for_the_planner() -> None:
+    story = tell(slots=2, planning_s={0: 4.0}, scheduling_s={0: 1.0})
+    assert [t for *_, t in story.of("route")] == [5.0, 0.0]
+
+
+def test_the_first_wait_is_at_most_a_slot() -> None:
+    """There is no plan to fall back on: a planner that needs longer is followed all the same, by a
+    route that is in force a slot late."""
+    story = tell(slots=2, planning_s={0: 25.0}, scheduling_s={0: 1.0})
+    assert [t for *_, t in story.of("route")] == [11.0, 0.0]
+    ((slot, name, call),) = story.diary.planned_in
+    assert (slot, name, call.outcome, call.took_s) == (0, 0, OK, 25.0)
+
+
+def test_later_planning_does_not_hold_up_the_scheduler() -> None:
+    story = tell(slots=5, planning_s={3: 9.0})
+    assert [t for *_, t in story.of("route")] == [0.0] * 5
+    assert [by for _, by in story.of("schedule by")] == [0, 0, 0, 0, 3]
+
+
+def test_the_planner_thinks_beside_scheduler_and_deployers() -> None:
+    """In slot 3 it does not answer before the deployers have: nobody may wait for it."""
+
+    class Patient(Script):
+        async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+            while state.slot == 2 and ("deploy", [103.0, 103.0], [0.0, 0.0]) not in self.log:
+                await asyncio.sleep(0)
+            return await super().plan(state, telemetry)
+
+    log: list[EVENT] = []
+    there, script, diary = World(log, slots=5), Patient(log), Diary(log)
+    strategy = Strategy(script, script, script.deployer())
+    asyncio.run(
+        asyncio.wait_for(run(SCENARIO, there, there, there, strategy, diary, 5), timeout=10)
     )
-    assert world.all("route") == [(1, 5.0)]  # slot 0 waits for planner and scheduler
-    assert world.all("deploy")[0][1] == [1.0 + n for n in range(nodes)]
+    assert [slot for slot, *_ in diary.planned_in] == [0, 3]
+    assert log.index(("plan", 3)) < log.index(("sleep until", 40.0))
+    assert [event[1] for event in log if event[0] == "schedule by"] == [0, 0, 0, 0, 3]
 
 
-def test_a_policy_holds_from_the_slot_after_it_was_asked_for(scenario):
-    _, _, deciders, notes = go(scenario, 8)
-    assert deciders.followed == [1, 1, 1, 1, 2, 2, 2, 3]
-    assert notes.by_tier["planner"] == [(0, OK), (3, OK), (6, OK)]
+@pytest.mark.parametrize("slot", [0, 3])
+def test_a_planner_that_breaks_breaks_the_run(slot: int) -> None:
+    class Broken(Script):
+        async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+            if state.slot + 1 == slot:
+                raise Permanent("no planner")
+            return await super().plan(state, telemetry)
+
+    log: list[EVENT] = []
+    there, script = World(log, slots=5), Broken(log)
+    strategy = Strategy(script, script, script.deployer())
+    with pytest.raises(Permanent, match="no planner"):
+        asyncio.run(run(SCENARIO, there, there, there, strategy, Diary(log), 5))
+    assert there.time_s == slot * SLOT_S
 
 
-def test_the_planner_is_not_charged_to_the_slot_it_thinks_in(scenario):
-    _, world, _, _ = go(scenario, 5, plan_s=[0.0, 20.0], schedule_s=[0.0, 0.0, 0.0, 1.0])
-    assert [thought for _, thought in world.all("route")] == [0.0, 0.0, 0.0, 1.0, 0.0]
+# Lateness
 
 
-def test_a_late_policy_leaves_the_old_one_in_force(scenario):
-    _, _, deciders, notes = go(scenario, 5, plan_s=[0.0, 30.1])
-    assert deciders.followed == [1, 1, 1, 1, 1]
-    assert notes.by_tier["planner"][1] == (3, LATE)
+def test_a_late_policy_is_counted_and_never_holds() -> None:
+    story = tell(slots=8, planning_s={3: 10.5})
+    assert [by for _, by in story.of("schedule by")] == [0, 0, 0, 0, 0, 0, 0, 6]
+    assert [(slot, name, call.outcome) for slot, name, call in story.diary.planned_in] == [
+        (0, 0, OK), (3, 0, LATE), (6, 6, OK),
+    ]  # fmt: skip
 
 
-def test_a_late_plan_costs_the_slot_and_the_previous_one_holds(scenario):
-    _, world, _, notes = go(scenario, 3, schedule_s=[0.0, 31.0, 0.5])
-    assert world.all("route") == [(1, 0.0), (1, 30.0), (3, 0.5)]
-    assert [outcome for _, outcome in notes.by_tier["scheduler"]] == [OK, LATE, OK]
+def test_a_late_plan_leaves_the_one_before_and_costs_the_slot() -> None:
+    """Requests of slot 2 have waited for a plan until the slot was over, then follow slot 1's."""
+    story = tell(slots=4, scheduling_s={2: 10.1})
+    assert story.of("route") == [
+        ("route", 0, 0.0), ("route", 1, 0.0), ("route", 1, 10.0), ("route", 3, 0.0),
+    ]  # fmt: skip
+    slot, plan, call = story.diary.scheduled_in[2]
+    assert (slot, plan, call.outcome) == (2, 1, LATE)
+    # What it cost is still known.
+    assert (call.took_s, call.detail, call.tokens_in) == (10.1, "slot 2", 2)
 
 
-def test_a_late_deployer_leaves_its_node_as_it_is(scenario):
-    nodes = len(scenario.testbed.nodes)
-    took = [0.0] * nodes
-    took[2] = 30.5
-    _, world, _, notes = go(scenario, 1, deploy_s=[took])
-    (_, thought_s), *_ = world.all("deploy")
-    assert np.isnan(thought_s[2])
-    assert not np.isnan(np.delete(thought_s, 2)).any()
-    (_, outcomes, modes), *_ = notes.by_tier["deployers"]
-    assert outcomes == [LATE if n == 2 else OK for n in range(nodes)]
-    assert modes == [0 if n == 2 else 1 for n in range(nodes)]  # the state wants all off
+def test_late_plans_in_a_row_hold_the_last_good_one() -> None:
+    story = tell(slots=4, scheduling_s={1: 11.0, 2: 11.0})
+    assert [plan for _, plan, _ in story.of("route")] == [0, 0, 0, 3]
+
+
+@pytest.mark.parametrize("took_s", [10.0, 9.999])
+def test_a_decision_that_takes_the_whole_slot_is_in_time(took_s: float) -> None:
+    story = tell(slots=4, scheduling_s={1: took_s}, planning_s={3: took_s})
+    assert story.of("route")[1] == ("route", 1, took_s)
+    assert {call.outcome for *_, call in story.diary.scheduled_in} == {OK}
+    assert {call.outcome for *_, call in story.diary.planned_in} == {OK}
+
+
+def test_a_first_plan_that_is_late_is_followed_late() -> None:
+    story = tell(slots=2, scheduling_s={0: 13.0})
+    assert story.of("route")[0] == ("route", 0, 13.0)
+
+
+def test_a_late_deployer_leaves_its_node_as_it_is() -> None:
+    """Row 0 is late in slot 1: no command for it, its wish stays, the other row is deployed."""
+    story = tell(slots=2, deploying_s={1: (10.5, 2.0)})
+    cores = [PODS[0][0][1], 101.0]
+    assert story.of("deploy")[1] == ("deploy", cores, [None, 2.0])
+    slot, made, calls = story.diary.deployed_in[1]
+    assert slot == 1
+    assert [call.outcome for call in calls] == [LATE, OK]
+    assert [call.took_s for call in calls] == [10.5, 2.0]
+    assert made.mode.tolist() == [[CPU, OFF], [CPU, CPU]]
+    assert made.cores.tolist() == [[2.0, 0.0], [101.0, 101.0]]
+    assert made.vgpus.tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_late_tier_makes_no_other_late() -> None:
+    story = tell(slots=3, scheduling_s={1: 99.0})
+    assert {call.outcome for _, _, calls in story.diary.deployed_in for call in calls} == {OK}
+    assert [t for *_, t in story.of("deploy")] == [[0.0, 0.0]] * 3
+
+
+# The end
+
+
+@pytest.mark.parametrize(("slots", "drain"), [(1, 0), (3, 0), (3, 4), (0, 0), (0, 2)])
+def test_the_run_goes_on_until_all_is_settled(slots: int, drain: int) -> None:
+    story = tell(slots, drain)
+    assert story.slots_run == slots + drain
+    assert story.diary.seen == list(range(slots + drain))
+    assert len(story.of("route")) == len(story.of("deploy")) == slots + drain
+
+
+def test_a_run_is_no_shorter_than_its_slots_even_if_nothing_is_open() -> None:
+    story = tell(slots=5, drain_slots=-5)
+    assert story.slots_run == 5
