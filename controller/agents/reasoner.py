@@ -1,0 +1,59 @@
+"""The seam to whatever answers an agent: one question, one completion, errors as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Message = Mapping[str, Any]  # of OpenAI's chat completions: role, content, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One chat completion to be made."""
+
+    tier: str  # planner, scheduler or deployer: the model may differ
+    messages: Sequence[Message]
+    name: str  # of the reply's schema
+    schema: Mapping[str, Any]  # strict: every field required, no others
+    limit_s: float  # time left
+    tools: Sequence[Mapping[str, Any]] = ()  # functions the model may call first
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants called; ``arguments`` is JSON, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back, or why nothing did. ``took_s``: seconds to charge, retries included.
+
+    ``cost_usd`` is None where the model's price is not known.
+    """
+
+    content: str = ""
+    took_s: float = 0.0
+    finish: str = ""  # finish_reason: stop, length, tool_calls, content_filter
+    refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    model: str = ""
+    tokens_in: int = 0
+    tokens_cached: int = 0  # part of tokens_in
+    tokens_out: int = 0
+    cost_usd: float | None = None
+    attempts: int = 1
+    error: str = ""  # no reply: what happened
+    late: bool = False  # no reply before the limit
+
+
+class Reasoner(Protocol):
+    """A model behind an endpoint, or what stands for one."""
+
+    async def complete(self, ask: Ask) -> Completion:
+        """Ask within ``ask.limit_s``. Never raises for what the other side does."""
