@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain import metrics
+from controller.domain.capacity import kinds
 from controller.domain.errors import Permanent
 from controller.domain.profile import Batching, Curve
 from controller.domain.requests import Requests
@@ -183,8 +184,6 @@ class _Program:
 
     def _capacity(self, time_s: float) -> tuple[Floats, Floats]:
         """((C, columns), (C,)): GPU seconds, core seconds and pod seconds by kind of node."""
-        from controller.policies.patterns import kinds
-
         rows, room = [], []
         work = np.array([self._bins[self._options[o].lm].work[b] for o, b in self._columns])
         options = [self._options[o] for o, _ in self._columns]
@@ -238,8 +237,6 @@ def _first_wait_s(scenario: Scenario, requests: Requests, i: int) -> Floats:
 
 def _options(scenario: Scenario) -> Iterator[_Option]:
     """Ways that span every other: GPUs at their fastest, cores at each point of the curve."""
-    from controller.policies.patterns import kinds
-
     for k, nodes in enumerate(kinds(scenario)):
         n = int(nodes[0])
         node = scenario.testbed.nodes[n]

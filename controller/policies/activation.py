@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from controller.domain.capacity import blocked
 from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, OFF, ClusterState
-from controller.policies.patterns import (
-    DeploymentBuilder,
-    blocked,
-    enumerate_fixed,
-    keeps_or_stops,
-)
+from controller.policies.patterns import DeploymentBuilder, enumerate_fixed, keeps_or_stops
 
 
 class RandomDeployer:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.capacity import blocked
 from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
 from controller.policies.patterns import (
     DeploymentBuilder,
     Patterns,
-    blocked,
     enumerate_fixed,
     keeps_or_stops,
 )

@@ -12,10 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.capacity import feasible
 from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
-from controller.policies.patterns import feasible, fixed_share
+from controller.policies.patterns import fixed_share
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

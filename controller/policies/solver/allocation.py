@@ -8,17 +8,18 @@ requests of a slot arrive together and take turns; and congestion carried from s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.capacity import feasible, kinds, landing
+from controller.domain.decisions import Demand
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF
-from controller.policies.patterns import feasible, kinds, landing
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -90,6 +91,21 @@ def cost(
         )
         total += _sharing(requests[lms], service_s, loads, slot_s)
     return total + SHORTAGE * lost
+
+
+def best_allocation(
+    scenario: Scenario,
+    allocations: Sequence[Allocation],
+    role: NDArray[np.bool_],
+    requests: Floats,
+    demand: Demand,
+) -> Allocation:
+    """The cheapest for ``role`` (I,) and the ``requests`` (I,) a slot that come to the node: of
+    those that run all of the role, or if none can, of those that run nothing else."""
+    in_role = [a for a in allocations if np.array_equal(a.active, role)]
+    within = in_role or [a for a in allocations if not np.any(a.active & ~role)]
+    slot_s, loss = scenario.slot_s, scenario.profile.switch_loss
+    return min(within, key=lambda a: cost(a, requests, demand.prompts, slot_s, loss))
 
 
 def _sharing(requests: Floats, service_s: Floats, loads: Floats, slot_s: float) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.capacity import landing
 from controller.domain.decisions import Call, Decision, Demand, Deployment, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState
-from controller.policies.patterns import landing
-from controller.policies.solver.allocation import Allocation, cost, enumerate_allocations
+from controller.policies.solver.allocation import Allocation, best_allocation, enumerate_allocations
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -65,12 +65,9 @@ class SolverDeployer:
         lms = len(self._scenario.testbed.lms)
         demand = policy.demand or Demand(np.ones(lms), np.ones(lms))
         requests = policy.routing[n] * demand.requests
-        in_role = [a for a in self._allocations[n] if np.array_equal(a.active, policy.roles[n])]
-        within = in_role or [
-            a for a in self._allocations[n] if not np.any(a.active & ~policy.roles[n])
-        ]
-        slot_s, loss = self._scenario.slot_s, self._scenario.profile.switch_loss
-        return min(within, key=lambda a: cost(a, requests, demand.prompts, slot_s, loss))
+        return best_allocation(
+            self._scenario, self._allocations[n], policy.roles[n], requests, demand
+        )
 
 
 def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:

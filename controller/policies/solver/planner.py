@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.decisions import Call, Decision, Demand, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState, Telemetry
-from controller.policies.solver.allocation import SHORTAGE, cost
+from controller.policies.solver.allocation import SHORTAGE, best_allocation, cost
 from controller.policies.solver.parameters import SolverParameters
 from controller.policies.solver.program import Plan, Program
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The policy in force and the nodes that were up when it was made."""
+
+    policy: MacroPolicy
+    up: Bools  # (N,)
 
 
 class SolverPlanner:
@@ -26,31 +36,48 @@ class SolverPlanner:
         self._parameters = parameters
         self._program = Program(scenario)
         self._hosts = scenario.hosts()
-        self._plan: Plan | None = None
-        self._demand: Demand | None = None
-        self._up = np.ones(len(scenario.testbed.nodes), np.bool_)
-        self._policy: MacroPolicy | None = None
+        self._held: Held | None = None
 
     async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        seen = _forecast(telemetry)
-        if self._policy is not None and (seen is None or not self._moved(seen, state)):
-            return Decision(self._policy, (Call(self._parameters.decision_s),))
-        demand = seen or self._first_demand(state.up)
-        current = list(self._plan.allocation) if self._plan else self._program.nothing()
-        fresh = self._program.solve(demand, state.up, current)
-        lost_or_found = not np.array_equal(state.up, self._up)
-        if self._plan is None or lost_or_found or self._pays(fresh, self._plan, demand):
-            self._plan = fresh
-        self._demand, self._up = seen, state.up.copy()
-        self._policy = _policy(self._plan, demand, self._hosts, guessed=seen is None)
-        return Decision(self._policy, (Call(self._parameters.planning_s),))
+        former = self._held
+        self._held = self.replan(forecast(telemetry), state.up, former)
+        kept = former is not None and self._held.policy is former.policy
+        p = self._parameters
+        return Decision(self._held.policy, (Call(p.decision_s if kept else p.planning_s),))
 
-    def _moved(self, demand: Demand, state: ClusterState) -> bool:
-        """The world is no longer what the plan was made for, by more than chance would do."""
-        if self._demand is None or not np.array_equal(state.up, self._up):
+    def replan(self, seen: Demand | None, up: Bools, held: Held | None) -> Held:
+        """What to hold next: a function of its arguments alone. ``seen`` is None before anything
+        has arrived; ``up`` (N,) are the nodes that are up now."""
+        if held is not None and (seen is None or not self._moved(seen, up, held)):
+            return held
+        demand = seen or self._first_demand(up)
+        former = self._plan_of(held.policy) if held else None
+        current = list(former.allocation) if former else self._program.nothing()
+        plan = self._program.solve(demand, up, current)
+        if held and former and np.array_equal(up, held.up) and not self._pays(plan, former, demand):
+            plan = former
+        return Held(_policy(plan, demand, self._hosts, guessed=seen is None), up.copy())
+
+    def _plan_of(self, policy: MacroPolicy) -> Plan:
+        """The plan behind a policy: the allocations that the deployers choose for it."""
+        lms = len(self._scenario.testbed.lms)
+        demand = policy.demand or Demand(np.ones(lms), np.ones(lms))
+        served = np.ones(lms) if policy.served is None else policy.served
+        requests = policy.routing * demand.requests * served
+        by_node = self._program.allocations()
+        chosen = [
+            best_allocation(self._scenario, by_node[n], policy.roles[n], requests[n], demand)
+            for n in range(len(requests))
+        ]
+        return Plan(tuple(chosen), requests)
+
+    def _moved(self, demand: Demand, up: Bools, held: Held) -> bool:
+        """The world is no longer what the policy was made for, by more than chance would do."""
+        assumed = held.policy.demand
+        if assumed is None or not np.array_equal(up, held.up):
             return True
-        then, now = (d.requests * d.prompts for d in (self._demand, demand))
-        chance = 3 * np.sqrt(then * self._demand.prompts / self._scenario.epoch_slots)
+        then, now = (d.requests * d.prompts for d in (assumed, demand))
+        chance = 3 * np.sqrt(then * assumed.prompts / self._scenario.epoch_slots)
         limit = np.maximum(self._parameters.replan_above * then, chance)
         return bool(np.any(np.abs(now - then) > limit))
 
@@ -91,7 +118,7 @@ class SolverPlanner:
         )
 
 
-def _forecast(telemetry: Telemetry) -> Demand | None:
+def forecast(telemetry: Telemetry) -> Demand | None:
     """The window's mean load; None if nothing arrived. An LM without arrivals keeps a trickle, so
     that some pod is there when it returns."""
     slots = telemetry.last_slot - telemetry.first_slot + 1

@@ -206,11 +206,11 @@ class Program:
         requests = np.zeros((len(up), len(current[0].mode)))
         free = [rows[up[rows]].tolist() for rows, _ in self._kinds]
         # Those a node has already come first, so that they stay where they are.
-        held = {id(allocation) for allocation in current}
-        for pick in sorted(picks, key=lambda pick: id(pick.allocation) not in held):
+        held = {allocation.mode.tobytes() for allocation in current}
+        for pick in sorted(picks, key=lambda pick: pick.allocation.mode.tobytes() not in held):
             count = round(values[pick.nodes])
-            rows = free[pick.kind]
-            rows.sort(key=lambda n: current[n] is not pick.allocation)
+            rows, mode = free[pick.kind], pick.allocation.mode
+            rows.sort(key=lambda n: not np.array_equal(current[n].mode, mode))
             for n in rows[:count]:
                 chosen[n] = pick.allocation
                 for i, flow in pick.flows.items():
@@ -218,7 +218,11 @@ class Program:
             del rows[:count]
         return Plan(tuple(chosen), requests)
 
+    def allocations(self) -> list[list[Allocation]]:
+        """Those that each node can choose from, by node."""
+        found = {int(n): choices for rows, choices in self._kinds for n in rows}
+        return [found[n] for n in range(len(found))]
+
     def nothing(self) -> list[Allocation]:
         """Everything off, by node."""
-        off = {int(n): allocations[0] for rows, allocations in self._kinds for n in rows}
-        return [off[n] for n in range(len(off))]
+        return [choices[0] for choices in self.allocations()]

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from controller.domain.capacity import landing
 from controller.domain.decisions import Decision, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, POD_OFF, POD_READY, ClusterState, Telemetry
 from controller.inputs.catalog import load_profile, load_testbed
-from controller.policies.patterns import landing
 from tests.reference.worlds import ABSENT, Pod
 
 T = TypeVar("T")

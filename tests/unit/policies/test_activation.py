@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 from scipy.stats import chisquare
 
+from controller.domain.capacity import feasible
 from controller.domain.state import CPU, GPU, OFF, POD_PENDING
 from controller.policies.activation import FullDeployer, RandomDeployer
-from controller.policies.patterns import enumerate_fixed, feasible
+from controller.policies.patterns import enumerate_fixed
 from tests.reference.worlds import Model, node, on_cpu, on_gpu, world
 from tests.unit.policies.states import decide, idle, open_policy, rows_of, running, shipped
 

@@ -7,19 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.domain.capacity import blocked, feasible, kinds, landing
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, POD_PENDING, POD_READY, POD_STOPPING
-from controller.policies.patterns import (
-    Patterns,
-    blocked,
-    enumerate_fixed,
-    feasible,
-    fixed_share,
-    keeps_or_stops,
-    kinds,
-    landing,
-)
+from controller.policies.patterns import Patterns, enumerate_fixed, fixed_share, keeps_or_stops
 from tests.reference.cases import Case
 from tests.reference.playback import play
 from tests.reference.worlds import Ask, Model, node, requests, slot, world

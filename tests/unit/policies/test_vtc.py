@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from controller.domain.capacity import feasible
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
-from controller.policies.patterns import feasible
 from controller.policies.vtc import ServiceCounters, VtcDeployer, VtcScheduler
 from tests.reference.worlds import ABSENT, Model, node, on_cpu, on_gpu, world
 from tests.unit.policies.states import (

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.domain.capacity import feasible
 from controller.domain.errors import InputError
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, POD_READY
-from controller.policies.patterns import feasible
 from controller.policies.solver.allocation import (
     MAX_LOAD,
     SHORTAGE,

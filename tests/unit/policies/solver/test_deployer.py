@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.domain.capacity import feasible, landing
 from controller.domain.decisions import Demand, Deployment, MacroPolicy
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, POD_READY, ClusterState
 from controller.loop import run
-from controller.policies.patterns import feasible, landing
 from controller.policies.solver.allocation import cost, enumerate_allocations
 from controller.policies.solver.deployer import SolverDeployer
 from controller.strategies import build

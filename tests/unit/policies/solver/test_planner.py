@@ -12,7 +12,7 @@ from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import Telemetry
 from controller.policies.solver.parameters import SolverParameters
-from controller.policies.solver.planner import SolverPlanner
+from controller.policies.solver.planner import SolverPlanner, forecast
 from controller.policies.solver.program import Program
 from tests.reference.worlds import Model, node, world
 from tests.unit.policies.states import NOTHING_SEEN, decision_of, idle, shipped, telemetry
@@ -82,12 +82,23 @@ def test_the_first_plan_is_for_equal_loads_near_the_limit() -> None:
     assert policy.roles.any(axis=0).all()
 
 
-def test_the_first_thing_seen_is_planned_for_even_if_it_equals_the_guess() -> None:
+def test_a_guess_that_comes_true_is_kept() -> None:
     one = planner()
-    guess = plan(one, NOTHING_SEEN).demand
-    assert guess is not None
-    seen = plan(one, telemetry(guess.requests.tolist()))
-    assert seen.served is not None
+    guess = plan(one, NOTHING_SEEN)
+    assert guess.demand is not None
+    assert plan(one, telemetry(guess.demand.requests.tolist())) is guess
+
+
+def test_replanning_depends_on_nothing_but_what_it_is_given() -> None:
+    up = np.ones(6, np.bool_)
+    seen = forecast(telemetry([4.0, 4.0, 2.0, 2.0], [4.5] * 4))
+    held = planner().replan(seen, up, None)
+    changed = forecast(telemetry([1.0, 6.0, 2.0, 2.0], [4.5] * 4))
+    used, fresh = planner(), planner()
+    used.replan(changed, up, used.replan(seen, up, None))
+    a, b = (one.replan(changed, up, held).policy for one in (used, fresh))
+    assert np.array_equal(a.routing, b.routing)
+    assert np.array_equal(a.roles, b.roles)
 
 
 def test_an_lm_that_did_not_arrive_keeps_a_pod() -> None:

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from controller.domain.capacity import feasible
 from controller.domain.decisions import Demand
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU
-from controller.policies.patterns import feasible
 from controller.policies.solver.allocation import (
     MAX_LOAD,
     SHORTAGE,
