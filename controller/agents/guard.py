@@ -1,0 +1,136 @@
+"""The no-regression guard around a planner, and the policy in force that wrappers must agree on.
+
+Attribution: an epoch's outcomes are ascribed to the policy that was in force in it (in all but its
+first slot, in which its planner was still thinking). Outcomes lag behind births, failures by up to
+tau, so an epoch after a change holds some outcomes of the older policy. That is let pass where the
+older policy was good, and it is why the epoch after an undone policy is not judged at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from controller.agents.cases import SIMILAR, Case, alike, load_distance, make_case, worse
+from controller.agents.memory import CaseMemory
+from controller.domain.decisions import Call, Decision, MacroPolicy
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState, Telemetry
+from controller.ports import Planner
+
+
+class Tenure:
+    """The macro-policy in force. Shared by a planner and its wrappers: the outermost writes last,
+    and the others see what has been made of their decisions."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._slot_s = scenario.slot_s
+        self.policy: MacroPolicy | None = None
+        self.decided = 0  # slot
+
+    def is_late(self, call: Call) -> bool:
+        """The loop will hold the policy in force instead of what was decided."""
+        return call.took_s > self._slot_s and self.policy is not None
+
+    def take(self, slot: int, decision: Decision[MacroPolicy]) -> None:
+        """A decision is handed to the loop; a policy that goes on is as old as it was."""
+        if not self.is_late(decision.calls[0]) and decision.value is not self.policy:
+            self.policy, self.decided = decision.value, slot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Epoch:
+    """What came of a policy, and the policy."""
+
+    case: Case
+    policy: MacroPolicy
+
+
+class GuardedPlanner:
+    """Remembers each epoch and undoes a policy that did worse than the last good one.
+
+    Worse is an objective higher by more than ``margin`` (relative; 0 never undoes) with every LM's
+    prompts per slot within 25 % and the same nodes up. The good policy is put back without asking
+    the planner: its answer would be thrown away, and next time it sees the undone case among its
+    precedents. A policy is undone once: if the planner insists on it, it stays.
+
+    It must be the outermost wrapper, so that what it takes for applied is applied.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        scenario: Scenario,
+        margin: float,
+        *,
+        memory: CaseMemory | None = None,
+        tenure: Tenure | None = None,
+    ) -> None:
+        self._planner = planner
+        self._scenario = scenario
+        self._margin = margin
+        self._memory = memory
+        self._tenure = tenure or Tenure(scenario)
+        self._up: list[bool] = []  # when the epoch began
+        self._steady = True  # the same nodes were up when it ended
+        self._good: _Epoch | None = None
+        self._undone: list[Case] = []
+        self._settling = False  # the epoch shows what was left of an undone policy
+        self._odd = False  # the last epoch's conditions were unlike the good one's
+
+    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        epoch = self._ended(state, telemetry)
+        back = self._judge(epoch) if epoch and self._margin > 0 else None
+        if epoch and self._memory is not None:
+            self._memory.record(replace(epoch.case, undone=back is not None))
+        if epoch and back:
+            detail = _told(epoch.case, back.case, self._margin)
+            decision = Decision(back.policy, (Call(detail=detail),))
+        else:
+            decision = await self._planner.plan(state, telemetry)
+        self._tenure.take(state.slot + 1, decision)
+        self._up = state.up.tolist()
+        return decision
+
+    def _ended(self, state: ClusterState, telemetry: Telemetry) -> _Epoch | None:
+        """The epoch that ended, if it was one policy's and anything is known of it."""
+        policy, decided = self._tenure.policy, self._tenure.decided
+        if policy is None or decided > telemetry.first_slot:
+            return None
+        case = make_case(self._scenario, policy, decided, state, telemetry)
+        self._steady = state.up.tolist() == self._up
+        return _Epoch(case, policy) if case.performance.outcomes else None
+
+    def _judge(self, epoch: _Epoch) -> _Epoch | None:
+        """What to go back to, if the policy of this epoch is to be undone."""
+        case, good = epoch.case, self._good
+        settling, self._settling = self._settling, False
+        if settling:
+            return None
+        if good is None or not self._is_comparable(case, good.case):
+            # Loads are random: one odd epoch does not make another world, two in a row do.
+            if good is None or self._odd:
+                self._good = epoch
+            self._odd = good is not None and not self._odd
+            return None
+        self._odd = False
+        if alike(case, good.case) or not worse(case, good.case, 0.0):
+            self._good = epoch
+            return None
+        insisted = any(alike(case, other) for other in self._undone)
+        if insisted or not worse(case, good.case, self._margin):
+            return None
+        self._undone.append(case)
+        self._settling = True
+        return good
+
+    def _is_comparable(self, case: Case, good: Case) -> bool:
+        alike_load = load_distance(case.load, good.load) <= SIMILAR
+        return alike_load and self._steady and case.up == good.up
+
+
+def _told(case: Case, good: Case, margin: float) -> str:
+    return (
+        f"undone: objective {case.performance.objective:.3f}"
+        f" after {good.performance.objective:.3f} (margin {margin:.0%});"
+        f" back to the policy of slot {good.slot}"
+    )
