@@ -139,7 +139,7 @@ class AdvisedScheduler:
 
     def _compare(self, applied: RoutingPlan, advised: RoutingPlan) -> list[list[str]]:
         nodes, found = self._advice.nodes, []
-        names = {n: name for n, name in enumerate(nodes)} | {REFUSE: "refused"}
+        names = dict(enumerate(nodes)) | {REFUSE: "refused"}
         for n, i in np.argwhere(applied.destination != advised.destination):
             here, there = applied.destination[n, i], advised.destination[n, i]
             found.append(f"{self._advice.lms[i]} of {nodes[n]} {names[here]}->{names[there]}")

@@ -46,7 +46,7 @@ class Case:
         return tuple(r * p for r, p in zip(self.requests, self.prompts, strict=True))
 
 
-def testbed_key(scenario: Scenario) -> str:
+def cluster_key(scenario: Scenario) -> str:
     """Names what cases must have in common: nodes, LMs, profile, deadline and objective."""
     return hashlib.sha256(repr(scenario).encode()).hexdigest()[:16]
 

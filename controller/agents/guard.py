@@ -75,7 +75,7 @@ class GuardedPlanner:
         self._good: _Epoch | None = None
         self._undone: list[Case] = []
         self._settling = False  # the epoch shows what was left of an undone policy
-        self._odd = False  # the last epoch's conditions were unlike the good one's
+        self._odd = False  # the last epoch's load was unlike the good one's
 
     async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
         epoch = self._ended(state, telemetry)
@@ -104,13 +104,15 @@ class GuardedPlanner:
         """What to go back to, if the policy of this epoch is to be undone."""
         case, good = epoch.case, self._good
         settling, self._settling = self._settling, False
-        if settling:
+        if settling or not self._steady:
             return None
-        if good is None or not self._is_comparable(case, good.case):
+        if good is None or case.up != good.case.up:
+            self._good = epoch
+            return None
+        if load_distance(case.load, good.case.load) > SIMILAR:
             # Loads are random: one odd epoch does not make another world, two in a row do.
-            if good is None or self._odd:
-                self._good = epoch
-            self._odd = good is not None and not self._odd
+            self._good = epoch if self._odd else good
+            self._odd = not self._odd
             return None
         self._odd = False
         if alike(case, good.case) or not worse(case, good.case, 0.0):
@@ -122,10 +124,6 @@ class GuardedPlanner:
         self._undone.append(case)
         self._settling = True
         return good
-
-    def _is_comparable(self, case: Case, good: Case) -> bool:
-        alike_load = load_distance(case.load, good.load) <= SIMILAR
-        return alike_load and self._steady and case.up == good.up
 
 
 def _told(case: Case, good: Case, margin: float) -> str:

@@ -77,7 +77,7 @@ class _Selection:
 
 
 class CaseMemory:
-    """Cases under ``testbed_key`` (:func:`controller.agents.cases.testbed_key`) for the run
+    """Cases under ``testbed_key`` (:func:`controller.agents.cases.cluster_key`) for the run
     ``run``. A ``token_budget`` of 0 recalls nothing, and still records for others."""
 
     def __init__(self, store: Store, testbed_key: str, token_budget: int, run: str) -> None:
@@ -120,7 +120,8 @@ class CaseMemory:
         pool.sort(key=_objective)
         bad = [case for case in pool if case.undone or worse(case, pool[0], _BAD)]
         good = [case for case in pool if case not in bad]
-        return self._select(cases, good, bad[::-1], near)
+        # The last epoch is told apart from the precedents; it need not be its own nearest.
+        return self._select(cases, good, bad[::-1], [c for c in near if c is not self.latest])
 
     def _select(
         self, cases: list[Case], good: list[Case], bad: list[Case], near: list[Case]

@@ -1,0 +1,115 @@
+"""Mode approve: what a person confirms, refuses or does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from controller.agents.approval import ApprovedPlanner
+from controller.agents.guard import GuardedPlanner, Tenure
+from controller.domain.decisions import FALLBACK, Call, Decision, MacroPolicy
+from controller.domain.state import ClusterState, Telemetry
+from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
+
+
+@dataclass
+class Proposes:
+    """A planner that says these policies in turn."""
+
+    policies: Sequence[MacroPolicy]
+    took_s: float = 3.0
+    turn: int = 0
+
+    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        del state, telemetry
+        self.turn += 1
+        call = Call(self.took_s, FALLBACK, "why", 100, 10, 0.5)
+        return Decision(self.policies[self.turn - 1], (call,))
+
+
+@dataclass
+class Person:
+    """Answers as told; None never answers."""
+
+    answers: Sequence[bool | None]
+    asked: list[tuple[int, MacroPolicy, MacroPolicy | None, str]] = field(default_factory=list)
+
+    async def approve(
+        self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
+    ) -> bool:
+        self.asked.append((slot, policy, held, reason))
+        answer = self.answers[len(self.asked) - 1]
+        if answer is None:
+            await asyncio.Event().wait()
+        return bool(answer)
+
+
+def plans(
+    person: Person, *policies: MacroPolicy, took_s: float = 3.0, limit_s: float | None = None
+) -> list[Decision[MacroPolicy]]:
+    """What is applied in each epoch; the incumbent says THIRDS."""
+    planner = ApprovedPlanner(
+        Proposes(policies, took_s), person, Proposes([THIRDS]), Tenure(cluster()), limit_s
+    )
+
+    async def run() -> list[Decision[MacroPolicy]]:
+        return [
+            await planner.plan(before(slot), outcomes(slot))
+            for slot in range(0, EPOCH * len(policies), EPOCH)
+        ]
+
+    return asyncio.run(run())
+
+
+def test_approved_policies_are_applied_and_only_the_planner_is_charged() -> None:
+    person = Person([True, True])
+    first, second = plans(person, LEFT, RIGHT)
+    assert (first.value, second.value) == (LEFT, RIGHT)
+    assert first.calls == (Call(3.0, FALLBACK, "approved; why", 100, 10, 0.5),)
+    assert person.asked == [(0, LEFT, None, "why"), (4, RIGHT, LEFT, "why")]
+
+
+def test_a_refused_policy_leaves_the_one_in_force() -> None:
+    _, second = plans(Person([True, False]), LEFT, RIGHT)
+    assert second.value is LEFT
+    (call,) = second.calls
+    assert call.detail == "not approved; the policy of slot 0 stays; why"
+    assert (call.took_s, call.tokens_in, call.cost_usd) == (3.0, 100, 0.5)
+
+
+def test_refused_at_the_first_the_incumbents_policy_is_taken() -> None:
+    first, second = plans(Person([False, False]), LEFT, RIGHT)
+    assert first.value is second.value is THIRDS
+    assert first.calls[0].detail == "not approved; the incumbent's policy instead; why"
+
+
+def test_no_answer_is_no_approval() -> None:
+    _, second = plans(Person([True, None]), LEFT, RIGHT, limit_s=0.05)
+    assert second.value is LEFT
+    assert second.calls[0].detail.startswith("not approved: no answer; the policy of slot 0 stays")
+
+
+def test_nobody_is_asked_about_the_policy_in_force_or_one_that_is_late() -> None:
+    person = Person([True])
+    same = MacroPolicy(LEFT.routing.copy(), LEFT.roles.copy())
+    plans(person, LEFT, same)
+    assert len(person.asked) == 1
+    person = Person([True])
+    plans(person, LEFT, RIGHT, took_s=11.0)
+    assert len(person.asked) == 1
+
+
+def test_after_the_guard_undid_a_policy_the_person_compares_with_what_is_in_force() -> None:
+    tenure, person = Tenure(cluster()), Person([True, True, False])
+    asked = ApprovedPlanner(Proposes([LEFT, RIGHT, THIRDS]), person, Proposes([]), tenure)
+    planner = GuardedPlanner(asked, cluster(), 0.25, tenure=tenure)
+
+    async def run() -> list[MacroPolicy]:
+        return [
+            (await planner.plan(before(slot), outcomes(slot, latency_s=latency_s))).value
+            for slot, latency_s in ((0, 10.0), (4, 10.0), (8, 50.0), (12, 10.0))
+        ]
+
+    assert asyncio.run(run()) == [LEFT, RIGHT, LEFT, LEFT]
+    assert person.asked[-1][2] is LEFT
