@@ -1,0 +1,134 @@
+"""What a server understands of a chat completion's options. It is found out by asking: an option
+that it refuses is left out from then on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.agents.answers import Failure
+from controller.agents.reasoner import Ask, Message
+
+SCHEMA, OBJECT, PROSE = "json_schema", "json_object", "no response_format"
+_WEAKER_FORMAT = {SCHEMA: OBJECT, OBJECT: PROSE}
+_WEAKER_LENGTH = {"max_completion_tokens": "max_tokens", "max_tokens": ""}
+
+_FORMAT = re.compile(r"response[_ ]?format|json[_ ]?schema|json[_ ]mode|structured[_ ]output", re.I)
+_UNKNOWN = re.compile(
+    r"unsupported|not[_ ]support|n't support|unknown|unrecogni[sz]ed|unexpected|not permitted"
+    r"|not allowed|extra|not available|deprecated|only the default",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is wanted of every completion; None is the server's own choice."""
+
+    temperature: float | None = None
+    reasoning_effort: str | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How options are said to one model."""
+
+    format: str = SCHEMA
+    length: str = "max_completion_tokens"
+    temperature: bool = True
+    reasoning_effort: bool = True
+
+    def said(self, options: Options) -> dict[str, Any]:
+        """The options as members of the request."""
+        members: dict[str, Any] = {}
+        if self.temperature and options.temperature is not None:
+            members["temperature"] = options.temperature
+        if self.reasoning_effort and options.reasoning_effort is not None:
+            members["reasoning_effort"] = options.reasoning_effort
+        if self.length and options.max_tokens is not None:
+            members[self.length] = options.max_tokens
+        return members
+
+    def without(self, complaint: Failure, options: Options) -> Dialect | None:
+        """The dialect that leaves out what the server complains about; None if that is nothing
+        which could be left out. A value out of range is no reason: it is the user's mistake."""
+        if complaint.status not in (400, 422):
+            return None
+        said = self.said(options)
+        named = complaint.param if complaint.param in said else _first(said, complaint.text)
+        about_format = _FORMAT.search(complaint.param) or _FORMAT.search(complaint.text)
+        if about_format and self.format in _WEAKER_FORMAT and complaint.param not in said:
+            return replace(self, format=_WEAKER_FORMAT[self.format])
+        if not named or not _UNKNOWN.search(f"{complaint.code} {complaint.text}"):
+            return None
+        if named == self.length:
+            return replace(self, length=_WEAKER_LENGTH[named])
+        return replace(self, **{named: False})
+
+    def difference(self, before: Dialect) -> str:
+        """What a user reads about having to leave ``before``."""
+        if self.format != before.format:
+            return f"asked for {self.format} instead of {before.format}"
+        if self.length != before.length:
+            return (
+                f"{before.length} sent as {self.length}" if self.length else "no token limit sent"
+            )
+        return (
+            "no temperature sent"
+            if before.temperature > self.temperature
+            else ("no reasoning_effort sent")
+        )
+
+
+def render_options(dialect: Dialect, options: Options, model: str, ask: Ask) -> str:
+    """The request up to its messages, as JSON without the braces."""
+    members: dict[str, Any] = {"model": model, **dialect.said(options)}
+    if dialect.format == SCHEMA:
+        described = {"name": ask.name, "strict": True, "schema": ask.schema}
+        members["response_format"] = {"type": SCHEMA, "json_schema": described}
+    elif dialect.format == OBJECT:
+        members["response_format"] = {"type": OBJECT}
+    if ask.tools:
+        members["tools"] = ask.tools
+    return _dump(members)[1:-1]
+
+
+def render_messages(dialect: Dialect, ask: Ask) -> str:
+    """The messages as JSON. A server that is not sent the schema reads it in the last one."""
+    if dialect.format == SCHEMA:
+        return _dump(ask.messages)
+    *others, last = ask.messages
+    return _dump([*others, _with_text(last, _instruction(ask.schema))])
+
+
+def _instruction(schema: Mapping[str, Any]) -> str:
+    return f"Reply with one JSON object that follows this JSON Schema: {_dump(schema)}"
+
+
+def _with_text(message: Message, text: str) -> Message:
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": f"{content}\n\n{text}"}
+    return {**message, "content": [*(content or ()), {"type": "text", "text": text}]}
+
+
+def _first(names: Mapping[str, Any], text: str) -> str:
+    """The name that the text mentions first; messages go on to what to use instead."""
+    found = {match.start(): name for name in names if (match := re.search(rf"\b{name}\b", text))}
+    return found[min(found)] if found else ""
+
+
+def _dump(data: object) -> str:
+    return json.dumps(data, separators=(",", ":"), default=_plain)
+
+
+def _plain(data: object) -> object:
+    if isinstance(data, Mapping):
+        return dict(data)
+    if isinstance(data, Sequence):
+        return list(data)
+    raise TypeError(f"{type(data).__name__} is not JSON")

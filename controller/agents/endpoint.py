@@ -1,0 +1,217 @@
+"""A model behind an OpenAI-compatible server: time limit, retries, rate limit and cost are ours."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+from controller.agents.address import Address, checked_key
+from controller.agents.answers import Failure, read_completion
+from controller.agents.dialect import Dialect, Options, render_messages, render_options
+from controller.agents.limits import Limiter
+from controller.agents.pace import LATENCY_HEADER, Pace, WallTime
+from controller.agents.prices import Prices
+from controller.agents.reasoner import Ask, Completion
+from controller.agents.transport import Transport
+
+ATTEMPTS: Final = 6
+BACKOFF_S: Final = 0.5  # at most, before the second attempt; doubles with each
+LONGEST_BACKOFF_S: Final = 8.0
+OPENINGS: Final = 1000  # kept at a time
+_PLAIN: Final = Dialect()
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Which model answers which tier."""
+
+    planner: str
+    scheduler: str
+    deployer: str
+
+    def of(self, tier: str) -> str:
+        return str(getattr(self, tier))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """The part of a request that stays the same from slot to slot, and what it was made of."""
+
+    dialect: Dialect
+    schema: object
+    tools: object
+    text: str
+
+    def serves(self, dialect: Dialect, ask: Ask) -> bool:
+        return self.dialect is dialect and self.schema is ask.schema and self.tools == ask.tools
+
+
+@dataclass(slots=True)
+class _Call:
+    """One question on its way."""
+
+    ask: Ask
+    model: str
+    watch: WallTime
+    attempts: int = 0
+    dialect: Dialect = _PLAIN
+    body: bytes = b""
+
+
+class Endpoint:
+    """Implements :class:`controller.agents.reasoner.Reasoner`. Belongs to the event loop of its
+    first question, until :meth:`close`.
+
+    ``notes`` says which options a server did not take, once each.
+
+    Raises:
+        InputError: the address or the key cannot be right.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        models: Models,
+        *,
+        key: str,
+        prices: Prices,
+        limits: Limiter | None = None,
+        pace: Pace = WallTime,
+        temperature: float | None = None,
+        reasoning_effort: str | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.models, self.address, key = models, Address.of(url), checked_key(key)
+        self.has_key, self.notes = bool(key), list[str]()
+        self.transport = Transport(self.address, key)
+        self._prices, self._limits, self._pace = prices, limits or Limiter(), pace
+        self._options = Options(temperature, reasoning_effort, max_tokens)
+        self._seed = seed
+        self._dialects: dict[str, Dialect] = {}
+        self._openings: dict[tuple[str, int, bool], _Opening] = {}
+
+    async def complete(self, ask: Ask) -> Completion:
+        """Ask within ``ask.limit_s``. Never raises for what the other side does."""
+        completion, _ = await self.exchange(ask)
+        return completion
+
+    async def check(self) -> None:
+        """Ask every model something tiny, before a run depends on it.
+
+        Raises:
+            InputError: key, model or address are wrong; says what to do.
+            Permanent: the server is there and cannot answer.
+        """
+        from controller.agents.health import check_endpoint
+
+        await check_endpoint(self)
+
+    async def close(self) -> None:
+        await self.transport.close()
+
+    async def exchange(self, ask: Ask) -> tuple[Completion, Failure | None]:
+        """The completion, and the failure it stands for if it is one."""
+        self.transport.open()  # before the clock starts: the first import takes a second
+        call = _Call(ask, self.models.of(ask.tier), self._pace(ask.limit_s))
+        while True:
+            self._render(call)
+            result = await self._attempt(call)
+            if isinstance(result, Completion):
+                return self._close_books(call, result), None
+            if not self._adapt(call, result):
+                final = await self._hold_off(call, result)
+                if final is not None:
+                    return self._close_books(call, self._stand_in(call, final)), final
+
+    async def _attempt(self, call: _Call) -> Completion | Failure:
+        watch, estimated = call.watch, len(call.body) / 4
+        watch.excuse(await self._limits.admit(estimated))
+        while watch.shares_pauses and (pause_s := self._limits.paused_s()):
+            if pause_s > watch.left_s():
+                return Failure("the server has asked for a pause", wait_s=pause_s)
+            await watch.wait(pause_s)
+        call.attempts += 1
+        began_s = time.perf_counter()
+        answer = await self.transport.post("/chat/completions", call.body, watch.patience_s())
+        if isinstance(answer, Failure):
+            watch.charge(answer.declared, 0.0)
+            return answer
+        watch.charge(answer.headers.get(LATENCY_HEADER), time.perf_counter() - began_s)
+        completion = read_completion(answer.body, call.model, self._prices)
+        self._limits.correct(estimated, completion.tokens_in + completion.tokens_out)
+        return completion
+
+    def _render(self, call: _Call) -> None:
+        ask, key = call.ask, (call.model, id(call.ask.schema), bool(call.ask.tools))
+        dialect = self._dialects.get(call.model, _PLAIN)
+        opening = self._openings.get(key)
+        if opening is None or not opening.serves(dialect, ask):
+            text = render_options(dialect, self._options, call.model, ask)
+            if len(self._openings) >= OPENINGS:
+                self._openings.clear()
+            opening = self._openings[key] = _Opening(dialect, ask.schema, ask.tools, text)
+        call.dialect = dialect
+        call.body = f'{{{opening.text},"messages":{render_messages(dialect, ask)}}}'.encode()
+
+    def _adapt(self, call: _Call, failure: Failure) -> bool:
+        """The server refused an option: leave it out from now on. Then the attempt is no failed
+        one. Another call may have come to the same conclusion since this one was sent."""
+        weaker = call.dialect.without(failure, self._options)
+        if weaker is None or call.watch.left_s() <= 0:
+            return False
+        if self._dialects.get(call.model, _PLAIN) is call.dialect:
+            self._dialects[call.model] = weaker
+            self.notes.append(f"{call.model}: {weaker.difference(call.dialect)} ({failure.error})")
+        call.attempts -= 1
+        return True
+
+    async def _hold_off(self, call: _Call, failure: Failure) -> Failure | None:
+        """Wait for the next attempt, or the failure to end with."""
+        watch, left_s = call.watch, call.watch.left_s()
+        if failure.status == 429 and failure.wait_s is not None and watch.shares_pauses:
+            self._limits.pause(failure.wait_s)
+        if not failure.passing or call.attempts >= ATTEMPTS:
+            return failure
+        if failure.wait_s is None:
+            wait_s = self._backoff_s(call)
+            said = ""
+        else:
+            wait_s = failure.wait_s
+            said = f" (the server wants {wait_s:g} s, of which {max(0.0, left_s):.1f} s are left)"
+        if wait_s >= left_s:
+            return replace(failure, error=failure.error + said)
+        await watch.wait(wait_s)
+        return None
+
+    def _backoff_s(self, call: _Call) -> float:
+        """Exponential with full jitter, drawn for this call alone: runs must not depend on the
+        order of concurrent calls."""
+        longest_s = min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** (call.attempts - 1))
+        ask = call.ask
+        seed = f"{self._seed}:{ask.slot}:{ask.tier}:{ask.node}:{ask.round}:{call.attempts}"
+        return random.Random(seed).uniform(0.0, longest_s)  # noqa: S311 no secret hangs on it
+
+    def _stand_in(self, call: _Call, failure: Failure) -> Completion:
+        cost_usd = 0.0 if self._prices.of(call.model) else None
+        return Completion(
+            model=call.model, error=failure.error, late=failure.late, cost_usd=cost_usd
+        )
+
+    def _close_books(self, call: _Call, completion: Completion) -> Completion:
+        """With time and attempts; without content if it came too late."""
+        watch = call.watch
+        if not completion.late and watch.left_s() >= 0:
+            return replace(completion, took_s=watch.took_s(), attempts=call.attempts)
+        return replace(
+            completion,
+            content="",
+            refusal="",
+            tool_calls=(),
+            late=True,
+            error=completion.error or "no reply before the limit",
+            took_s=watch.late_s(),
+            attempts=call.attempts,
+        )

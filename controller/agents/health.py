@@ -1,0 +1,141 @@
+"""The question before a run: is there a server, does it know the models, does it take the key?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from controller.agents.address import KEY_VARIABLE, SOURCE
+from controller.agents.answers import Failure, one_line
+from controller.agents.reasoner import Ask
+from controller.agents.transport import Answer
+from controller.domain.errors import InputError, Permanent
+
+if TYPE_CHECKING:
+    from controller.agents.endpoint import Endpoint
+
+LIMIT_S: Final = 20.0
+LISTED: Final = 8  # models that a message names
+_SCHEMA: Final = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+_MESSAGES: Final = (
+    {"role": "system", "content": "This is a health check."},
+    {"role": "user", "content": 'Reply with the JSON object {"ok": true}.'},
+)
+
+
+async def check_endpoint(endpoint: Endpoint, limit_s: float = LIMIT_S) -> None:
+    """Ask every model once.
+
+    Raises:
+        InputError: key, model or address are wrong; says what to do.
+        Permanent: the server is there and cannot answer.
+    """
+    if not endpoint.has_key and not endpoint.address.loopback:
+        raise InputError(
+            SOURCE,
+            f"needs a key, and {KEY_VARIABLE} is empty",
+            field="key",
+            remedy=f"export {KEY_VARIABLE}=... (your provider's key), or use --reasoner reference",
+        )
+    for tier, model in _distinct(endpoint):
+        ask = Ask(0, tier, "", 0, _MESSAGES, "health", _SCHEMA, limit_s)
+        completion, failure = await endpoint.exchange(ask)
+        if failure is not None:
+            await _explain(endpoint, model, failure)
+        if completion.error:
+            _refuse_server(endpoint, completion.error)
+
+
+def _distinct(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    models = {endpoint.models.of(tier): tier for tier in ("deployer", "scheduler", "planner")}
+    return ((tier, model) for model, tier in models.items())
+
+
+async def _explain(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn:
+    url = endpoint.address.url
+    if failure.late:
+        raise Permanent(
+            f"{SOURCE}: {model} at {url} did not answer within {LIMIT_S:g} s; "
+            "try again later, or choose a faster model"
+        )
+    match failure.status:
+        case 0:
+            raise InputError(
+                SOURCE,
+                f"cannot be reached: {failure.error}",
+                field="url",
+                value=url,
+                remedy="start the server or correct the address",
+            )
+        case 401 | 403:
+            _refuse_key(endpoint, failure)
+        case 404 | 405 | 400 | 422:
+            await _explain_refusal(endpoint, model, failure)
+        case status if 300 <= status < 400:
+            _refuse_server(endpoint, f"it sends requests elsewhere ({failure.error})")
+    raise Permanent(
+        f"{SOURCE}: {url} cannot answer for {model}: {failure.error}; "
+        "see the provider's status and your account's limits, then start again"
+    )
+
+
+def _refuse_key(endpoint: Endpoint, failure: Failure) -> NoReturn:
+    if not endpoint.has_key:
+        problem, remedy = f"wants a key, and {KEY_VARIABLE} is empty", f"export {KEY_VARIABLE}=..."
+    else:
+        problem = f"does not accept the key in {KEY_VARIABLE}"
+        remedy = "check that the key is valid, is this provider's, and may use the model"
+    raise InputError(
+        SOURCE, f"{endpoint.address.url} {problem} ({failure.error})", field="key", remedy=remedy
+    )
+
+
+async def _explain_refusal(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn:
+    about_model = failure.code == "model_not_found" or failure.param == "model"
+    known = await _models(endpoint)
+    if about_model or (failure.status == 404 and (model in failure.text or known)):
+        more = ", ..." if len(known) > LISTED else ""
+        listed = f"choose one such as {', '.join(known[:LISTED])}{more}" if known else ""
+        raise InputError(
+            SOURCE,
+            f"{endpoint.address.url} has no such model ({failure.error})",
+            field="model",
+            value=model,
+            remedy=listed or "see the provider's list of models",
+        )
+    if failure.status in (404, 405):
+        _refuse_server(endpoint, failure.error)
+    raise InputError(
+        SOURCE,
+        f"{endpoint.address.url} refuses the question to {model} ({failure.error})",
+        field="options",
+        remedy="correct the temperature, reasoning effort or token limit that it names",
+    )
+
+
+def _refuse_server(endpoint: Endpoint, why: str) -> NoReturn:
+    raise InputError(
+        SOURCE,
+        f"does not speak OpenAI's chat completions: {why}",
+        field="url",
+        value=endpoint.address.url,
+        remedy="give the address under which /chat/completions is found, often ending in /v1",
+    )
+
+
+async def _models(endpoint: Endpoint) -> list[str]:
+    """Names that the server lists; none where it has no such list."""
+    answer = await endpoint.transport.get("/models", LIMIT_S / 4)
+    if not isinstance(answer, Answer):
+        return []
+    try:
+        rows = json.loads(answer.body)["data"]
+        return [one_line(row["id"]) for row in rows]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []

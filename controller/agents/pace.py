@@ -1,0 +1,81 @@
+"""How a call's seconds are counted: on the wall clock, or as the reply declares them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+LATENCY_HEADER = "x-edgelm-latency-s"
+BEYOND_S = 1e-6  # added to a limit, so that a late call counts as late however it is summed
+
+
+class WallTime:
+    """A call to a model elsewhere: what it took is measured, and waits are slept."""
+
+    shares_pauses = True  # a server that says "wait" means every caller
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._began_s = time.perf_counter()
+
+    def left_s(self) -> float:
+        """What may still be charged."""
+        return self._limit_s - self.took_s()
+
+    def patience_s(self) -> float:
+        """Real seconds until the call is given up, whatever is charged."""
+        return self._limit_s - (time.perf_counter() - self._began_s)
+
+    def took_s(self) -> float:
+        """To be charged so far."""
+        return time.perf_counter() - self._began_s
+
+    def late_s(self) -> float:
+        """To be charged if it ends now without a reply: more than the limit."""
+        return max(self.took_s(), self._limit_s + BEYOND_S)
+
+    def excuse(self, waited_s: float) -> None:
+        """Seconds that passed for a reason of our own are not charged."""
+        self._began_s += waited_s
+
+    def charge(self, declared: str | None, measured_s: float) -> None:
+        """An answer came, with this latency header."""
+
+    async def wait(self, wait_s: float) -> None:
+        """A wait that the other side caused: charged."""
+        await asyncio.sleep(wait_s)
+
+
+class DeclaredTime(WallTime):
+    """A call to an embedded reasoner: the latency is what its reply declares, waits are charged
+    without sleeping, and the real seconds only bound how long a hung server is waited for."""
+
+    shares_pauses = False  # no time passes, and runs must not depend on the order of calls
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(limit_s)
+        self._charged_s = 0.0
+
+    def took_s(self) -> float:
+        return self._charged_s
+
+    def charge(self, declared: str | None, measured_s: float) -> None:
+        """Add the declared latency, or what was measured where there is none."""
+        self._charged_s += latency_s(declared, measured_s)
+
+    async def wait(self, wait_s: float) -> None:
+        self._charged_s += wait_s
+
+
+Pace = Callable[[float], WallTime]  # limit_s -> the count of one call
+
+
+def latency_s(declared: str | None, otherwise_s: float) -> float:
+    """The header's number; ``otherwise_s`` where it is missing or no duration."""
+    try:
+        value = float(declared) if declared is not None else math.nan
+    except ValueError:
+        value = math.nan
+    return value if math.isfinite(value) and value >= 0 else otherwise_s

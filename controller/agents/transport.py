@@ -1,0 +1,96 @@
+"""The official client as a carrier of bytes. Its retries are off and its parsing is not used: both
+are this package's own, and a call takes half of the processor time without them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from controller.agents.address import Address
+from controller.agents.answers import Failure, one_line, read_failure
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+CONNECT_S: Final = 10.0
+SECRET: Final = 8  # characters; shorter keys ("EMPTY") are placeholders and ordinary words
+_NO_KEY: Final = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx answer of whatever content."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """Connects with the first request; belongs to that request's event loop."""
+
+    def __init__(self, address: Address, key: str) -> None:
+        self._address, self._key = address, key
+        self._sdk: AsyncOpenAI | None = None
+        self._response: Any = None  # the SDK's word for "as it came"
+
+    async def post(self, path: str, body: bytes, patience_s: float) -> Answer | Failure:
+        """One request and its answer within ``patience_s``, or the failure that it was."""
+        request = self.open().post(path, cast_to=self._response, content=body)
+        return await self._answer(request, max(0.0, patience_s))
+
+    async def get(self, path: str, patience_s: float) -> Answer | Failure:
+        """As :meth:`post`, without a body."""
+        return await self._answer(self.open().get(path, cast_to=self._response), patience_s)
+
+    async def close(self) -> None:
+        sdk, self._sdk = self._sdk, None
+        if sdk is not None:
+            await sdk.close()
+
+    def open(self) -> AsyncOpenAI:
+        """The client, ready. Its first import takes a second."""
+        if self._sdk is not None:
+            return self._sdk
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        self._response = httpx2.Response
+        self._sdk = AsyncOpenAI(
+            api_key=self._key or _NO_KEY,
+            base_url=self._address.url,
+            max_retries=0,
+            timeout=httpx2.Timeout(None, connect=CONNECT_S),
+            http_client=DefaultAioHttpClient(
+                follow_redirects=False,  # the key is for this address only
+                trust_env=not self._address.loopback,  # proxies are for other machines
+            ),
+        )
+        return self._sdk
+
+    async def _answer(self, request: Any, patience_s: float) -> Answer | Failure:
+        from openai import APIStatusError
+
+        try:
+            async with asyncio.timeout(patience_s) as deadline:
+                response = await request
+        except APIStatusError as error:
+            status, headers = error.response.status_code, error.response.headers
+            return read_failure(status, headers, self._hidden(error.response.content))
+        except Exception as error:  # whatever the client makes of what came: errors are data
+            if isinstance(error, TimeoutError) and deadline.expired():
+                return Failure("no reply before the limit", late=True)
+            return Failure(f"no reply: {self._cause(error)}")
+        return Answer(response.headers, self._hidden(response.content))
+
+    def _cause(self, error: BaseException) -> str:
+        while error.__cause__ is not None:  # the SDK says "Connection error."
+            error = error.__cause__
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return one_line(self._hidden(text.encode("utf-8", "replace")).decode("utf-8", "replace"))
+
+    def _hidden(self, content: bytes) -> bytes:
+        """Without the key, should the other side repeat it."""
+        key = self._key.encode()
+        return content.replace(key, b"***") if len(key) >= SECRET and key in content else content

@@ -1,0 +1,52 @@
+"""What language models' tokens cost: the shipped list, and a user's own on top of it."""
+
+from __future__ import annotations
+
+import datetime
+from importlib import resources
+from pathlib import Path
+
+from pydantic import Field
+
+from controller.agents.prices import Price, Prices
+from controller.inputs.documents import parse, read_yaml
+from controller.inputs.fields import Model, NonNegative, Record, Text
+
+
+class PriceFile(Record):
+    """A list of prices."""
+
+    models: dict[Model, ModelPrice] = Field(description="prices by the model's name")
+
+
+class ModelPrice(Record):
+    """USD per million tokens, and where that is written."""
+
+    input: NonNegative
+    cached_input: NonNegative | None = Field(
+        default=None, description="of input that the server had read before; else as input"
+    )
+    output: NonNegative = Field(description="reasoning tokens count as output")
+    source: Text = Field(description="whose price list")
+    date: datetime.date = Field(description="when it said so, YYYY-MM-DD")
+
+    def price(self) -> Price:
+        cached = self.input if self.cached_input is None else self.cached_input
+        return Price(self.input, cached, self.output)
+
+
+def load_prices(path: str | Path | None = None) -> Prices:
+    """The shipped prices; those of the file at ``path`` add to them or replace them.
+
+    Raises:
+        InputError: the file cannot be read or is no list of prices.
+    """
+    shipped = Path(str(resources.files("controller"))) / "data" / "prices.yaml"
+    files = [shipped] if path is None else [shipped, Path(path).expanduser()]
+    return Prices(
+        {
+            name: entry.price()
+            for file in files
+            for name, entry in parse(PriceFile, str(file), read_yaml(file)).models.items()
+        }
+    )
