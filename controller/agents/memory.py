@@ -118,8 +118,10 @@ class CaseMemory:
         near = sorted(cases, key=lambda case: distance[id(case)])
         pool = [case for case in near if distance[id(case)] <= _COMPARABLE] or near
         pool.sort(key=_objective)
-        bad = [case for case in pool if case.undone or worse(case, pool[0], _BAD)]
-        good = [case for case in pool if case not in bad]
+        good, bad = [], []
+        for case in pool:
+            poor = case.undone or worse(case, pool[0], _BAD)
+            (bad if poor else good).append(case)
         # The last epoch is told apart from the precedents; it need not be its own nearest.
         return self._select(cases, good, bad[::-1], [c for c in near if c is not self.latest])
 
