@@ -11,9 +11,12 @@ Message = Mapping[str, Any]  # of OpenAI's chat completions: role, content, ...
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One chat completion to be made."""
+    """One chat completion to be made. Slot, tier, node and round say which one of a run it is."""
 
+    slot: int
     tier: str  # planner, scheduler or deployer: the model may differ
+    node: str  # of a deployer, or the first origin of a scheduler's shard; else empty
+    round: int  # 0, then 1, 2, ... for tools and repair
     messages: Sequence[Message]
     name: str  # of the reply's schema
     schema: Mapping[str, Any]  # strict: every field required, no others

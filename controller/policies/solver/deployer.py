@@ -32,15 +32,21 @@ class SolverDeployer:
 
     async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
         if self._goal is None or policy is not self._policy:
-            chosen = [self._choose(int(n), policy) for n in state.rows]
-            self._policy = policy
-            self._goal = Deployment(
-                mode=np.array([a.mode for a in chosen]),
-                cores=np.array([a.cores for a in chosen]),
-                vgpus=np.array([a.vgpus for a in chosen]),
-            )
-        deployment = self._regroup(_drain(self._goal, state), state)
-        return Decision(deployment, (Call(),) * len(state.rows))
+            self._policy, self._goal = policy, self.aim(state.rows, policy)
+        return Decision(self.approach(self._goal, state), (Call(),) * len(state.rows))
+
+    def aim(self, rows: Ints, policy: MacroPolicy) -> Deployment:
+        """What the nodes ``rows`` should run under a policy."""
+        chosen = [self._choose(int(n), policy) for n in rows]
+        return Deployment(
+            mode=np.array([a.mode for a in chosen]),
+            cores=np.array([a.cores for a in chosen]),
+            vgpus=np.array([a.vgpus for a in chosen]),
+        )
+
+    def approach(self, goal: Deployment, state: ClusterState) -> Deployment:
+        """The next step towards a goal from the present state."""
+        return self._regroup(_drain(goal, state), state)
 
     def _regroup(self, goal: Deployment, state: ClusterState) -> Deployment:
         """The goal, but where its pods would not get the GPUs that it counts on, all of the node's

@@ -119,17 +119,19 @@ class SolverPlanner:
 
 
 def forecast(telemetry: Telemetry) -> Demand | None:
-    """The window's mean load; None if nothing arrived. An LM without arrivals keeps a trickle, so
-    that some pod is there when it returns."""
+    """The window's mean load; None if nothing arrived."""
     slots = telemetry.last_slot - telemetry.first_slot + 1
     requests, prompts = telemetry.arrived_requests, telemetry.arrived_prompts
     if slots <= 0 or not requests.any():
         return None
-    trickle = 0.01 * requests.sum() / slots
-    return Demand(
-        requests=np.maximum(requests / slots, trickle),
-        prompts=np.where(requests > 0, prompts / np.maximum(1, requests), 1.0),
-    )
+    return expect(requests / slots, prompts / np.maximum(1, requests))
+
+
+def expect(requests: Floats, prompts: Floats) -> Demand:
+    """The demand to plan for after so many requests a slot of so many prompts each, both (I,). An
+    LM without arrivals keeps a trickle, so that some pod is there when it returns."""
+    trickle = 0.01 * requests.sum()
+    return Demand(np.maximum(requests, trickle), np.where(requests > 0, prompts, 1.0))
 
 
 def _policy(plan: Plan, demand: Demand, hosts: Bools, *, guessed: bool) -> MacroPolicy:

@@ -1,0 +1,88 @@
+"""The deployment agents: once a slot, each node's pods (section IV-B 2), all nodes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.agents.checks import check_pods
+from controller.agents.prompts import Prompts
+from controller.agents.replies import Format, deployer_format
+from controller.agents.step import Answer, Question, Step
+from controller.agents.views import DeployerView, deployer_observation, node_context
+from controller.domain.decisions import Decision, Deployment, MacroPolicy
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Pods = tuple[Ints, Floats, Ints]
+
+
+class DeployerAgent:
+    """One agent per row of the state, each seeing its own node only; a row falls back to the pods
+    that are wanted already."""
+
+    def __init__(self, scenario: Scenario, step: Step, prompts: Prompts) -> None:
+        self._scenario = scenario
+        self._step = step
+        self._prompts = prompts
+        self._hosts = scenario.hosts()
+        self._static: dict[int, tuple[Format, str]] = {}
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        answers = await asyncio.gather(
+            *(self._ask(state, row, policy) for row in range(len(state.rows)))
+        )
+        kept = (state.want_mode, state.want_cores, state.want_vgpus)
+        chosen = [
+            answer.value or tuple(array[row] for array in kept)
+            for row, answer in enumerate(answers)
+        ]
+        mode, cores, vgpus = (np.array(column) for column in zip(*chosen, strict=True))
+        return Decision(Deployment(mode, cores, vgpus), tuple(answer.call for answer in answers))
+
+    async def _ask(self, state: ClusterState, row: int, policy: MacroPolicy) -> Answer[Pods]:
+        n = int(state.rows[row])
+        form, system = self._of_node(n)
+        observation = deployer_observation(self._scenario, state, row, policy)
+        view = DeployerView({}, observation, observation["blocked"])
+        return await self._step.decide(
+            Question(
+                slot=state.slot + 1,
+                tier="deployer",
+                node=self._scenario.testbed.nodes[n].name,
+                messages=[
+                    {"role": "system", "content": system},
+                    {"role": "user", "content": self._prompts.render("deployer/user.j2", view)},
+                ],
+                format=form,
+                check=partial(self._check, state, row, policy),
+            )
+        )
+
+    def _check(
+        self, state: ClusterState, row: int, policy: MacroPolicy, reply: Mapping[str, Any]
+    ) -> Pods:
+        role = policy.roles[int(state.rows[row])]
+        return check_pods(self._scenario, reply, state, row, role)
+
+    def _of_node(self, n: int) -> tuple[Format, str]:
+        """Reply format and system prompt of a node, by its hardware profile."""
+        if n not in self._static:
+            testbed = self._scenario.testbed
+            lms = [lm for lm, can in zip(testbed.lm_names, self._hosts[n], strict=True) if can]
+            view = DeployerView(node_context(self._scenario, n), {}, blocked=False)
+            template = f"deployer/{hardware(testbed.nodes[n].gpus)}.j2"
+            self._static[n] = deployer_format(lms), self._prompts.render(template, view)
+        return self._static[n]
+
+
+def hardware(gpus: int) -> str:
+    """The hardware profile that a node's prompt is specialised for (section V-D)."""
+    return ("cpu_only", "one_gpu")[gpus] if gpus < 2 else "several_gpus"

@@ -1,0 +1,110 @@
+"""The planning agent: once an epoch, a policy from telemetry and past cases (section IV-A)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from controller.agents.cases import sentence
+from controller.agents.checks import PolicyCheck
+from controller.agents.guard import Tenure
+from controller.agents.memory import CaseMemory
+from controller.agents.performance import demand
+from controller.agents.prompts import Prompts
+from controller.agents.replies import planner_format
+from controller.agents.step import Question, Step, Tool
+from controller.agents.views import PlannerView, cluster_context, demand_json, policy_json
+from controller.domain.decisions import Decision, MacroPolicy
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState, Telemetry
+from controller.ports import Planner
+
+# Makes the what-if tool of a planning moment: the state, the check of a candidate -> a tool.
+ToolMaker = Callable[[ClusterState, Callable[[dict[str, Any]], MacroPolicy]], Tool]
+
+
+class PlannerAgent:
+    """Observes, asks, checks; falls back to ``fallback``'s policy.
+
+    ``baseline`` says in a sentence what random policies achieve; it is measured at first use.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        step: Step,
+        prompts: Prompts,
+        memory: CaseMemory,
+        tenure: Tenure,
+        fallback: Planner,
+        baseline: Callable[[], Awaitable[str]],
+        tool: ToolMaker | None = None,
+    ) -> None:
+        self._scenario = scenario
+        self._step = step
+        self._prompts = prompts
+        self._memory = memory
+        self._tenure = tenure
+        self._fallback = fallback
+        self._baseline = baseline
+        self._tool = tool
+        self._format = planner_format(scenario)
+        self._check = PolicyCheck(scenario)
+        self._context = cluster_context(scenario, "planner")
+        self._up: list[bool] = []  # when the policy in force was decided
+
+    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        check = partial(self._check, up=state.up)
+        tool = self._tool(state, check) if self._tool else None
+        view = await self._view(state, telemetry, tool)
+        answer = await self._step.decide(
+            Question(
+                slot=state.slot + 1,
+                tier="planner",
+                node="",
+                messages=[
+                    {"role": role, "content": self._prompts.render(f"planner/{role}.j2", view)}
+                    for role in ("system", "user")
+                ],
+                format=self._format,
+                check=check,
+                tool=tool,
+            )
+        )
+        if answer.value is None:
+            fallback = await self._fallback.plan(state, telemetry)
+            return Decision(fallback.value, (answer.call,))
+        self._up = state.up.tolist()
+        reason = " ".join(str(answer.reply["reason"]).split())
+        return Decision(answer.value, (replace(answer.call, detail=reason),))
+
+    async def _view(
+        self, state: ClusterState, telemetry: Telemetry, tool: Tool | None
+    ) -> PlannerView:
+        names, lms = self._scenario.testbed.node_names, self._scenario.testbed.lm_names
+        seen, held = demand(telemetry), self._tenure.policy
+        arrived = bool(telemetry.arrived_requests.any())
+        up = [name for name, is_up in zip(names, state.up.tolist(), strict=True) if is_up]
+        observation: dict[str, Any] = {
+            "slot": state.slot + 1,
+            "nodes_down": [name for name in names if name not in up],
+            "demand": demand_json(lms, seen) if arrived else None,
+            "policy": policy_json(self._scenario, held) if held else None,
+        }
+        if held:
+            then = [name for name, was_up in zip(names, self._up, strict=False) if not was_up]
+            observation["nodes_down_when_decided"] = then
+        past, latest = self._memory.recall(seen, up), self._memory.latest
+        return PlannerView(
+            context=self._context,
+            observation=observation,
+            epoch=(state.slot + 1) // self._scenario.epoch_slots,
+            baseline=await self._baseline(),
+            last=sentence(latest) if latest else "",
+            best=[str(case) for case in past.best],
+            worst=[str(case) for case in past.worst],
+            nearest=[str(case) for case in past.nearest],
+            what_if=tool.budget if tool else 0,
+        )

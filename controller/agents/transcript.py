@@ -1,0 +1,178 @@
+"""The transcript of a run: every call on one line, and the same lines as answers.
+
+A call is known by slot, tier, node and round, and by the digest of all that was asked. Lines are
+appended as calls end, so a killed run has lost none; :func:`sorted_lines` puts them in an order
+that does not depend on which of several concurrent calls ended first. A text that has been said
+before (system messages, mostly) is written once and then named by its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any, Final, TextIO
+
+from controller.agents.prompts import to_json
+from controller.agents.reasoner import Ask, Completion, ToolCall
+from controller.domain.errors import InputError, Permanent
+
+FORMAT: Final = 1
+TIERS: Final = ("planner", "scheduler", "deployer")
+LONG: Final = 200  # characters beyond which a text that recurs is written once
+
+Key = tuple[int, str, str, int]
+_USAGE = ("took_s", "tokens_in", "tokens_cached", "tokens_out", "cost_usd", "attempts")
+_REPLY = ("content", "finish", "refusal", "model", "error", "late")
+
+
+class Transcript:
+    """Writes calls to ``out`` and answers those that ``former`` lines hold.
+
+    Raises:
+        InputError: ``former`` is no transcript.
+    """
+
+    def __init__(
+        self, out: TextIO | None, head: Mapping[str, Any], former: Iterable[str] = ()
+    ) -> None:
+        self._out = out
+        self._said: set[str] = set()
+        self._former: dict[Key, tuple[str, Completion]] = {}
+        for line in read_lines(former):
+            if line["kind"] == "text":
+                self._said.add(line["sha256"])
+            elif line["kind"] == "call":
+                self._former[_key(line)] = line["asked"], _completion(line)
+        self._fresh = not self._former and not self._said
+        if self._fresh:
+            self._write({"kind": "head", "format": FORMAT, **head})
+
+    def recall(self, ask: Ask) -> Completion | None:
+        """The completion of an earlier attempt at this run.
+
+        Raises:
+            Permanent: that attempt had asked something else here.
+        """
+        found = self._former.get((ask.slot, ask.tier, ask.node, ask.round))
+        if found is None:
+            return None
+        asked, completion = found
+        if asked != digest(ask):
+            raise Permanent(
+                f"the transcript does not belong to this run: slot {ask.slot}, {ask.tier} "
+                f"{ask.node} was asked something else; remove it to start over"
+            )
+        return completion
+
+    def keep(self, ask: Ask, completion: Completion, outcome: str, detail: str) -> None:
+        """Write a call down, unless it is there already."""
+        key = ask.slot, ask.tier, ask.node, ask.round
+        if key in self._former:
+            return
+        self._former[key] = "", completion
+        line = {
+            "kind": "call",
+            "slot": ask.slot,
+            "tier": ask.tier,
+            "node": ask.node or None,
+            "round": ask.round,
+            "asked": digest(ask),
+            "schema": ask.name,
+            "messages": [self._message(message) for message in ask.messages],
+            "reply": {name: getattr(completion, name) for name in _REPLY},
+            **{name: getattr(completion, name) for name in _USAGE},
+            "outcome": outcome,
+        }
+        if completion.tool_calls:
+            line["reply"]["tool_calls"] = [asdict(call) for call in completion.tool_calls]
+        self._write({**line, "detail": detail} if detail else line)
+
+    def _message(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        content = message.get("content") or ""
+        if message["role"] != "system" and not (len(content) > LONG and message["role"] != "user"):
+            return message
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        if sha256 not in self._said:
+            self._said.add(sha256)
+            self._write({"kind": "text", "sha256": sha256, "content": content})
+        return {**message, "content": {"sha256": sha256}}
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._out is not None:
+            self._out.write(to_json(line) + "\n")
+            self._out.flush()
+
+
+class Unrecorded:
+    """Keeps nothing."""
+
+    def recall(self, ask: Ask) -> Completion | None:
+        del ask
+        return None
+
+    def keep(self, ask: Ask, completion: Completion, outcome: str, detail: str) -> None:
+        del ask, completion, outcome, detail
+
+
+class Silent:
+    """The reasoner of a replay: nobody is there to be asked."""
+
+    async def complete(self, ask: Ask) -> Completion:
+        raise Permanent(
+            f"the transcript ends before slot {ask.slot}, {ask.tier} {ask.node} round {ask.round}: "
+            "it cannot make this run again"
+        )
+
+
+def digest(ask: Ask) -> str:
+    """SHA-256 of all that is asked, in 16 hex digits."""
+    asked = [list(ask.messages), ask.name, ask.schema, list(ask.tools)]
+    return hashlib.sha256(to_json(asked).encode()).hexdigest()[:16]
+
+
+def read_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Lines of a transcript as objects; the last may be cut short.
+
+    Raises:
+        InputError: a line is no line of a transcript of this format.
+    """
+    for number, text in enumerate(lines, start=1):
+        if not text.endswith("\n"):
+            return  # a kill in the middle of a write
+        try:
+            line = json.loads(text)
+            if line["kind"] == "head" and line["format"] != FORMAT:
+                raise ValueError(f"format {line['format']}, not {FORMAT}")
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(
+                "transcript.jsonl", f"line {number} is no line of a transcript: {error}",
+                remedy="remove the file; the run's calls are then made anew",
+            ) from error  # fmt: skip
+        yield line
+
+
+def sorted_lines(lines: Iterable[str]) -> list[str]:
+    """The head, then texts by digest, then calls by slot, tier, node and round."""
+
+    def place(line: Mapping[str, Any]) -> tuple[Any, ...]:
+        if line["kind"] != "call":
+            return (0 if line["kind"] == "head" else 1, line.get("sha256", ""))
+        slot, tier, node, turn = _key(line)
+        return (2, "", slot, TIERS.index(tier), node, turn)
+
+    return [to_json(line) + "\n" for line in sorted(read_lines(lines), key=place)]
+
+
+def _key(line: Mapping[str, Any]) -> Key:
+    return line["slot"], line["tier"], line["node"] or "", line["round"]
+
+
+def _completion(line: Mapping[str, Any]) -> Completion:
+    reply = line["reply"]
+    known = {field.name for field in fields(Completion)} & {*_REPLY, *_USAGE}
+    return Completion(
+        **{name: reply[name] if name in _REPLY else line[name] for name in sorted(known)},
+        tool_calls=tuple(ToolCall(**call) for call in reply.get("tool_calls", ())),
+    )
