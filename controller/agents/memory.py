@@ -118,7 +118,8 @@ class CaseMemory:
         near = sorted(cases, key=lambda case: distance[id(case)])
         pool = [case for case in near if distance[id(case)] <= _COMPARABLE] or near
         pool.sort(key=_objective)
-        good, bad = [], []
+        good: list[Case] = []
+        bad: list[Case] = []
         for case in pool:
             poor = case.undone or worse(case, pool[0], _BAD)
             (bad if poor else good).append(case)
