@@ -1,0 +1,147 @@
+"""Policies that make up a macro-policy, or follow one, without thinking about it: the random
+baseline of section IV-A, and what an agent falls back on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.decisions import Decision, MacroPolicy, RoutingPlan
+from controller.domain.scenario import Scenario
+from controller.domain.state import OFF, ClusterState, Telemetry
+from controller.policies.patterns import enumerate_fixed
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+DRAWS = 20  # of roles, until every LM has a node
+MEMORY = 0.9  # what the estimate of prompts by origin keeps from slot to slot
+
+
+class RandomPlanner:
+    """A macro-policy drawn anew each time it is asked for.
+
+    Every node draws its role uniformly from all non-empty sets of LMs that it can run at once. Sets
+    that a larger one contains are drawn, too: on the paper's testbed every node has room for all
+    LMs that it can host, so its largest sets leave nothing to draw.
+    """
+
+    def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
+        self._hosts = scenario.hosts()
+        self._rng = rng
+        self._sets: list[Bools] = [np.zeros((0, 0), np.bool_)] * len(self._hosts)
+        for patterns in enumerate_fixed(scenario):
+            sets = np.unique(patterns.mode != OFF, axis=0)
+            sets = sets[sets.any(axis=1)] if sets.any() else sets
+            for n in patterns.rows:
+                self._sets[n] = sets
+
+    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        del telemetry
+        for _ in range(DRAWS):
+            roles = self._draw_roles(state.up)
+            if (roles & state.up[:, None]).any(axis=0).all():
+                break
+        able = _first_of(roles & state.up[:, None], roles, self._hosts)
+        # Normalised exponentials are uniform on the simplex, a Dirichlet(1) draw.
+        shares = np.where(able, self._rng.standard_exponential(able.shape), 0.0)
+        return Decision(MacroPolicy(routing=shares / shares.sum(axis=0), roles=roles))
+
+    def _draw_roles(self, up: Bools) -> Bools:
+        """(N, I) a random role for each node, changed where an LM would have no node that is up."""
+        draw = [int(k) for k in self._rng.integers([len(sets) for sets in self._sets])]
+        roles = np.array([sets[k] for sets, k in zip(self._sets, draw, strict=True)])
+        for i in self._rng.permutation(roles.shape[1]):
+            if not (roles[:, i] & up).any():
+                self._take_in(int(i), roles, up)
+        return roles
+
+    def _take_in(self, i: int, roles: Bools, up: Bools) -> None:
+        """Redraw one node's role so that LM i is in it and no LM loses its only node."""
+        alone = roles & ((roles & up[:, None]).sum(axis=0) == 1)
+        for n in self._rng.permutation(np.flatnonzero(self._hosts[:, i] & up)):
+            sets = self._sets[n]
+            fits = sets[sets[:, i] & ~(alone[n] & ~sets).any(axis=1)]
+            if len(fits):
+                roles[n] = fits[self._rng.integers(len(fits))]
+                return
+
+
+class PlannedScheduler:
+    """Requests follow the planner's shares, and the split that comes about stays near them.
+
+    For each LM, origins are dealt out largest first, each to the node that is furthest behind its
+    share of the prompts so far. Independent draws would stray from the plan by the square root of
+    the number of requests; dealt out like this they stray by about one request, however long the
+    run. While a slot is decided, an origin counts with the prompts to be expected of it; once the
+    slot is over, with those that came.
+    """
+
+    def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
+        self._hosts = scenario.hosts()
+        self._rng = rng
+        self._policy: MacroPolicy | None = None
+        self._expected = np.ones(self._hosts.shape)  # prompts a slot by origin
+        self._behind = np.zeros(self._hosts.shape)  # prompts short of the plan, by node
+        self._last: tuple[int, Ints, Floats] | None = None  # slot, destinations, shares
+
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        self._follow(policy)
+        self._learn(state)
+        share = self._shares(state, policy)
+        destination = np.zeros(share.shape, np.int64)
+        for i in range(share.shape[1]):
+            destination[:, i] = self._deal(share[:, i], self._behind[:, i], self._expected[:, i])
+        self._last = state.slot + 1, destination, share
+        return Decision(RoutingPlan(destination))
+
+    def _deal(self, share: Floats, behind: Floats, expected: Floats) -> Ints:
+        """(N,) destination of each origin."""
+        destination = np.zeros(len(share), np.int64)
+        nodes = np.flatnonzero(share)
+        owed, part = behind[nodes].copy(), share[nodes]
+        order = self._rng.permutation(len(share))
+        for origin in order[np.argsort(-expected[order], kind="stable")]:
+            owed += part * expected[origin]
+            first = np.flatnonzero(owed >= owed.max() - 1e-9)
+            best = first[self._rng.integers(len(first))]
+            owed[best] -= expected[origin]
+            destination[origin] = nodes[best]
+        return destination
+
+    def _shares(self, state: ClusterState, policy: MacroPolicy) -> Floats:
+        """(N, I) the planned split over the in-role nodes that are up, over all that are in-role if
+        none is; split evenly where the plan gives those nothing."""
+        able = _first_of(policy.roles & state.up[:, None], policy.roles, self._hosts)
+        planned = np.where(able, policy.routing, 0.0)
+        weight = np.where(planned.sum(axis=0) > 0, planned, able)
+        return np.asarray(weight / weight.sum(axis=0))
+
+    def _follow(self, policy: MacroPolicy) -> None:
+        """A new policy owes nothing for the last one."""
+        if policy is self._policy:
+            return
+        if self._policy is None and policy.demand is not None:
+            total = policy.demand.requests * policy.demand.prompts
+            self._expected = np.tile(total / len(self._expected), (len(self._expected), 1))
+        self._policy, self._last = policy, None
+        self._behind = np.zeros_like(self._behind)
+
+    def _learn(self, state: ClusterState) -> None:
+        """Book what came since, if the last slot's plan was this scheduler's."""
+        born = state.arrived_prompts
+        if self._last is not None and self._last[0] == state.slot:
+            _, destination, share = self._last
+            self._behind += share * born.sum(axis=0)
+            np.subtract.at(self._behind, (destination, np.arange(born.shape[1])), born)
+        if state.arrived_requests.any():
+            self._expected = MEMORY * self._expected + (1 - MEMORY) * born
+
+
+def _first_of(*choices: Bools) -> Bools:
+    """(N, I) for each LM the nodes of the first choice that has any."""
+    chosen = choices[-1]
+    for able in reversed(choices[:-1]):
+        chosen = np.where(able.any(axis=0), able, chosen)
+    return np.asarray(chosen)

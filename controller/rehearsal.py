@@ -1,0 +1,278 @@
+"""The twin asked "what if": figures of random macro-policies, and of a candidate from now on.
+
+Neither sees anything of a run but what its planner has observed: a candidate is tried on arrivals
+drawn from a forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain import metrics
+from controller.domain.decisions import (
+    Call,
+    Decision,
+    Demand,
+    Deployment,
+    MacroPolicy,
+    RoutingPlan,
+)
+from controller.domain.profile import linear, prompt_columns
+from controller.domain.requests import Requests
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState, Telemetry
+from controller.loop import Strategy, run
+from controller.policies.intent import PlannedScheduler, RandomPlanner
+from controller.policies.solver.deployer import SolverDeployer
+from controller.ports import Deployer, Scheduler
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+RANDOM_POLICIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """Figures of merit (Eq. 5-10); None where a mean has no base."""
+
+    objective: float
+    f_norm: float
+    t_norm: float
+    t_mean_s: float | None
+    success_rate: float | None
+    per_lm: tuple[tuple[float | None, float | None], ...]  # (rho, t_mean_s)
+
+
+async def rehearse_random(
+    scenario: Scenario,
+    requests: Requests,
+    rng: np.random.Generator,
+    policies: int = RANDOM_POLICIES,
+) -> Rehearsed:
+    """The random-policy baseline of section IV-A: means over ``policies`` runs on ``requests``,
+    each from an empty cluster and with macro-policies drawn at random, a new one every epoch."""
+    strategies = [
+        Strategy(
+            RandomPlanner(scenario, rng), PlannedScheduler(scenario, rng), SolverDeployer(scenario)
+        )
+        for _ in range(policies)
+    ]
+    return _average([await _play(scenario, requests, strategy) for strategy in strategies])
+
+
+async def rehearse(
+    scenario: Scenario,
+    policy: MacroPolicy,
+    state: ClusterState,
+    demand: Demand,
+    *,
+    slots: int = 20,
+    seed: int,
+) -> Rehearsed:
+    """What ``policy`` would make of ``slots`` slots that begin in ``state``.
+
+    Counted are the requests of those slots, drawn from ``demand`` (born at the slots' starts, which
+    is hardest); they queue behind the backlog. They follow the policy's shares, and pods are the
+    best allocation for its roles, so that the figures are the policy's own: SOLVER's scheduler
+    would make up for a bad split. One seed gives every candidate the same arrivals.
+
+    What the state does not say is assumed: the backlog is of requests of mean size that have just
+    arrived, pods that start are ready, nodes that are down stay so and nothing is born at them.
+    """
+    rng, first = np.random.default_rng(seed), _start_slots(scenario)
+    waiting = _backlog(np.where(state.up[:, None], state.backlog, 0), demand.prompts)
+    born = _arrivals(demand, state.up, slots, rng)
+    takeover = _Takeover(state, first, PlannedScheduler(scenario, rng), SolverDeployer(scenario))
+    candidate = policy if policy.demand is not None else replace(policy, demand=demand)
+    return await _play(
+        scenario,
+        _requests(scenario, waiting, born, first),
+        Strategy(_Constant(candidate), takeover, takeover),
+        outages=[(int(n), 0.0, np.inf) for n in np.flatnonzero(~state.up)],
+        first_slot=first,
+    )
+
+
+class _Constant:
+    """The planner of one policy."""
+
+    def __init__(self, policy: MacroPolicy) -> None:
+        self._decision = Decision(policy)
+
+    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        del state, telemetry
+        return self._decision
+
+
+class _Takeover:
+    """Scheduler and deployer: what is wanted in ``present`` until slot ``first``, from then on what
+    the given ones decide."""
+
+    def __init__(
+        self, present: ClusterState, first: int, scheduler: Scheduler, deployer: Deployer
+    ) -> None:
+        self._first, self._scheduler, self._deployer = first, scheduler, deployer
+        nodes, lms = present.backlog.shape
+        self._stay = RoutingPlan(np.tile(np.arange(nodes)[:, None], lms))
+        self._wanted = Deployment(present.want_mode, present.want_cores, present.want_vgpus)
+
+    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        if state.slot + 1 < self._first:
+            return Decision(self._stay)
+        if state.slot + 1 == self._first:  # the backlog is not what a slot brings
+            none = np.zeros_like(state.arrived_prompts)
+            state = replace(state, arrived_prompts=none, arrived_requests=none)
+        return await self._scheduler.schedule(state, policy)
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        if state.slot + 1 < self._first:
+            return Decision(self._wanted, (Call(),) * len(state.rows))
+        return await self._deployer.deploy(state, policy)
+
+
+class _Silence:
+    """A journal that keeps nothing."""
+
+    def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None:
+        pass
+
+    def scheduled(self, slot: int, decision: Decision[RoutingPlan]) -> None:
+        pass
+
+    def deployed(
+        self, slot: int, state: ClusterState, decision: Decision[Deployment], voided: Bools
+    ) -> None:
+        pass
+
+    def observed(self, state: ClusterState) -> None:
+        pass
+
+
+async def _play(
+    scenario: Scenario,
+    requests: Requests,
+    strategy: Strategy,
+    outages: Sequence[tuple[int, float, float]] = (),
+    first_slot: int = 0,
+) -> Rehearsed:
+    """Figures of the requests born from ``first_slot`` on; every one is followed to its end."""
+    from controller.twin.cluster import Twin
+
+    twin = Twin(scenario, requests, outages)
+    await run(scenario, twin, twin, twin, strategy, _Silence(), twin.slots)
+    counted, records = requests.slot >= first_slot, twin.records
+    latency_s = np.where(records["failure"] == 0, records["returned_s"] - requests.born_s, np.nan)
+    return _figures(scenario, requests.lm[counted], latency_s[counted])
+
+
+def _figures(scenario: Scenario, lm: Ints, latency_s: Floats) -> Rehearsed:
+    """Of requests of these LMs; NaN latency where one failed."""
+    types, done = len(scenario.testbed.lms), np.isfinite(latency_s)
+    arrivals = np.bincount(lm, minlength=types)
+    successes = np.bincount(lm[done], minlength=types)
+    rates = metrics.service_rates(successes, arrivals)
+    f_norm = metrics.normalised_jain(rates)
+    t_norm = metrics.normalised_latency(latency_s[done], scenario.tau_s)
+    return Rehearsed(
+        objective=metrics.objective(t_norm, f_norm, scenario.lam),
+        f_norm=f_norm,
+        t_norm=t_norm,
+        t_mean_s=_mean(latency_s[done]),
+        success_rate=_mean(done),
+        per_lm=tuple(
+            (_mean(done[lm == i]), _mean(latency_s[done & (lm == i)])) for i in range(types)
+        ),
+    )
+
+
+def _average(runs: Sequence[Rehearsed]) -> Rehearsed:
+    """Means figure by figure, over the runs that have one."""
+
+    def mean(values: Iterable[float | None]) -> float | None:
+        return _mean(np.array([value for value in values if value is not None]))
+
+    return Rehearsed(
+        objective=float(np.mean([r.objective for r in runs])),
+        f_norm=float(np.mean([r.f_norm for r in runs])),
+        t_norm=float(np.mean([r.t_norm for r in runs])),
+        t_mean_s=mean(r.t_mean_s for r in runs),
+        success_rate=mean(r.success_rate for r in runs),
+        per_lm=tuple(
+            (mean(rho for rho, _ in lm), mean(t_mean_s for _, t_mean_s in lm))
+            for lm in zip(*(r.per_lm for r in runs), strict=True)
+        ),
+    )
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def _start_slots(scenario: Scenario) -> int:
+    """Slots after which every pod that was told to start is ready."""
+    profiles = scenario.profile.lms.values()
+    longest_s = max(max(lm.start_cpu_s, lm.start_gpu_s) for lm in profiles)
+    return max(1, ceil((longest_s + scenario.testbed.network.control_s) / scenario.slot_s))
+
+
+def _backlog(backlog: Ints, prompts: Floats) -> list[tuple[int, int, int]]:
+    """(origin, LM, K) of the backlog (N, I) as requests of mean size ``prompts`` (I,), born where
+    they wait."""
+    rows = []
+    for n, i in np.argwhere(backlog > 0).tolist():
+        waiting = int(backlog[n, i])
+        count = max(1, round(waiting / max(1.0, float(prompts[i]))))
+        rows += [(n, i, int(k)) for k in waiting // count + (np.arange(count) < waiting % count)]
+    return rows
+
+
+def _arrivals(demand: Demand, up: Bools, slots: int, rng: np.random.Generator) -> Ints:
+    """(R, 4) slot, origin, LM and K: a Poisson number of requests a slot, the same from each
+    origin; K uniform from 1 up, with the mean forecast. Drawn for all nodes, kept where up."""
+    rate = np.tile(np.maximum(0.0, demand.requests) / len(up), (slots, len(up), 1))
+    counts = rng.poisson(rate)
+    rows = np.repeat(np.argwhere(counts > 0), counts[counts > 0], axis=0)
+    top = 2 * np.maximum(1.0, demand.prompts[rows[:, 2]]) - 1
+    whole = np.floor(top + rng.random(len(rows))).astype(np.int64)  # its mean is top
+    drawn = np.column_stack([rows, rng.integers(1, whole, endpoint=True)])
+    return drawn[up[drawn[:, 1]]]
+
+
+def _requests(
+    scenario: Scenario, waiting: Sequence[tuple[int, int, int]], born: Ints, first: int
+) -> Requests:
+    """``waiting`` (origin, LM, K), born a moment before slot ``first``, and ``born`` (R, 4), at the
+    starts of the slots from there on. All prompts are of the profile's reference size."""
+    before = np.array(waiting, np.int64).reshape(-1, 3)
+    origin, lm, prompts = np.concatenate([before, born[:, 1:]]).T
+    slot = np.concatenate([np.full(len(before), first - 1), first + born[:, 0]])
+    born_s = slot * scenario.slot_s
+    born_s[: len(before)] = np.nextafter(first * scenario.slot_s, 0.0)
+    uplink, downlink = _payload_bytes(scenario)
+    return Requests(
+        lm=lm,
+        origin=origin,
+        prompts=prompts,
+        slot=slot,
+        born_s=born_s,
+        work=np.ones(len(lm)),
+        uplink_bytes=uplink[lm] * prompts,
+        downlink_bytes=downlink[lm] * prompts,
+    )
+
+
+def _payload_bytes(scenario: Scenario) -> tuple[Floats, Floats]:
+    """(I,) bytes up and down of a reference prompt."""
+    profiles = [scenario.profile.lms[name] for name in scenario.testbed.lm_names]
+    sizes = [{k: np.array(v) for k, v in prompt_columns(p.reference)} for p in profiles]
+    pairs = list(zip(profiles, sizes, strict=True))
+    up = np.array([linear(p.uplink_bytes, size) for p, size in pairs])
+    return up, np.array([linear(p.downlink_bytes, size) for p, size in pairs])
