@@ -58,8 +58,8 @@ class PolicyCheck:
     def _demand(self, reply: Mapping[str, Any]) -> Demand:
         forecasts = [reply["forecast"][lm] for lm in self._scenario.testbed.lm_names]
         return Demand(
-            requests=np.array([one["requests_per_slot"] for one in forecasts], np.float64),
-            prompts=np.array([one["prompts_per_request"] for one in forecasts], np.float64),
+            requests=np.array([one.requests_per_slot for one in forecasts], np.float64),
+            prompts=np.array([one.prompts_per_request for one in forecasts], np.float64),
         )
 
     def _negatives(self, routing: Floats, demand: Demand) -> list[str]:

@@ -1,0 +1,106 @@
+"""The HTTP server: /v1/models and /v1/chat/completions on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from controller.agents.pace import LATENCY_HEADER
+from controller.domain.errors import InputError
+from controller.reasoner.completions import MODEL, Latency, Reply, complete, failure
+from controller.reasoner.faults import NO_FAULTS, Faults
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+
+def make_app(latency: Latency, faults: Faults = NO_FAULTS) -> Starlette:
+    """The server's routes."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    def respond(reply: Reply) -> Response:
+        if not reply.status:
+            return _cut_short(reply)
+        headers = {LATENCY_HEADER: f"{reply.latency_s:.6f}", **reply.headers}
+        return Response(reply.body, reply.status, headers, media_type="application/json")
+
+    async def chat(request: Request) -> Response:
+        raw = await request.body()
+        try:
+            wanted = json.loads(raw)
+        except ValueError as error:
+            return respond(failure(400, f"the body is not JSON: {error}", latency))
+        return respond(faults.spoil(raw, wanted, latency, lambda: complete(wanted, latency)))
+
+    async def models(_: Request) -> Response:
+        return JSONResponse(
+            {"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "edgelm"}]}
+        )
+
+    async def nothing(request: Request, _: Exception) -> Response:
+        return respond(failure(404, f"no such path: {request.url.path}", latency))
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/models", models),
+        ],
+        exception_handlers={404: nothing},
+    )
+
+
+def _cut_short(reply: Reply) -> Response:
+    """The connection drops in the middle of the body."""
+    from starlette.responses import StreamingResponse
+
+    async def half() -> AsyncIterator[bytes]:
+        yield reply.body[: len(reply.body) // 2]
+        raise ConnectionAbortedError
+
+    return StreamingResponse(half(), headers={"content-length": str(len(reply.body))})
+
+
+def serve(
+    host: str, port: int, latency: Latency, faults: Faults, ready: Callable[[str], None],
+    *, with_parent: bool = False,
+) -> None:  # fmt: skip
+    """Serve until interrupted; ``ready(url)`` is called when the socket listens. Port 0 takes a
+    free one. ``with_parent``: end when standard input does, as it does when its owner dies.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        make_app(latency, faults), host=host, port=port, access_log=False,
+        log_level="critical" if faults.rates else "warning",  # it would tell of every drop
+        lifespan="off", timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    try:
+        listener = config.bind_socket()
+    except (OSError, SystemExit) as error:
+        raise InputError(
+            "edgelm reasoner", "cannot listen on the address", field="--port", value=port,
+            remedy="another process may have it: give another port, or 0 for a free one",
+        ) from error  # fmt: skip
+    if with_parent:
+        threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+    ready(f"http://{host}:{listener.getsockname()[1]}/v1")
+    server.run(sockets=[listener])
+
+
+def _end_with_input(server: Any) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    server.should_exit = True
+    threading.Timer(3.0, os._exit, (0,)).start()  # a request may be in the middle of a solve
