@@ -17,6 +17,7 @@ from controller.agents.reasoner import Ask, Completion
 from controller.agents.transport import Transport
 
 ATTEMPTS: Final = 6
+CHECK_S: Final = 20.0
 BACKOFF_S: Final = 0.5  # at most, before the second attempt; doubles with each
 LONGEST_BACKOFF_S: Final = 8.0
 OPENINGS: Final = 1000  # kept at a time
@@ -55,6 +56,7 @@ class _Call:
     ask: Ask
     model: str
     watch: WallTime
+    most: int  # attempts
     attempts: int = 0
     dialect: Dialect = _PLAIN
     body: bytes = b""
@@ -98,8 +100,8 @@ class Endpoint:
         completion, _ = await self.exchange(ask)
         return completion
 
-    async def check(self) -> None:
-        """Ask every model something tiny, before a run depends on it.
+    async def check(self, limit_s: float = CHECK_S) -> None:
+        """Ask every model something tiny within ``limit_s``, before a run depends on it.
 
         Raises:
             InputError: key, model or address are wrong; says what to do.
@@ -107,15 +109,15 @@ class Endpoint:
         """
         from controller.agents.health import check_endpoint
 
-        await check_endpoint(self)
+        await check_endpoint(self, limit_s)
 
     async def close(self) -> None:
         await self.transport.close()
 
-    async def exchange(self, ask: Ask) -> tuple[Completion, Failure | None]:
+    async def exchange(self, ask: Ask, most: int = ATTEMPTS) -> tuple[Completion, Failure | None]:
         """The completion, and the failure it stands for if it is one."""
         self.transport.open()  # before the clock starts: the first import takes a second
-        call = _Call(ask, self.models.of(ask.tier), self._pace(ask.limit_s))
+        call = _Call(ask, self.models.of(ask.tier), self._pace(ask.limit_s), most)
         while True:
             self._render(call)
             result = await self._attempt(call)
@@ -173,7 +175,7 @@ class Endpoint:
         watch, left_s = call.watch, call.watch.left_s()
         if failure.status == 429 and failure.wait_s is not None and watch.shares_pauses:
             self._limits.pause(failure.wait_s)
-        if not failure.passing or call.attempts >= ATTEMPTS:
+        if not failure.passing or call.attempts >= call.most:
             return failure
         if failure.wait_s is None:
             wait_s = self._backoff_s(call)

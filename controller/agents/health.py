@@ -15,7 +15,8 @@ from controller.domain.errors import InputError, Permanent
 if TYPE_CHECKING:
     from controller.agents.endpoint import Endpoint
 
-LIMIT_S: Final = 20.0
+ATTEMPTS: Final = 2  # who has mistyped an address wants to know soon
+LIST_S: Final = 5.0  # for the list of models
 LISTED: Final = 8  # models that a message names
 _SCHEMA: Final = {
     "type": "object",
@@ -29,7 +30,7 @@ _MESSAGES: Final = (
 )
 
 
-async def check_endpoint(endpoint: Endpoint, limit_s: float = LIMIT_S) -> None:
+async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
     """Ask every model once.
 
     Raises:
@@ -45,9 +46,9 @@ async def check_endpoint(endpoint: Endpoint, limit_s: float = LIMIT_S) -> None:
         )
     for tier, model in _distinct(endpoint):
         ask = Ask(0, tier, "", 0, _MESSAGES, "health", _SCHEMA, limit_s)
-        completion, failure = await endpoint.exchange(ask)
+        completion, failure = await endpoint.exchange(ask, ATTEMPTS)
         if failure is not None:
-            await _explain(endpoint, model, failure)
+            await _explain(endpoint, model, failure, limit_s)
         if completion.error:
             _refuse_server(endpoint, completion.error)
 
@@ -57,11 +58,11 @@ def _distinct(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     return ((tier, model) for model, tier in models.items())
 
 
-async def _explain(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn:
+async def _explain(endpoint: Endpoint, model: str, failure: Failure, limit_s: float) -> NoReturn:
     url = endpoint.address.url
     if failure.late:
         raise Permanent(
-            f"{SOURCE}: {model} at {url} did not answer within {LIMIT_S:g} s; "
+            f"{SOURCE}: {model} at {url} did not answer within {limit_s:g} s; "
             "try again later, or choose a faster model"
         )
     match failure.status:
@@ -131,7 +132,7 @@ def _refuse_server(endpoint: Endpoint, why: str) -> NoReturn:
 
 async def _models(endpoint: Endpoint) -> list[str]:
     """Names that the server lists; none where it has no such list."""
-    answer = await endpoint.transport.get("/models", LIMIT_S / 4)
+    answer = await endpoint.transport.get("/models", LIST_S)
     if not isinstance(answer, Answer):
         return []
     try:

@@ -25,6 +25,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     cut: int | None = None  # close the connection after so many bytes of the body
+    stall: bool = False  # after ``cut`` bytes, stay silent instead of closing
     reset: bool = False  # close it before any answer
     raw: bytes | None = None  # send this instead of HTTP
     hang: bool = False  # say nothing until the server stops
@@ -75,16 +76,17 @@ class Server:
     def __init__(self, script: Script | Sequence[Reply]) -> None:
         self.requests: list[Request] = []
         self.most_at_once = 0
+        self.connections = 0
         self._script = script if callable(script) else _in_turn(script)
-        self._lock, self._stopped, self._at_once = threading.Lock(), threading.Event(), 0
-        self._http = _Listener(("127.0.0.1", 0), _handler(self))
+        self._lock, self.stopped, self._at_once = threading.Lock(), threading.Event(), 0
+        self._http = _Listener(("127.0.0.1", 0), type("Handler", (_Handler,), {"script_of": self}))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def serve(self) -> None:
         self._http.serve_forever(poll_interval=0.01)
 
     def stop(self) -> None:
-        self._stopped.set()
+        self.stopped.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -98,7 +100,7 @@ class Server:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
             reply = self._script(request)
-        self._stopped.wait(3600.0 if reply.hang else reply.delay_s)
+        self.stopped.wait(3600.0 if reply.hang else reply.delay_s)
         with self._lock:
             self._at_once -= 1
         return reply
@@ -117,47 +119,53 @@ def _in_turn(replies: Sequence[Reply]) -> Script:
     return lambda _request: left.pop(0) if len(left) > 1 else left[0]
 
 
-def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    script_of: Server  # set on a subclass per server
 
-        def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers.get("content-length", 0)))
-            self._reply("POST", json.loads(content))
+    def setup(self) -> None:
+        super().setup()
+        self.script_of.connections += 1
 
-        def do_GET(self) -> None:
-            self._reply("GET", None)
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self._reply("POST", json.loads(content))
 
-        def log_message(self, *args: Any) -> None:
-            """Keep quiet."""
+    def do_GET(self) -> None:
+        self._reply("GET", None)
 
-        def _reply(self, method: str, body: Any) -> None:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = server.respond(Request(method, self.path, headers, body, time.monotonic()))
-            if reply.hang or reply.reset or reply.raw is not None:
-                self._drop(reply)
-                return
-            content = _encoded(reply.body)
-            self.send_response(reply.status)
-            for name, value in {"content-type": "application/json", **reply.headers}.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: reply.cut])
-            if reply.cut is not None:
-                self._drop(reply)
+    def log_message(self, *args: Any) -> None:
+        """Keep quiet."""
 
-        def _drop(self, reply: Reply) -> None:
-            self.wfile.write(reply.raw or b"")
+    def _reply(self, method: str, body: Any) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(method, self.path, headers, body, time.monotonic())
+        reply = self.script_of.respond(request)
+        if reply.hang or reply.reset or reply.raw is not None:
+            self._drop(reply)
+            return
+        content = _encoded(reply.body)
+        self.send_response(reply.status)
+        for name, value in {"content-type": "application/json", **reply.headers}.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: reply.cut])
+        if reply.stall:
             self.wfile.flush()
-            self.close_connection = True
-            if reply.reset:  # RST instead of FIN
-                linger = struct.pack("ii", 1, 0)
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.script_of.stopped.wait(3600.0)
+        if reply.cut is not None:
+            self._drop(reply)
 
-    return Handler
+    def _drop(self, reply: Reply) -> None:
+        self.wfile.write(reply.raw or b"")
+        self.wfile.flush()
+        self.close_connection = True
+        if reply.reset:  # RST instead of FIN
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 def _encoded(body: Body) -> bytes:
