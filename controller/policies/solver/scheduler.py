@@ -17,6 +17,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+IN_TIME = 0.9  # of tau: beyond, a completion that is only expected is too likely to be late
+
 
 class SolverScheduler:
     """Earliest expected completion over the pods that run or start, slowest LMs first.
@@ -47,6 +49,10 @@ class SolverScheduler:
         self._stop_s = np.array([lm.stop_s for lm in lms])
 
     async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+        return Decision(self.assign(state, policy), self._call)
+
+    def assign(self, state: ClusterState, policy: MacroPolicy) -> RoutingPlan:
+        """The plan for the slot after ``state``; learns from the arrivals in it."""
         self._learn(state, policy)
         self._read_pods(state)
         speed_s = np.where(np.isfinite(self._prompt_s), self._prompt_s, 0.0)
@@ -58,7 +64,7 @@ class SolverScheduler:
             if len(nodes) == 0:
                 nodes = self._expect_pods(int(i), state, policy, speed_s)
             self._assign(int(i), nodes, work_s, speed_s, state, destination)
-        return Decision(RoutingPlan(destination), self._call)
+        return RoutingPlan(destination)
 
     def _expect_pods(
         self, i: int, state: ClusterState, policy: MacroPolicy, speed_s: Floats
@@ -88,17 +94,19 @@ class SolverScheduler:
         others_s = work_s[nodes] * self._sharing[nodes, i]
         crowd = others_s / np.maximum(1e-9, self._batch * speed_s[nodes])  # requests there
         delay_s = self._delay_s(state)[nodes, i]
-        limit_s = self._limit_s[i]
         for origin in np.argsort(-self._expected[:, i], kind="stable"):
-            ahead_s = own_s + self._expected[origin, i] * prompt_s
+            service_s = self._expected[origin, i] * prompt_s
+            ahead_s = own_s + service_s
             overlap_s = np.minimum(ahead_s[:, None], others_s)
             done_s = delay_s + ahead_s + overlap_s.sum(axis=1)
             before_s = np.minimum(own_s[:, None], others_s)
             held_up_s = ((overlap_s - before_s) * crowd).sum(axis=1)
-            if done_s.min() > limit_s:
+            waits = done_s - service_s <= self._limit_s[i]
+            eligible = waits & (done_s <= IN_TIME * self._scenario.tau_s)
+            if not eligible.any():
                 destination[origin, i] = REFUSE
                 continue
-            best = int(np.argmin(np.where(done_s <= limit_s, done_s + held_up_s, np.inf)))
+            best = int(np.argmin(np.where(eligible, done_s + held_up_s, np.inf)))
             destination[origin, i] = nodes[best]
             own_s[best] = ahead_s[best]
         work_s[nodes, i] = own_s

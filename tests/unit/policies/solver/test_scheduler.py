@@ -98,11 +98,11 @@ def test_the_largest_origin_chooses_first() -> None:
 
 def test_slots_without_any_arrivals_are_not_learned_from() -> None:
     """They are the drain, or a pause: the estimate stays."""
-    scenario, pods = cpus([FAST, FAST], tau_s=40.0)
+    scenario, pods = cpus([FAST, FAST], tau_s=15.0)
     scheduler = SolverScheduler(scenario, PARAMETERS)
     policy, state = policy_of(scenario, [30.0]), running(scenario, pods)
     first = decide(scheduler.schedule(state, policy)).destination
-    assert (first == REFUSE).all()  # 15 s > 0.25 * 40 s
+    assert (first == REFUSE).all()  # 15 s each, the deadline
     for _ in range(200):
         last = decide(scheduler.schedule(state, policy)).destination
     assert np.array_equal(first, last)
@@ -232,20 +232,59 @@ def test_holding_up_many_small_requests_counts() -> None:
 
 
 def refusals(limit_share: float, tau_s: float, **policy: list[float]) -> list[list[int]]:
-    """Two idle nodes of 1 s a prompt, 12 prompts from either origin: 12 s each."""
+    """Two nodes of 1 s a prompt, 12 prompts ahead on either, 3 prompts from either origin: 12 s of
+    waiting and 3 s of service."""
     scenario, pods = cpus([FAST, FAST], tau_s=tau_s)
-    state = running(scenario, pods)
-    return route(scenario, state, policy_of(scenario, [24.0], **policy), refuse_above=limit_share)
+    state = running(scenario, pods, backlog=[[12], [12]])
+    return route(scenario, state, policy_of(scenario, [6.0], **policy), refuse_above=limit_share)
 
 
-def test_refusal_above_the_limit_only() -> None:
+def test_refusal_above_the_limit_of_waiting_only() -> None:
     assert sorted(refusals(0.25, tau_s=48.1)) == [[0], [1]]  # 12 s < 12.025 s
     assert refusals(0.25, tau_s=47.9) == [[REFUSE], [REFUSE]]
 
 
+def test_a_long_service_is_no_waiting() -> None:
+    """Idle nodes and 12 s of service: beyond a quarter of tau, and served in time."""
+    scenario, pods = cpus([FAST, FAST], tau_s=20.0)
+    to = route(scenario, running(scenario, pods), policy_of(scenario, [24.0]), refuse_above=0.25)
+    assert sorted(to) == [[0], [1]]
+
+
+@pytest.mark.parametrize(("tau_s", "served"), [(13.4, True), (13.3, False)])
+def test_what_is_hardly_done_in_time_is_refused(tau_s: float, served: bool) -> None:
+    """12 s of service against nine tenths of tau: 12.06 s and 11.97 s."""
+    scenario, pods = cpus([FAST, FAST], tau_s=tau_s)
+    to = route(scenario, running(scenario, pods), policy_of(scenario, [24.0]))
+    assert sorted(to) == ([[0], [1]] if served else [[REFUSE], [REFUSE]])
+
+
+def test_a_pod_that_starts_is_waited_for() -> None:
+    """Ready in 6 s at most: within 0.25 of 25 s, beyond 0.25 of 23 s."""
+    scenario = world([node()], [Model(cpu=CORE, gpu=None, start_s=6.0)], tau_s=25.0)
+    state = running(scenario, [[FAST]], pod=[[POD_STARTING]])
+    policy = policy_of(scenario, [2.0])
+    assert route(scenario, state, policy, refuse_above=0.25) == [[0]]
+    late = replace(scenario, tau_s=23.0)
+    assert route(late, state, policy, refuse_above=0.25) == [[REFUSE]]
+
+
+def test_a_neighbour_on_the_gpu_is_waited_for() -> None:
+    """LM 0 alone has 5 s of service; 20 s of LM 1 on the same GPU hold it up for another 5 s."""
+    expected = np.array([[5, 0], [0, 0]])
+    for tau_s, to in ((41.0, 0), (39.0, REFUSE)):  # an eighth of it: 5.125 and 4.875 s
+        scenario = sharing_world(tau_s=tau_s)
+        state = running(
+            scenario, [[on_gpu(), on_gpu()], [ABSENT, ABSENT]], backlog=[[0, 20], [0, 0]]
+        )
+        policy = policy_of(scenario, [1.0, 1.0])
+        first, _ = route(scenario, state, policy, lambda _: expected, refuse_above=0.125)
+        assert first[0] == to
+
+
 def test_a_refused_origin_leaves_the_place_to_the_next() -> None:
-    """Origin 0 expects 30 prompts, too many for 20 s; origin 1 sends 2."""
-    scenario, pods = cpus([FAST, FAST], tau_s=80.0)
+    """Origin 0 expects 30 prompts, too many for 25 s; origin 1 sends 2."""
+    scenario, pods = cpus([FAST, FAST], tau_s=25.0)
     expected = np.array([[30], [2]])
     to = route(
         scenario, running(scenario, pods), policy_of(scenario, [2.0]), foresight=lambda _: expected
@@ -254,22 +293,23 @@ def test_a_refused_origin_leaves_the_place_to_the_next() -> None:
 
 
 def test_nothing_is_refused_that_some_node_can_do_in_time() -> None:
-    """LM 0's 150 prompts would be done at 170 s on node 0's GPU, which holds up the 20 requests of
-    LM 1 there, and at 230 s on node 1's CPU, which holds up nobody. The limit is 225 s: node 1 is
-    too late, node 0 is not."""
-    scenario = sharing_world(tau_s=900.0)
+    """LM 0's 50 prompts would wait 20 s on node 0's GPU, whose 20 requests of LM 1 they would hold
+    up, and 80 s on node 1's CPU, where they hold up nobody. The limit is 75 s: node 1 is too late,
+    node 0 is not."""
+    scenario = sharing_world(tau_s=300.0)
     state = running(
         scenario, [[on_gpu(), on_gpu()], [on_cpu(1), ABSENT]], backlog=[[0, 20], [80, 0]]
     )
-    expected = np.array([[150, 0], [0, 0]])
+    expected = np.array([[50, 0], [0, 0]])
     policy = policy_of(scenario, [1.0, 1.0])
-    to = route(scenario, state, policy, foresight=lambda _: expected)
-    assert to[0][0] == 0
+    for limit_share, node_row in ((0.25, 0), (0.27, 1)):
+        to = route(scenario, state, policy, foresight=lambda _: expected, refuse_above=limit_share)
+        assert to[0][0] == node_row
 
 
 def test_a_saturated_lm_is_refused_earlier() -> None:
     """More arrives than a plan can serve: a longer queue would only make everybody late."""
-    within = {"tau_s": 100.0, "limit_share": 0.25}  # 25 s; saturated: 10 s
+    within = {"tau_s": 100.0, "limit_share": 0.25}  # 25 s; saturated: 7.5 s
     assert sorted(refusals(**within, served=[1.0])) == [[0], [1]]
     assert sorted(refusals(**within, served=[0.96])) == [[0], [1]]
     assert refusals(**within, served=[0.9]) == [[REFUSE], [REFUSE]]
