@@ -16,11 +16,11 @@ SCHEMA, OBJECT, PROSE = "json_schema", "json_object", "no response_format"
 _WEAKER_FORMAT = {SCHEMA: OBJECT, OBJECT: PROSE}
 _WEAKER_LENGTH = {"max_completion_tokens": "max_tokens", "max_tokens": ""}
 
-_FORMAT = re.compile(r"response[_ ]?format|json[_ ]?schema|json[_ ]mode|structured[_ ]output", re.I)
+_FORMAT = r"response[_ ]?format|json[_ ]?schema|json[_ ]mode|structured[_ ]output"
 _UNKNOWN = re.compile(
     r"unsupported|not[_ ]support|n't support|unknown|unrecogni[sz]ed|unexpected|not permitted"
     r"|not allowed|extra|not available|deprecated|only the default",
-    re.I,
+    re.IGNORECASE,
 )
 
 
@@ -58,16 +58,18 @@ class Dialect:
         which could be left out. A value out of range is no reason: it is the user's mistake."""
         if complaint.status not in (400, 422):
             return None
-        said = self.said(options)
-        named = complaint.param if complaint.param in said else _first(said, complaint.text)
-        about_format = _FORMAT.search(complaint.param) or _FORMAT.search(complaint.text)
-        if about_format and self.format in _WEAKER_FORMAT and complaint.param not in said:
-            return replace(self, format=_WEAKER_FORMAT[self.format])
-        if not named or not _UNKNOWN.search(f"{complaint.code} {complaint.text}"):
+        patterns = {name: rf"\b{name}\b" for name in self.said(options)} | {"format": _FORMAT}
+        culprit = _first(patterns, complaint.param) or _first(patterns, complaint.text)
+        if culprit == "format":
+            weaker = _WEAKER_FORMAT.get(self.format)
+            return replace(self, format=weaker) if weaker else None
+        if not culprit or not _UNKNOWN.search(f"{complaint.code} {complaint.text}"):
             return None
-        if named == self.length:
-            return replace(self, length=_WEAKER_LENGTH[named])
-        return replace(self, **{named: False})
+        if culprit == self.length:
+            return replace(self, length=_WEAKER_LENGTH[culprit])
+        if culprit == "temperature":
+            return replace(self, temperature=False)
+        return replace(self, reasoning_effort=False)
 
     def difference(self, before: Dialect) -> str:
         """What a user reads about having to leave ``before``."""
@@ -77,11 +79,8 @@ class Dialect:
             return (
                 f"{before.length} sent as {self.length}" if self.length else "no token limit sent"
             )
-        return (
-            "no temperature sent"
-            if before.temperature > self.temperature
-            else ("no reasoning_effort sent")
-        )
+        left_out = "temperature" if before.temperature > self.temperature else "reasoning_effort"
+        return f"no {left_out} sent"
 
 
 def render_options(dialect: Dialect, options: Options, model: str, ask: Ask) -> str:
@@ -116,9 +115,14 @@ def _with_text(message: Message, text: str) -> Message:
     return {**message, "content": [*(content or ()), {"type": "text", "text": text}]}
 
 
-def _first(names: Mapping[str, Any], text: str) -> str:
-    """The name that the text mentions first; messages go on to what to use instead."""
-    found = {match.start(): name for name in names if (match := re.search(rf"\b{name}\b", text))}
+def _first(patterns: Mapping[str, str], text: str) -> str:
+    """The name of what the text mentions first; messages go on to what to use instead, or repeat
+    the whole request."""
+    found = {
+        match.start(): name
+        for name, pattern in patterns.items()
+        if (match := re.search(pattern, text, re.IGNORECASE))
+    }
     return found[min(found)] if found else ""
 
 

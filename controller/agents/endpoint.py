@@ -86,9 +86,10 @@ class Endpoint:
         max_tokens: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.models, self.address, key = models, Address.of(url), checked_key(key)
-        self.has_key, self.notes = bool(key), list[str]()
+        key = checked_key(key)
+        self.models, self.address, self.has_key = models, Address.of(url), bool(key)
         self.transport = Transport(self.address, key)
+        self.notes: list[str] = []
         self._prices, self._limits, self._pace = prices, limits or Limiter(), pace
         self._options = Options(temperature, reasoning_effort, max_tokens)
         self._seed = seed

@@ -47,8 +47,13 @@ async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
     for tier, model in _distinct(endpoint):
         ask = Ask(0, tier, "", 0, _MESSAGES, "health", _SCHEMA, limit_s)
         completion, failure = await endpoint.exchange(ask, ATTEMPTS)
+        if completion.late:
+            raise Permanent(
+                f"{SOURCE}: {model} at {endpoint.address.url} did not answer within {limit_s:g} s; "
+                "try again later, or choose a faster model"
+            )
         if failure is not None:
-            await _explain(endpoint, model, failure, limit_s)
+            await _explain(endpoint, model, failure)
         if completion.error:
             _refuse_server(endpoint, completion.error)
 
@@ -58,13 +63,8 @@ def _distinct(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     return ((tier, model) for model, tier in models.items())
 
 
-async def _explain(endpoint: Endpoint, model: str, failure: Failure, limit_s: float) -> NoReturn:
+async def _explain(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn:
     url = endpoint.address.url
-    if failure.late:
-        raise Permanent(
-            f"{SOURCE}: {model} at {url} did not answer within {limit_s:g} s; "
-            "try again later, or choose a faster model"
-        )
     match failure.status:
         case 0:
             raise InputError(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CONNECT_S: Final = 10.0
+KEPT_S: Final = 4.0  # less than servers keep an idle connection, often 5 s: no race at its end
 SECRET: Final = 8  # characters; shorter keys ("EMPTY") are placeholders and ordinary words
 _NO_KEY: Final = "none"
 
@@ -63,6 +64,7 @@ class Transport:
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
             http_client=DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEPT_S),
                 follow_redirects=False,  # the key is for this address only
                 trust_env=not self._address.loopback,  # proxies are for other machines
             ),
