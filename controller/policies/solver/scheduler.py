@@ -17,6 +17,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+AHEAD = 2.0  # requests of mean size that nobody is refused for waiting for, however slow they are
 IN_TIME = 0.9  # of tau: beyond, a completion that is only expected is too likely to be late
 
 
@@ -94,6 +95,7 @@ class SolverScheduler:
         others_s = work_s[nodes] * self._sharing[nodes, i]
         crowd = others_s / np.maximum(1e-9, self._batch * speed_s[nodes])  # requests there
         delay_s = self._delay_s(state)[nodes, i]
+        limit_s = np.maximum(self._limit_s[i], AHEAD * self._batch[i] * prompt_s)
         for origin in np.argsort(-self._expected[:, i], kind="stable"):
             service_s = self._expected[origin, i] * prompt_s
             ahead_s = own_s + service_s
@@ -101,7 +103,7 @@ class SolverScheduler:
             done_s = delay_s + ahead_s + overlap_s.sum(axis=1)
             before_s = np.minimum(own_s[:, None], others_s)
             held_up_s = ((overlap_s - before_s) * crowd).sum(axis=1)
-            waits = done_s - service_s <= self._limit_s[i]
+            waits = done_s - service_s <= limit_s
             eligible = waits & (done_s <= IN_TIME * self._scenario.tau_s)
             if not eligible.any():
                 destination[origin, i] = REFUSE

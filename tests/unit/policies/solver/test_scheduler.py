@@ -315,6 +315,16 @@ def test_a_saturated_lm_is_refused_earlier() -> None:
     assert refusals(**within, served=[0.9]) == [[REFUSE], [REFUSE]]
 
 
+def test_two_requests_ahead_are_never_too_many() -> None:
+    """Requests of 10 prompts and 10 s, a saturated LM, whose limit is 7.5 s: 20 prompts ahead are
+    two requests, 21 are more."""
+    scenario, pods = cpus([FAST], tau_s=100.0)
+    demand = Demand(np.array([0.1]), np.array([10.0]))
+    policy = replace(policy_of(scenario, [1.0], served=[0.5]), demand=demand)
+    for ahead, to in ((20, [[0]]), (21, [[REFUSE]])):
+        assert route(scenario, running(scenario, pods, backlog=[[ahead]]), policy) == to
+
+
 def test_a_guess_refuses_nothing_early() -> None:
     assert sorted(refusals(0.25, tau_s=100.0)) == [[0], [1]]
 
