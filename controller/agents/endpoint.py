@@ -41,12 +41,12 @@ class _Opening:
     """The part of a request that stays the same from slot to slot, and what it was made of."""
 
     dialect: Dialect
-    schema: object
+    schema: object  # kept, so that no other schema gets its id
     tools: object
     text: str
 
     def serves(self, dialect: Dialect, ask: Ask) -> bool:
-        return self.dialect is dialect and self.schema is ask.schema and self.tools == ask.tools
+        return self.dialect is dialect and self.tools == ask.tools
 
 
 @dataclass(slots=True)

@@ -45,6 +45,7 @@ def with_endpoint(
 
     async def go() -> T:
         one = endpoint(server, **options)
+        one.transport.open()  # the first import takes a second, which is nobody's latency
         try:
             return await use(one)
         finally:

@@ -78,13 +78,15 @@ def test_calls_under_way_together_fall_back_one_step_together() -> None:
         reply = knowing("json_object")(request)
         return Reply(reply.body, reply.status, delay_s=0.2)
 
-    async def use(one: Endpoint) -> list[Completion]:
-        return list(await asyncio.gather(*(one.complete(question(round=n)) for n in range(6))))
+    async def use(one: Endpoint) -> tuple[list[Completion], list[str]]:
+        calls = (one.complete(question(round=number)) for number in range(6))
+        return await asyncio.gather(*calls), one.notes
 
     with serving(script) as server:
-        got = with_endpoint(server, use)
+        got, notes = with_endpoint(server, use)
         formats = [body["response_format"]["type"] for body in server.asked()]
     assert formats == ["json_schema"] * 6 + ["json_object"] * 6
+    assert len(notes) == 1
     assert all(one.content and one.attempts == 1 for one in got)
 
 

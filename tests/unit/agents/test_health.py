@@ -59,6 +59,11 @@ def test_no_key_for_a_server_elsewhere() -> None:
     assert "--reasoner reference" in said
 
 
+def test_a_key_is_enough_to_try_a_server_elsewhere() -> None:
+    said = checked("http://192.0.2.1/v1")  # which the tests are kept from reaching
+    assert said.startswith("InputError reasoner: url: cannot be reached")
+
+
 def test_no_key_is_fine_on_this_machine() -> None:
     with serving(answer()) as server:
         assert checked(server, key="") == ""

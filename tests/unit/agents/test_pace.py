@@ -21,10 +21,9 @@ def declared(latency: object, **changes: Any) -> Reply:
 
 
 def timed(replies: list[Reply], ask: Ask, **options: Any) -> tuple[Completion, float]:
-    """The completion and the real seconds it took, without those of setting up."""
+    """The completion and the real seconds it took."""
 
     async def use(one: Endpoint) -> tuple[Completion, float]:
-        one.transport.open()
         began_s = time.perf_counter()
         return await one.complete(ask), time.perf_counter() - began_s
 
