@@ -144,7 +144,8 @@ class Endpoint:
             return answer
         watch.charge(answer.headers.get(LATENCY_HEADER), time.perf_counter() - began_s)
         completion = read_completion(answer.body, call.model, self._prices)
-        self._limits.correct(estimated, completion.tokens_in + completion.tokens_out)
+        if used := completion.tokens_in + completion.tokens_out:  # else the estimate stands
+            self._limits.correct(estimated, used)
         return completion
 
     def _render(self, call: _Call) -> None:

@@ -241,6 +241,14 @@ def test_usage_corrects_the_rate_limit() -> None:
     assert limits.reserve(0) == pytest.approx(6.0, abs=0.5)
 
 
+def test_without_usage_the_estimate_stands() -> None:
+    limits = Limiter(tokens_per_min=6000)
+    messages = [{"role": "user", "content": "x" * 20_000}]
+    with serving(answer(usage=None)) as server:
+        asked(server, question(messages=messages), limits=limits)
+    assert limits.reserve(2000) > 5.0  # about 5000 of 6000 are spent
+
+
 # --- together ----------------------------------------------------------------------------------
 
 
