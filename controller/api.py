@@ -164,12 +164,12 @@ def run_campaign(
         InputError: the campaign is wrong, or ``out`` cannot take it.
         Permanent: the disk is full.
     """
-    from controller.bootstrap import TWIN_ENGINE, resolve
+    from controller.bootstrap import resolve, twin_engine
     from controller.experiments.runner import run_grid
 
     grid = resolve(campaign, Overrides(**changes))
     root = Path(out) if out is not None else Path("results") / grid.campaign.name
-    run_grid(grid, root, TWIN_ENGINE, jobs, progress or Silence())
+    run_grid(grid, root, twin_engine(), jobs, progress or Silence())
     return load_campaign(root)
 
 

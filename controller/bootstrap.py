@@ -1,4 +1,4 @@
-"""Puts the parts together. The only file that names concrete classes."""
+"""Puts the parts together; with ``agency.py``, the only file that names concrete classes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from typing import Any, Final
 import numpy as np
 
 from controller import strategies
+from controller.agency import Access, Asking, Calls, calls_kept_at, check_reasoner, staffed
+from controller.agents.approval import Approver
+from controller.agents.kit import AgentKit
 from controller.domain.errors import InputError
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
+from controller.experiments import folder
 from controller.experiments.campaign import CampaignFile, Overrides, load_campaign_file, override
 from controller.experiments.experiment import Experiment, load_experiment, trace_of, with_trace_at
 from controller.experiments.faults import draw_outages
@@ -23,12 +27,12 @@ from controller.experiments.grid import Grid, StrategyBook, resolve_grid
 from controller.experiments.journal import RunJournal
 from controller.experiments.manifest import trace_path
 from controller.experiments.outcome import Outcome, run_files
-from controller.experiments.pool import Engine
+from controller.experiments.pool import Confirm, Engine
 from controller.experiments.records import request_table
 from controller.experiments.summary import Usage
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.inputs.documents import read_yaml_text
-from controller.loop import run
+from controller.loop import Strategy, run
 from controller.workloads.spec import generate, load_workload
 
 # Streams of a seed. Every strategy meets the same arrivals and outages under the same seed.
@@ -36,7 +40,11 @@ WORKLOAD: Final = 0
 STRATEGY: Final = 1
 OUTAGES: Final = 2
 
-STRATEGY_BOOK: Final = StrategyBook(strategies.names, strategies.resolved_parameters)
+STRATEGY_BOOK: Final = StrategyBook(
+    strategies.names,
+    strategies.resolved_parameters,
+    lambda name: strategies.recipe(name).has_agents,
+)
 
 
 def rng_of(seed: int, stream: int) -> np.random.Generator:
@@ -50,11 +58,14 @@ def draw_requests(experiment: Experiment, scenario: Scenario) -> Requests:
     return generate(experiment.workload, scenario, experiment.slots, rng, experiment.load)
 
 
-def simulate(experiment: Experiment) -> Outcome:
-    """Run an experiment on the twin.
+def simulate(
+    experiment: Experiment, calls: Calls | None = None, access: Access | None = None
+) -> Outcome:
+    """Run an experiment on the twin. ``calls``: those of its agents, former and new.
 
     Raises:
-        InputError: the experiment contradicts itself (unknown strategy, a trace that has changed).
+        InputError: the experiment contradicts itself (unknown strategy, a trace that has changed),
+            or its reasoner cannot be asked.
     """
     from controller.twin.cluster import Twin  # Numba: what only reads files does without
 
@@ -65,16 +76,14 @@ def simulate(experiment: Experiment) -> Outcome:
     outages = draw_outages(
         experiment.faults, scenario.testbed, horizon_s, rng_of(experiment.seed, OUTAGES)
     )
-    twin = Twin(scenario, requests, outages)
-    strategy = strategies.build(
-        experiment.strategy,
-        scenario,
-        rng_of(experiment.seed, STRATEGY),
-        experiment.parameters,
-        partial(requests.born_in, nodes=len(scenario.testbed.nodes), lms=len(scenario.testbed.lms)),
-    )
-    journal = RunJournal()
-    slots = asyncio.run(run(scenario, twin, twin, twin, strategy, journal, experiment.slots))
+    twin, journal, calls = Twin(scenario, requests, outages), RunJournal(), calls or Calls()
+
+    async def play() -> int:
+        async with staffed(experiment, scenario, calls, access or Access()) as agents:
+            strategy = _build(experiment, scenario, requests, agents)
+            return await run(scenario, twin, twin, twin, strategy, journal, experiment.slots)
+
+    slots = asyncio.run(play())
     return Outcome(
         scenario=scenario,
         requests=requests,
@@ -82,23 +91,68 @@ def simulate(experiment: Experiment) -> Outcome:
         journal=journal,
         usage=Usage(slots, twin.gpu_busy_s, twin.pod_starts),
         wall_s=time.perf_counter() - started_s,
+        transcript=calls.lines() if experiment.reasoner else None,
     )
 
 
-def execute(text: str, root: Path) -> dict[str, bytes]:
-    """Make the run of an experiment.json that belongs to the campaign at ``root``."""
+def _build(
+    experiment: Experiment, scenario: Scenario, requests: Requests, agents: AgentKit | None
+) -> Strategy:
+    shape = {"nodes": len(scenario.testbed.nodes), "lms": len(scenario.testbed.lms)}
+    return strategies.build(
+        experiment.strategy,
+        scenario,
+        rng_of(experiment.seed, STRATEGY),
+        experiment.parameters,
+        partial(requests.born_in, **shape),
+        agents,
+    )
+
+
+def execute(text: str, root: Path, ask: Confirm, access: Access | None = None) -> dict[str, bytes]:
+    """Make the run of an experiment.json that belongs to the campaign at ``root``. A run with
+    agents goes on from the calls that an earlier attempt has made; ``ask`` puts a policy to a
+    person."""
     experiment = load_experiment(text, "experiment.json")
     trace = trace_of(experiment.workload)
     path = trace_path(root, trace.sha256) if trace else None
-    return run_files(experiment, simulate(_reading_trace(experiment, path)))
+    readable = _reading_trace(experiment, path)
+    if experiment.reasoner is None:
+        return run_files(experiment, simulate(readable))
+    transcript = folder.unfinished_transcript(root, experiment.run_id)
+    with calls_kept_at(transcript, root / "baselines", Asking(experiment, ask)) as calls:
+        return run_files(experiment, simulate(readable, calls, access))
 
 
-def run_once(grid: Grid) -> dict[str, bytes]:
+def replay(run: Path) -> dict[str, bytes]:
+    """The files of a finished run, made again from its transcript with nobody to ask.
+
+    Raises:
+        InputError: ``run`` is no finished run with a transcript.
+        Permanent: the transcript does not fit the experiment.
+    """
+    experiment, transcript = run / "experiment.json", run / folder.TRANSCRIPT
+    if not folder.is_complete(run) or not transcript.is_file():
+        raise InputError(
+            str(run), "is no finished run with a transcript",
+            remedy="give the folder of a run with agents, CAMPAIGN/runs/ID",
+        )  # fmt: skip
+    one = load_experiment(experiment.read_bytes(), str(experiment))
+    trace = trace_of(one.workload)
+    path = trace_path(run.parent.parent, trace.sha256) if trace else None
+    with transcript.open(encoding="utf-8") as lines:
+        calls = Calls(former=list(lines), silent=True)
+    return run_files(one, simulate(_reading_trace(one, path), calls))
+
+
+def run_once(grid: Grid, approver: Approver | None = None) -> dict[str, bytes]:
     """Make a grid's only run here and now; the files of its folder by name."""
     (cell,) = grid.cells
     trace = trace_of(cell.experiment.workload)
     path = grid.traces[trace.sha256] if trace else None
-    return run_files(cell.experiment, simulate(_reading_trace(cell.experiment, path)))
+    return run_files(
+        cell.experiment, simulate(_reading_trace(cell.experiment, path), Calls(approver=approver))
+    )
 
 
 def _reading_trace(experiment: Experiment, path: Path | None) -> Experiment:
@@ -106,6 +160,21 @@ def _reading_trace(experiment: Experiment, path: Path | None) -> Experiment:
     if path is None:
         return experiment
     return experiment.model_copy(update={"workload": with_trace_at(experiment.workload, str(path))})
+
+
+def check_reasoners(grid: Grid, access: Access) -> dict[str, list[str]]:
+    """Ask every reasoner elsewhere that a grid names something tiny, before any run begins. By its
+    label: what it turned out not to understand.
+
+    Raises:
+        InputError, Permanent: one cannot be asked; says what to do.
+    """
+    found = {c.experiment.reasoner for c in grid.cells if c.experiment.reasoner}
+    return {
+        reasoner.label(): asyncio.run(check_reasoner(reasoner, access))
+        for reasoner in found
+        if not reasoner.embedded
+    }
 
 
 def warm_up() -> None:
@@ -124,22 +193,26 @@ def warm_up() -> None:
     )
 
 
-TWIN_ENGINE: Final = Engine(execute, warm_up)
+def twin_engine(access: Access | None = None) -> Engine:
+    """What makes the runs of a campaign."""
+    return Engine(partial(execute, access=access), warm_up)
 
 
-def resolve(name_or_path: str | Path, changes: Overrides | None = None) -> Grid:
-    """A campaign, shipped or a file, with changes, resolved and checked.
+def resolve(
+    name_or_path: str | Path, changes: Overrides | None = None, mode: str | None = None
+) -> Grid:
+    """A campaign, shipped or a file, with changes, resolved and checked. ``mode``: of agents.
 
     Raises:
         InputError: it, or something that it names, is wrong.
     """
-    campaign, folder = load_campaign_file(name_or_path)
-    return resolve_grid(override(campaign, changes or Overrides()), folder, STRATEGY_BOOK)
+    campaign, beside = load_campaign_file(name_or_path)
+    return resolve_grid(override(campaign, changes or Overrides()), beside, STRATEGY_BOOK, mode)
 
 
-def resolve_file(campaign: CampaignFile, folder: Path | None = None) -> Grid:
+def resolve_file(campaign: CampaignFile, beside: Path | None = None) -> Grid:
     """As :func:`resolve`, of a campaign at hand."""
-    return resolve_grid(campaign, folder or Path(), STRATEGY_BOOK)
+    return resolve_grid(campaign, beside or Path(), STRATEGY_BOOK)
 
 
 def catalog() -> dict[str, dict[str, str]]:

@@ -18,6 +18,7 @@ from controller import __version__
 from controller.domain.errors import EdgelmError, InputError
 
 if TYPE_CHECKING:
+    from controller.agency import Access
     from controller.experiments.grid import Grid
     from controller.experiments.runner import Tally
 
@@ -101,6 +102,34 @@ def run(
         str | None,
         typer.Option(metavar="X,...", help="Loads; 1 is the workload's own, 0.5 half of it."),
     ] = None,
+    reasoner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHO,...",
+            help="Who answers agents: reference (an optimiser), openai, a server's URL, or "
+            "faulty:KIND=RATE.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its model, or planner=A,scheduler=B,deployer=C."),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of its replies.")] = None,
+    reasoning_effort: Annotated[
+        str | None, typer.Option(metavar="EFFORT", help="minimal, low, medium or high.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="Of agents: off, advise, approve or apply.")
+    ] = None,
+    requests_per_minute: Annotated[
+        float | None, typer.Option(metavar="N", help="Limit for a reasoner elsewhere.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        float | None, typer.Option(metavar="N", help="Limit for a reasoner elsewhere.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What models cost, beside the shipped list.")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -114,8 +143,11 @@ def run(
       edgelm run paper --strategy RF,SOLVER --seeds 3 --epochs 5 --out results/quick
       edgelm run load-sweep --load 0.5,1,1.5 --jobs 4
       edgelm run my/campaign.yaml --json
+      edgelm run paper --strategy MA --seeds 1 --epochs 2 --reasoner openai
+      edgelm run paper --strategy MA --reasoner http://localhost:8000/v1 --model qwen3
     """
-    from controller.bootstrap import resolve
+    from controller.agency import Access
+    from controller.bootstrap import check_reasoners, resolve
     from controller.experiments.campaign import Overrides
 
     changes = Overrides(
@@ -126,23 +158,38 @@ def run(
         profiles=_listed(profile),
         workloads=_listed(workload),
         loads=_numbers("--load", load),
+        reasoners=_reasoners(reasoner, model, temperature, reasoning_effort),
     )
-    grid = resolve(campaign, changes)
+    if mode == "approve" and not sys.stdin.isatty():
+        raise InputError(
+            "--mode", "needs a person at a terminal", value=mode,
+            remedy="run it in a terminal, or give api.simulate an approver",
+        )  # fmt: skip
+    grid = resolve(campaign, changes, mode)
     root = out or Path("results") / grid.campaign.name
-    tally = _run_grid(grid, root, jobs or _cores())
+    at_once = jobs or _cores()
+    access = Access(
+        requests_per_minute and requests_per_minute / at_once,
+        tokens_per_minute and tokens_per_minute / at_once,
+        str(prices) if prices else None,
+    )
+    for who, notes in check_reasoners(grid, access).items():
+        for note in notes:
+            typer.echo(f"{who}: {note}", err=True)
+    tally = _run_grid(grid, root, at_once, access)
     page = _report(root) if report and tally.done else None
     _show_results(root, tally, page, as_json=as_json)
     if not tally.complete:
         raise typer.Exit(FAILED)
 
 
-def _run_grid(grid: Grid, root: Path, jobs: int) -> Tally:
-    from controller.bootstrap import TWIN_ENGINE
+def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
+    from controller.bootstrap import twin_engine
     from controller.experiments.progress import fitting
     from controller.experiments.runner import run_grid
 
     try:
-        return run_grid(grid, root, TWIN_ENGINE, jobs, fitting())
+        return run_grid(grid, root, twin_engine(access), jobs, fitting())
     except KeyboardInterrupt:
         again = shlex.join(["edgelm", *sys.argv[1:]])
         typer.echo(f"\nInterrupted. Finished runs are kept; go on with:\n  {again}", err=True)
@@ -298,7 +345,33 @@ def bench(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def reasoner(
+def replay(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run with agents, CAMPAIGN/runs/ID.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a run again from its transcript, without any model, and compare.
+
+    \b
+    Examples:
+      edgelm replay results/paper/runs/0123456789ab
+    """
+    from controller.bootstrap import replay as again
+    from controller.experiments.replay import compare
+
+    found = compare(run, again(run))
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        for name, same in found.items():
+            typer.echo(f"{name}: {'same' if same else 'DIFFERENT'}")
+    if not all(found.values()):
+        raise typer.Exit(FAILED)
+
+
+@app.command("reasoner")
+def serve_reasoner(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8765,
     faults: Annotated[
@@ -394,6 +467,46 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise InputError(
             option, "is no list of numbers", value=text, remedy="write it like 0.5,1"
         ) from error
+
+
+def _reasoners(
+    who: str | None, model: str | None, temperature: float | None, effort: str | None
+) -> tuple[dict[str, Any], ...] | None:
+    """What the command line says of reasoners; nothing if it does not say who."""
+    from controller.experiments.reasoning import REFERENCE, spelt
+
+    changes: dict[str, Any] = {"temperature": temperature, "reasoning_effort": effort}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if model is not None:
+        changes["models"] = _models(model)
+    if who is None:
+        return (spelt(REFERENCE, changes),) if changes else None
+    return tuple(spelt(one, changes) for one in _reasoner_list(who))
+
+
+def _reasoner_list(text: str) -> list[str]:
+    """``reference,faulty:slow=0.1,drop=0.1,openai``: a part that names no one belongs to the
+    faults before it."""
+    found: list[str] = []
+    for part in text.split(","):
+        if found and found[-1].startswith("faulty:") and "=" in part and ":" not in part:
+            found[-1] += f",{part}"
+        else:
+            found.append(part.strip())
+    return found
+
+
+def _models(text: str) -> dict[str, str]:
+    tiers = ("planner", "scheduler", "deployer")
+    if "=" not in text:
+        return dict.fromkeys(tiers, text)
+    named = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    if sorted(named) != sorted(tiers):
+        raise InputError(
+            "--model", "must name a model for each tier", value=text,
+            remedy="write one name, or planner=A,scheduler=B,deployer=C",
+        )  # fmt: skip
+    return named
 
 
 def _cores() -> int:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.agents.advice import AdvisedDeployer, AdvisedPlanner, AdvisedScheduler
+from controller.agents.approval import ApprovedPlanner
+from controller.agents.cases import cluster_key
+from controller.agents.deployer import DeployerAgent
+from controller.agents.guard import GuardedPlanner, Tenure
+from controller.agents.kit import AgentKit
+from controller.agents.memory import CaseMemory
+from controller.agents.parameters import ADVISE, APPROVE, OFF, AgentParameters
+from controller.agents.planner import PlannerAgent
+from controller.agents.scheduler import SchedulerAgent
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.loop import Strategy
 from controller.policies.activation import FullDeployer, RandomDeployer
+from controller.policies.intent import PlannedScheduler, RandomPlanner
 from controller.policies.lyapunov import LyapunovDeployer, LyapunovParameters
 from controller.policies.routing import (
     AverageScheduler,
@@ -43,11 +54,72 @@ class Making:
     rng: np.random.Generator
     parameters: Any
     foresight: Callable[[int], Ints] | None = None  # prompts (N, I) of a slot; diagnostics only
+    agents: AgentKit | None = None
+
+    def stream(self) -> np.random.Generator:
+        """A generator of one's own: agents end their calls in no particular order."""
+        return self.rng.spawn(1)[0]
+
+    @property
+    def kit(self) -> AgentKit:
+        """What agents need.
+
+        Raises:
+            InputError: the run has none.
+        """
+        if self.agents is None:
+            raise InputError("strategy", "needs a reasoner", remedy="run it by `edgelm run`")
+        return self.agents
+
+
+def _agent_planner(m: Making) -> Planner:
+    """A planning agent under the no-regression guard, which also keeps the case memory."""
+    kit, p, tenure = m.kit, m.parameters, Tenure(m.scenario)
+    memory = CaseMemory(kit.store, cluster_key(m.scenario), int(p.memory_tokens), kit.run)
+    planner: Planner = PlannerAgent(
+        m.scenario, kit.step, kit.prompts, memory, tenure, RandomPlanner(m.scenario, m.stream()),
+        kit.baseline, kit.rehearse, int(p.what_if),
+    )  # fmt: skip
+    margin = p.margin
+    if p.mode == ADVISE:
+        applied = _incumbent(m).planner
+        planner, margin = AdvisedPlanner(applied, planner, m.scenario.testbed, kit.log), 0.0
+    if p.mode == APPROVE:
+        if kit.approver is None:
+            raise InputError(
+                "strategy", "nobody is there to approve", field="mode", value=p.mode,
+                remedy="run it with --jobs 1 on a terminal, or give api.simulate an approver",
+            )  # fmt: skip
+        planner = ApprovedPlanner(planner, kit.approver, _incumbent(m).planner, tenure)
+    return GuardedPlanner(planner, m.scenario, margin, memory=memory, tenure=tenure)
+
+
+def _agent_scheduler(m: Making) -> Scheduler:
+    planned = PlannedScheduler(m.scenario, m.stream())
+    scheduler = SchedulerAgent(m.scenario, m.kit.step, m.kit.prompts, planned)
+    if m.parameters.mode == ADVISE:
+        applied = _incumbent(m).scheduler
+        return AdvisedScheduler(applied, scheduler, m.scenario.testbed, m.kit.log)
+    return scheduler
+
+
+def _agent_deployer(m: Making) -> Deployer:
+    deployer = DeployerAgent(m.scenario, m.kit.step, m.kit.prompts)
+    if m.parameters.mode == ADVISE:
+        applied = _incumbent(m).deployer
+        return AdvisedDeployer(applied, deployer, m.scenario.testbed, m.kit.log)
+    return deployer
+
+
+def _incumbent(m: Making) -> Strategy:
+    """The strategy that decides where agents do not."""
+    return build(m.parameters.incumbent, m.scenario, m.rng, {})
 
 
 PLANNERS: dict[str, Callable[[Making], Planner]] = {
     "open": lambda m: OpenPlanner(m.scenario),
     "solver": lambda m: SolverPlanner(m.scenario, m.parameters),
+    "agent": _agent_planner,
 }
 SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
     "random": lambda m: RandomScheduler(m.scenario, m.rng),
@@ -56,13 +128,16 @@ SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
     "vtc": lambda m: VtcScheduler(m.scenario),
     "solver": lambda m: SolverScheduler(m.scenario, m.parameters),
     "oracle": lambda m: SolverScheduler(m.scenario, m.parameters, m.foresight),
+    "agent": _agent_scheduler,
 }
 DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
     "random": lambda m: RandomDeployer(m.scenario, m.rng),
     "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.parameters),
+    "lyapunov-default": lambda m: LyapunovDeployer(m.scenario, LyapunovParameters()),
     "full": lambda m: FullDeployer(m.scenario),
     "vtc": lambda m: VtcDeployer(m.scenario),
     "solver": lambda m: SolverDeployer(m.scenario),
+    "agent": _agent_deployer,
 }
 
 
@@ -76,6 +151,11 @@ class Recipe:
     title: str
     parameters: type = NoParameters
     diagnostic: bool = False  # sees what no contestant can; never part of "all strategies"
+
+    @property
+    def has_agents(self) -> bool:
+        """A reasoner decides in it."""
+        return "agent" in (self.planner, self.scheduler, self.deployer)
 
 
 STRATEGIES: dict[str, Recipe] = {
@@ -95,6 +175,20 @@ STRATEGIES: dict[str, Recipe] = {
     ),
     "SOLVER": Recipe(
         "solver", "solver", "solver", "rolling-horizon optimiser (MILP)", SolverParameters
+    ),
+    "MAL": Recipe(
+        "agent",
+        "agent",
+        "lyapunov-default",
+        "planning and scheduling agents, Lyapunov deployment",
+        AgentParameters,
+    ),
+    "MA": Recipe(
+        "agent",
+        "agent",
+        "agent",
+        "planning, scheduling and deployment agents",
+        AgentParameters,
     ),
     "ORACLE": Recipe(
         "solver",
@@ -128,20 +222,34 @@ def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, An
     """All parameters of a strategy, defaults filled in.
 
     Raises:
-        InputError: unknown strategy or parameter, or a value that is not a number of 0 or more.
+        InputError: unknown strategy or parameter, a number below 0, or no choice of the parameter.
     """
     kind = recipe(name).parameters
-    known = {field.name for field in fields(kind)}
+    known = {field.name: field for field in fields(kind)}
     for key, value in overrides.items():
-        where = f"strategy {name}"
         if key not in known:
             choices = ", ".join(sorted(known)) or "none"
-            raise InputError(where, "is not a parameter", field=key, remedy=f"it has {choices}")
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < np.inf:
-            raise InputError(where, "must be a number of 0 or more", field=key, value=value)
-    # As floats, so that 1 and 1.0 are one experiment.
-    return asdict(kind(**{key: float(value) for key, value in overrides.items()}))
+            raise InputError(
+                f"strategy {name}", "is not a parameter", field=key, remedy=f"it has {choices}"
+            )
+        _check_value(f"strategy {name}", known[key], value)
+    # Numbers as floats, so that 1 and 1.0 are one experiment.
+    return asdict(kind(**{k: v if isinstance(v, str) else float(v) for k, v in overrides.items()}))
+
+
+def _check_value(source: str, parameter: Field[Any], value: object) -> None:
+    if isinstance(parameter.default, str):
+        plain = tuple(name for name in names() if not STRATEGIES[name].has_agents)
+        choices = parameter.metadata.get("choices", plain)
+        if value not in choices:
+            raise InputError(
+                source, "is not among the choices", field=parameter.name, value=value,
+                remedy=f"choose one of {', '.join(choices)}",
+            )  # fmt: skip
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= float(str(value)) < np.inf:
+        raise InputError(source, "must be a number of 0 or more", field=parameter.name, value=value)
 
 
 def build(
@@ -150,15 +258,19 @@ def build(
     rng: np.random.Generator,
     parameters: Mapping[str, Any],
     foresight: Callable[[int], Ints] | None = None,
+    agents: AgentKit | None = None,
 ) -> Strategy:
-    """Assemble a strategy for a run. ``foresight`` is for diagnostics alone.
+    """Assemble a strategy for a run. ``foresight`` is for diagnostics alone, ``agents`` for those
+    that have some.
 
     Raises:
         InputError: as :func:`resolved_parameters`.
     """
     parts = recipe(name)
     resolved = parts.parameters(**resolved_parameters(name, parameters))
-    making = Making(scenario, rng, resolved, foresight if parts.diagnostic else None)
+    if parts.has_agents and resolved.mode == OFF:
+        return build(resolved.incumbent, scenario, rng, {})
+    making = Making(scenario, rng, resolved, foresight if parts.diagnostic else None, agents)
     return Strategy(
         planner=PLANNERS[parts.planner](making),
         scheduler=SCHEDULERS[parts.scheduler](making),

@@ -11,6 +11,7 @@ import numpy as np
 from controller.agents.guard import Tenure
 from controller.domain.decisions import Decision, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
+from controller.domain.testbed import Testbed
 from controller.ports import Planner
 
 
@@ -83,3 +84,22 @@ def _is_same(policy: MacroPolicy, held: MacroPolicy | None) -> bool:
         and np.array_equal(policy.routing, held.routing)
         and np.array_equal(policy.roles, held.roles)
     )
+
+
+def difference(testbed: Testbed, policy: MacroPolicy, held: MacroPolicy | None) -> list[str]:
+    """The policy in lines for a person, with what it replaces."""
+    nodes, lms = testbed.node_names, testbed.lm_names
+    lines = []
+    for i, lm in enumerate(lms):
+        was = policy.routing[:, i] if held is None else held.routing[:, i]
+        shares = [
+            f"{node} {share:.0%}" + (f" (was {old:.0%})" if abs(share - old) >= 0.01 else "")
+            for node, share, old in zip(nodes, policy.routing[:, i], was, strict=True)
+            if max(share, old) >= 0.005
+        ]
+        lines.append(f"  {lm} to {', '.join(shares)}")
+    for n, node in enumerate(nodes):
+        role = [lm for lm, may in zip(lms, policy.roles[n], strict=True) if may]
+        if held is None or not np.array_equal(policy.roles[n], held.roles[n]):
+            lines.append(f"  {node} runs {'+'.join(role) or 'nothing'}")
+    return lines

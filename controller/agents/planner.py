@@ -16,19 +16,18 @@ from controller.agents.prompts import Prompts
 from controller.agents.replies import planner_format
 from controller.agents.step import Question, Step, Tool
 from controller.agents.views import PlannerView, cluster_context, demand_json, policy_json
+from controller.agents.what_if import Rehearse, what_if
 from controller.domain.decisions import Decision, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Planner
-
-# Makes the what-if tool of a planning moment: the state, the check of a candidate -> a tool.
-ToolMaker = Callable[[ClusterState, Callable[[dict[str, Any]], MacroPolicy]], Tool]
 
 
 class PlannerAgent:
     """Observes, asks, checks; falls back to ``fallback``'s policy.
 
     ``baseline`` says in a sentence what random policies achieve; it is measured at first use.
+    Up to ``trials`` candidates may be tried with ``rehearse`` before it answers.
     """
 
     def __init__(
@@ -40,7 +39,8 @@ class PlannerAgent:
         tenure: Tenure,
         fallback: Planner,
         baseline: Callable[[], Awaitable[str]],
-        tool: ToolMaker | None = None,
+        rehearse: Rehearse,
+        trials: int,
     ) -> None:
         self._scenario = scenario
         self._step = step
@@ -49,7 +49,8 @@ class PlannerAgent:
         self._tenure = tenure
         self._fallback = fallback
         self._baseline = baseline
-        self._tool = tool
+        self._rehearse = rehearse
+        self._trials = trials
         self._format = planner_format(scenario)
         self._check = PolicyCheck(scenario)
         self._context = cluster_context(scenario, "planner")
@@ -57,7 +58,11 @@ class PlannerAgent:
 
     async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
         check = partial(self._check, up=state.up)
-        tool = self._tool(state, check) if self._tool else None
+        tool = (
+            what_if(self._format, check, self._rehearse, state, self._trials)
+            if self._trials
+            else None
+        )
         view = await self._view(state, telemetry, tool)
         answer = await self._step.decide(
             Question(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+REFERENCE_MODEL: Final = "edgelm-reference"  # of the run's own server: an optimiser
 
 Message = Mapping[str, Any]  # of OpenAI's chat completions: role, content, ...
 

@@ -16,6 +16,7 @@ T = TypeVar("T")
 REPAIRS: Final = 1
 INVALID: Final = "invalid"  # outcome of a call whose reply was sent back or given up
 TOOL: Final = "tool"  # outcome of a call that asked for tools
+_USED_UP: Final = '{"error":"the budget of trials is used up"}'
 
 
 class Record(Protocol):
@@ -29,11 +30,14 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call before it answers, at most ``budget`` times."""
+    """A function the model may call before it answers, at most ``budget`` times and while the
+    decision has cost less than ``tokens``. Each call is charged ``each_s``."""
 
     declaration: Mapping[str, Any]  # as in chat completions
     call: Callable[[str], Awaitable[str]]  # JSON arguments -> JSON result; says its own errors
     budget: int
+    tokens: int
+    each_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +77,24 @@ class Step:
     async def decide(self, question: Question[T]) -> Answer[T]:
         """Ask until the reply passes the check, repairs are used up or the slot is over."""
         messages, spent = list(question.messages), Call(cost_usd=0.0)
-        repairs = tries = rounds = 0
+        repairs = trials = rounds = 0
         while True:
-            tool = question.tool if question.tool and tries < question.tool.budget else None
-            ask = Ask(
-                question.slot, question.tier, question.node, rounds, messages,
-                question.format.name, question.format.schema, self._limit_s - spent.took_s,
-                (tool.declaration,) if tool else (),
-            )  # fmt: skip
-            completion = await self._complete(ask)
+            tool = _offered(question.tool, trials, spent)
+            ask = self._ask(question, messages, rounds, spent, tool)
+            completion = self._record.recall(ask) or await self._reasoner.complete(ask)
             spent, rounds = _add(spent, completion), rounds + 1
             if completion.error:
-                self._record.keep(ask, completion, FALLBACK, completion.error)
                 late = completion.late or spent.took_s > self._limit_s
                 outcome = LATE if late else FALLBACK
+                self._record.keep(ask, completion, outcome, completion.error)
                 return Answer(None, replace(spent, outcome=outcome, detail=completion.error))
             if tool and completion.tool_calls:
                 self._record.keep(ask, completion, TOOL, "")
-                tries += len(completion.tool_calls)
-                messages = [*messages, *await _use(tool, completion)]
+                messages += await _use(tool, completion, tool.budget - trials)
+                trials += len(completion.tool_calls)
+                spent = replace(
+                    spent, took_s=spent.took_s + tool.each_s * len(completion.tool_calls)
+                )
                 continue
             try:
                 reply = question.format.parse(_text(completion))
@@ -102,14 +105,31 @@ class Step:
                 if repairs == REPAIRS or spent.took_s >= self._limit_s:
                     return Answer(None, replace(spent, outcome=FALLBACK, detail=problems))
                 repairs += 1
-                messages = [*messages, *self._send_back(completion, problems)]
+                messages += self._send_back(completion, problems)
                 continue
             outcome = REPAIRED if repairs else OK
             self._record.keep(ask, completion, outcome, "")
             return Answer(value, replace(spent, outcome=outcome), reply)
 
-    async def _complete(self, ask: Ask) -> Completion:
-        return self._record.recall(ask) or await self._reasoner.complete(ask)
+    def _ask(
+        self,
+        question: Question[T],
+        messages: Sequence[Message],
+        rounds: int,
+        spent: Call,
+        tool: Tool | None,
+    ) -> Ask:
+        return Ask(
+            slot=question.slot,
+            tier=question.tier,
+            node=question.node,
+            round=rounds,
+            messages=tuple(messages),
+            name=question.format.name,
+            schema=question.format.schema,
+            limit_s=self._limit_s - spent.took_s,
+            tools=(tool.declaration,) if tool else (),
+        )
 
     def _send_back(self, completion: Completion, problems: str) -> list[Message]:
         return [
@@ -134,31 +154,23 @@ def _text(completion: Completion) -> str:
     return completion.content
 
 
-async def _use(tool: Tool, completion: Completion) -> list[Message]:
-    """The model's tool calls and their results, as messages."""
-    calls = completion.tool_calls
-    said = [
-        {
-            "id": one.id,
-            "type": "function",
-            "function": {"name": one.name, "arguments": one.arguments},
-        }
-        for one in calls
-    ]
-    results = [
-        {
-            "role": "tool",
-            "tool_call_id": one.id,
-            "content": await tool.call(one.arguments)
-            if k < tool.budget
-            else '{"error":"the budget of trials is used up"}',
-        }
-        for k, one in enumerate(calls)
-    ]
-    return [
-        {"role": "assistant", "content": completion.content or None, "tool_calls": said},
-        *results,
-    ]
+def _offered(tool: Tool | None, trials: int, spent: Call) -> Tool | None:
+    """The tool while its budgets last."""
+    if tool and trials < tool.budget and spent.tokens_in + spent.tokens_out < tool.tokens:
+        return tool
+    return None
+
+
+async def _use(tool: Tool, completion: Completion, budget: int) -> list[Message]:
+    """The model's tool calls and the results of the first ``budget``, as messages."""
+    said, results = [], []
+    for k, one in enumerate(completion.tool_calls):
+        function = {"name": one.name, "arguments": one.arguments}
+        said.append({"id": one.id, "type": "function", "function": function})
+        result = await tool.call(one.arguments) if k < budget else _USED_UP
+        results.append({"role": "tool", "tool_call_id": one.id, "content": result})
+    asked = {"role": "assistant", "content": completion.content or None, "tool_calls": said}
+    return [asked, *results]
 
 
 def _add(spent: Call, completion: Completion) -> Call:

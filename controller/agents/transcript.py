@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any, Final, TextIO
 
+from controller.agents.approval import Approver
 from controller.agents.prompts import to_json
 from controller.agents.reasoner import Ask, Completion, ToolCall
+from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError, Permanent
 
 FORMAT: Final = 1
@@ -40,11 +42,14 @@ class Transcript:
         self._out = out
         self._said: set[str] = set()
         self._former: dict[Key, tuple[str, Completion]] = {}
+        self._verdicts: dict[int, bool] = {}  # slot -> a person approved
         for line in read_lines(former):
             if line["kind"] == "text":
                 self._said.add(line["sha256"])
             elif line["kind"] == "call":
                 self._former[_key(line)] = line["asked"], _completion(line)
+            elif line["kind"] == "approval":
+                self._verdicts[line["slot"]] = line["approved"]
         self._fresh = not self._former and not self._said
         if self._fresh:
             self._write({"kind": "head", "format": FORMAT, **head})
@@ -89,6 +94,18 @@ class Transcript:
             line["reply"]["tool_calls"] = [asdict(call) for call in completion.tool_calls]
         self._write({**line, "detail": detail} if detail else line)
 
+    def attended(self, approver: Approver | None) -> Approver:
+        """The approver, asked only what the transcript has no answer to."""
+        return _Attended(self, approver)
+
+    async def verdict(self, slot: int, ask: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether a person approved the policy of a slot."""
+        if slot not in self._verdicts:
+            self._verdicts[slot] = await ask()
+            line = {"kind": "approval", "slot": slot, "approved": self._verdicts[slot]}
+            self._write(line)
+        return self._verdicts[slot]
+
     def _message(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         content = message.get("content") or ""
         if message["role"] != "system" and not (len(content) > LONG and message["role"] != "user"):
@@ -103,6 +120,24 @@ class Transcript:
         if self._out is not None:
             self._out.write(to_json(line) + "\n")
             self._out.flush()
+
+
+class _Attended:
+    """An approver whose verdicts are written down."""
+
+    def __init__(self, transcript: Transcript, approver: Approver | None) -> None:
+        self._transcript = transcript
+        self._approver = approver
+
+    async def approve(
+        self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
+    ) -> bool:
+        async def ask() -> bool:
+            if self._approver is None:
+                raise Permanent(f"nobody is there to approve the policy of slot {slot}")
+            return await self._approver.approve(slot, policy, held, reason)
+
+        return await self._transcript.verdict(slot, ask)
 
 
 class Unrecorded:
@@ -157,6 +192,8 @@ def sorted_lines(lines: Iterable[str]) -> list[str]:
     """The head, then texts by digest, then calls by slot, tier, node and round."""
 
     def place(line: Mapping[str, Any]) -> tuple[Any, ...]:
+        if line["kind"] == "approval":
+            return (2, "", line["slot"], -1, "", 0)
         if line["kind"] != "call":
             return (0 if line["kind"] == "head" else 1, line.get("sha256", ""))
         slot, tier, node, turn = _key(line)

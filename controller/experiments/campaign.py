@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from controller.experiments.faults import Faults
+from controller.experiments.reasoning import Reasoner, ReasonerItem
 from controller.inputs.catalog import locate, parse, read_yaml
 from controller.inputs.fields import Count, Name, Positive, Record, Share, Text
 
@@ -104,6 +105,11 @@ Profiles = Annotated[Many[ProfileItem], SOME]
 Workloads = Annotated[Many[Reference], SOME]
 Loads = Annotated[Many[Load], SOME]
 FaultList = Annotated[Many[Faults], SOME]
+Reasoners = Annotated[
+    Many[ReasonerItem],
+    SOME,
+    Field(description="reference, openai, faulty:SPEC, a URL, or all of a reasoner's fields"),
+]
 
 
 class Part(Record):
@@ -117,6 +123,7 @@ class Part(Record):
     workloads: Workloads | None = None
     loads: Loads | None = None
     faults: FaultList | None = None
+    reasoners: Reasoners | None = None
 
 
 class CampaignFile(Record):
@@ -132,6 +139,7 @@ class CampaignFile(Record):
     workloads: Workloads = ("paper",)
     loads: Loads = (1.0,)
     faults: FaultList = (Faults(),)
+    reasoners: Reasoners = (Reasoner(),)
     slot_s: Positive = 30.0
     epoch_slots: Count = 50
     tau_s: Positive = Field(default=900.0, description="deadline, Eq. 3")
@@ -166,6 +174,7 @@ class Overrides:
     profiles: tuple[str, ...] | None = None
     workloads: tuple[str, ...] | None = None
     loads: tuple[float, ...] | None = None
+    reasoners: tuple[dict[str, Any], ...] | None = None
 
 
 def load_campaign_file(name_or_path: str | Path) -> tuple[CampaignFile, Path]:

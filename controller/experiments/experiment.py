@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.experiments.faults import Faults
+from controller.experiments.reasoning import Reasoner
 from controller.inputs.fields import Count, NonNegative, Positive, Record, Share
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
@@ -20,7 +21,7 @@ from controller.workloads.spec import WorkloadFile
 
 # Raised whenever the same experiment would give other results: the twin, a strategy, a workload
 # generator or a figure has changed. Old folders are then refused, not mixed with new runs.
-MODEL_VERSION: Final = 1
+MODEL_VERSION: Final = 2
 
 ID_DIGITS: Final = 12
 
@@ -34,7 +35,7 @@ class Experiment(Record):
     workload: WorkloadFile  # a trace is named by its digest
     strategy: str
     parameters: dict[str, JsonValue]
-    reasoner: str | None = None
+    reasoner: Reasoner | None = None  # of strategies with agents
     seed: Annotated[int, Field(ge=0)]
     epochs: Count = 30
     slot_s: Positive = 30.0

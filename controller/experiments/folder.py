@@ -24,6 +24,7 @@ RUN_FILES = (
     "decisions.jsonl",
     "summary.json",
 )
+TRANSCRIPT = "transcript.jsonl"  # of a run with agents
 STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PARQUET_MAGIC = b"PAR1"
 
@@ -36,16 +37,19 @@ def run_folder(root: Path, run_id: str) -> Path:
     return runs_folder(root) / run_id
 
 
+def unfinished_transcript(root: Path, run_id: str) -> Path:
+    """The calls made so far of a run that is not finished: it goes on from them."""
+    return runs_folder(root) / f".{run_id}.{TRANSCRIPT}"
+
+
 def is_complete(folder: Path) -> bool:
     """Every file of a run is there and none is cut short."""
     try:
         json.loads((folder / "summary.json").read_bytes())
-        json.loads((folder / "experiment.json").read_bytes())
-        return _ends_with(folder / "decisions.jsonl", b"}\n") and all(
-            _ends_with(folder / name, _PARQUET_MAGIC)
-            for name in RUN_FILES
-            if name.endswith(".parquet")
-        )
+        experiment = json.loads((folder / "experiment.json").read_bytes())
+        names = [*RUN_FILES, TRANSCRIPT] if experiment.get("reasoner") else RUN_FILES
+        ends = {".parquet": _PARQUET_MAGIC, ".jsonl": b"}\n", ".json": b""}
+        return all(_ends_with(folder / name, ends[Path(name).suffix]) for name in names)
     except (OSError, ValueError):
         return False
 
@@ -109,6 +113,7 @@ def claim(root: Path, run_id: str) -> Iterator[bool]:
         if held and run_folder(root, run_id).exists():
             # Whoever still waits on this file, or makes a new one, will find the run finished.
             path.unlink(missing_ok=True)
+            unfinished_transcript(root, run_id).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

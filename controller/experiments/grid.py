@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -16,6 +16,7 @@ from controller.domain.scenario import Scenario
 from controller.experiments.campaign import ALL, CampaignFile, Part, ProfileEntry, StrategyEntry
 from controller.experiments.experiment import Experiment, trace_of, with_trace_at
 from controller.experiments.faults import Faults
+from controller.experiments.reasoning import Reasoner
 from controller.inputs.catalog import check_feasible, load_profile, load_testbed
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
@@ -28,6 +29,7 @@ class StrategyBook:
 
     names: Callable[[], list[str]]
     resolve: Callable[[str, Mapping[str, Any]], dict[str, Any]]
+    has_agents: Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,15 @@ class Cell:
             "load": one.load,
             "faults": one.faults.name,
             "epochs": one.epochs,
+            "reasoner": one.reasoner.label() if one.reasoner else None,
         }
 
     def title(self) -> str:
         """A few words for progress."""
         one = self.experiment
-        return f"{self.label}, seed {one.seed}, load {one.load:g}, {one.profile.name}"
+        places = [f"seed {one.seed}", f"load {one.load:g}", one.profile.name, one.workload.name]
+        faults = [f"faults {one.faults.name}"] if one.faults != Faults() else []
+        return ", ".join([self.label, *places, *faults])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,11 @@ class Grid:
     traces: Mapping[str, Path]  # sha256 -> request file
 
 
-def resolve_grid(campaign: CampaignFile, folder: Path, book: StrategyBook) -> Grid:
-    """Read everything that the campaign names and check that it goes together.
+def resolve_grid(
+    campaign: CampaignFile, folder: Path, book: StrategyBook, mode: str | None = None
+) -> Grid:
+    """Read everything that the campaign names and check that it goes together. ``mode`` replaces
+    that of strategies with agents.
 
     Raises:
         InputError: something named does not exist, is malformed, or does not fit the rest.
@@ -79,7 +87,7 @@ def resolve_grid(campaign: CampaignFile, folder: Path, book: StrategyBook) -> Gr
     shelf = Shelf(folder)
     cells: dict[str, Cell] = {}
     for part in campaign.products():
-        for cell in _cells(campaign, part, shelf, book):
+        for cell in _cells(campaign, part, shelf, book, mode):
             cells.setdefault(cell.run_id, cell)
     _refuse_ambiguity(tuple(cells.values()))
     return Grid(campaign, tuple(cells.values()), dict(shelf.traces))
@@ -142,8 +150,14 @@ class Shelf:
         return beside if is_file and beside.is_file() else reference
 
 
-def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook) -> Iterator[Cell]:
-    strategies = [_resolved(entry, book) for entry in _entries(part, book)]
+def _cells(
+    campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook, mode: str | None
+) -> Iterator[Cell]:
+    contestants = [
+        contestant
+        for entry in _entries(part, book)
+        for contestant in _contestants(entry, part.reasoners or (), book, mode)
+    ]
     settings = product(
         part.testbeds or (),
         part.profiles or (),
@@ -154,13 +168,14 @@ def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook)
     for testbed, entry, workload, load, faults in settings:
         profile = shelf.profile(entry)
         shelf.check(testbed, profile, workload, faults)
-        for (name, label, parameters), seed in product(strategies, part.seeds or ()):
+        for one, seed in product(contestants, part.seeds or ()):
             experiment = Experiment(
                 testbed=shelf.testbed(testbed),
                 profile=profile,
                 workload=shelf.workload(workload),
-                strategy=name,
-                parameters=parameters,
+                strategy=one.name,
+                parameters=one.parameters,
+                reasoner=one.reasoner,
                 seed=seed,
                 epochs=part.epochs or campaign.epochs,
                 slot_s=campaign.slot_s,
@@ -170,7 +185,7 @@ def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, book: StrategyBook)
                 load=load,
                 faults=faults,
             )
-            yield Cell(experiment, label)
+            yield Cell(experiment, one.label)
 
 
 def _entries(part: Part, book: StrategyBook) -> Iterator[StrategyEntry]:
@@ -181,8 +196,28 @@ def _entries(part: Part, book: StrategyBook) -> Iterator[StrategyEntry]:
             yield entry
 
 
-def _resolved(entry: StrategyEntry, book: StrategyBook) -> tuple[str, str, dict[str, Any]]:
-    return entry.name, entry.label or entry.name, book.resolve(entry.name, entry.parameters)
+@dataclass(frozen=True, slots=True)
+class _Contestant:
+    """A strategy as it takes part: with its parameters and, if it has agents, who answers them."""
+
+    name: str
+    label: str
+    parameters: dict[str, Any]
+    reasoner: Reasoner | None
+
+
+def _contestants(
+    entry: StrategyEntry, reasoners: Sequence[Reasoner], book: StrategyBook, mode: str | None
+) -> Iterator[_Contestant]:
+    """The entry once for each reasoner. Where there are several, its label tells which."""
+    label, parameters = entry.label or entry.name, entry.parameters
+    if not book.has_agents(entry.name):
+        yield _Contestant(entry.name, label, book.resolve(entry.name, parameters), None)
+        return
+    parameters = book.resolve(entry.name, {**parameters, **({"mode": mode} if mode else {})})
+    for reasoner in reasoners:
+        which = f"{label} ({reasoner.short()})" if len(reasoners) > 1 else label
+        yield _Contestant(entry.name, which, parameters, reasoner)
 
 
 def _refuse_ambiguity(cells: tuple[Cell, ...]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.experiments.experiment import Experiment
+from controller.experiments.folder import TRANSCRIPT
 from controller.experiments.journal import RunJournal
 from controller.experiments.records import (
     RequestTable,
@@ -28,6 +29,7 @@ class Outcome:
     journal: RunJournal
     usage: Usage
     wall_s: float
+    transcript: str | None = None  # of a run with agents
 
 
 def run_summary(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def run_summary(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
             outcome.journal.entries,
             outcome.usage,
         ),
-        "reasoner": experiment.reasoner,
+        "reasoner": experiment.reasoner.described() if experiment.reasoner else None,
         "wall_s": round(outcome.wall_s, 3),
     }
 
@@ -48,10 +50,12 @@ def run_summary(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
 def run_files(experiment: Experiment, outcome: Outcome) -> dict[str, bytes]:
     """Files of a run's folder by name. All but ``wall_s`` follow from the experiment."""
     testbed, journal = outcome.scenario.testbed, outcome.journal
+    transcript = outcome.transcript
     return {
         "experiment.json": experiment.canonical_json().encode(),
         "requests.parquet": requests_parquet(outcome.table, testbed),
         "slots.parquet": slots_parquet(journal.states, testbed),
         "decisions.jsonl": decisions_jsonl(journal.entries, testbed),
+        **({} if transcript is None else {TRANSCRIPT: transcript.encode()}),
         "summary.json": summary_json(run_summary(experiment, outcome)),
     }

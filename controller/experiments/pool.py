@@ -31,11 +31,15 @@ POLL_S: Final = 0.1
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
+Confirm = Callable[[str], bool]  # a text that a person says yes or no to
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """What makes runs; functions of a module, so that a new process can import them."""
 
-    execute: Callable[[str, Path], Mapping[str, bytes]]  # experiment.json, campaign -> files
+    # experiment.json, campaign, whom to ask -> files
+    execute: Callable[[str, Path, Confirm], Mapping[str, bytes]]
     warm_up: Callable[[], None]  # compile what is compiled at first use
 
 
@@ -45,6 +49,13 @@ class Task:
 
     run_id: str
     experiment: str  # canonical JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A worker waits for a person's word."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +90,19 @@ class Worker:
         with contextlib.suppress(OSError):  # it has died: its sentinel says so
             self.connection.send(task)
 
-    def end_of(self, task: Task) -> Reply:
-        """How its task ended, whichever way it did."""
-        self.task = None
+    def hear(self, task: Task, confirm: Confirm) -> Reply | None:
+        """How its task ended, whichever way it did; None if it only had a question."""
         try:
-            reply: Reply = self.connection.recv()
+            said: Reply | Question = self.connection.recv()
+            if isinstance(said, Question):
+                self.connection.send(confirm(said.text))
+                return None
         except (EOFError, OSError):
             self.process.join()
             error = f"its worker process died ({_cause(self.process.exitcode)})"
-            return Reply(task.run_id, FAILED, error=error)
-        return reply
+            said = Reply(task.run_id, FAILED, error=error)
+        self.task = None
+        return said
 
     def end(self) -> None:
         self.process.terminate()
@@ -99,8 +113,8 @@ class Worker:
 class Pool:
     """As many workers as there are tasks at once, replaced when they die."""
 
-    def __init__(self, root: Path, engine: Engine, size: int) -> None:
-        self._root, self._engine, self._size = root, engine, size
+    def __init__(self, root: Path, engine: Engine, size: int, confirm: Confirm) -> None:
+        self._root, self._engine, self._size, self._confirm = root, engine, size, confirm
         self._workers: list[Worker] = []
 
     def __enter__(self) -> Pool:
@@ -138,10 +152,10 @@ class Pool:
         """Tasks that have ended; waits for the first of them, up to ``timeout_s``."""
         busy = [(worker, worker.task) for worker in self._workers if worker.task is not None]
         ready = wait([worker.connection for worker, _ in busy], timeout_s)
-        replies = [worker.end_of(task) for worker, task in busy if worker.connection in ready]
+        heard = [w.hear(task, self._confirm) for w, task in busy if w.connection in ready]
         alive = [worker for worker in self._workers if worker.process.exitcode is None]
         self._workers = alive
-        return replies
+        return [reply for reply in heard if reply is not None]
 
 
 def serve(connection: Connection, root: Path) -> None:
@@ -151,13 +165,18 @@ def serve(connection: Connection, root: Path) -> None:
     with contextlib.suppress(EOFError, ConnectionError, BrokenPipeError):
         engine: Engine = connection.recv()  # imports what it names, after the settings above
         warm = False
+
+        def confirm(text: str) -> bool:
+            connection.send(Question(text))
+            return bool(connection.recv())
+
         while True:
             task: Task = connection.recv()
-            connection.send(_attempt(root, engine, task, warm=warm))
+            connection.send(_attempt(root, engine, task, confirm, warm=warm))
             warm = True
 
 
-def _attempt(root: Path, engine: Engine, task: Task, *, warm: bool) -> Reply:
+def _attempt(root: Path, engine: Engine, task: Task, confirm: Confirm, *, warm: bool) -> Reply:
     """Make a run unless someone else does or has."""
     run_id, started_s = task.run_id, time.perf_counter()
     try:
@@ -170,7 +189,7 @@ def _attempt(root: Path, engine: Engine, task: Task, *, warm: bool) -> Reply:
                 return Reply(run_id, BUSY)
             made = not folder.is_complete(folder.run_folder(root, run_id))
             if made:
-                folder.publish(root, run_id, engine.execute(task.experiment, root))
+                folder.publish(root, run_id, engine.execute(task.experiment, root, confirm))
         return Reply(run_id, DONE, made, time.perf_counter() - started_s)
     except OSError as error:
         state = STORAGE if error.errno in folder.STORAGE_ERRORS else FAILED

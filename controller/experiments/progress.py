@@ -26,6 +26,9 @@ class Progress(Protocol):
     def ended(self, label: str, wall_s: float, error: str) -> None:
         """A run is over; ``error`` is empty if it is done."""
 
+    def confirm(self, text: str) -> bool:
+        """A person says yes to ``text``. Without one: no."""
+
 
 class Silence:
     """Says nothing."""
@@ -38,6 +41,10 @@ class Silence:
     def begin(self, total: int, finished: int) -> None: ...
 
     def ended(self, label: str, wall_s: float, error: str) -> None: ...
+
+    def confirm(self, text: str) -> bool:
+        del text
+        return False
 
 
 class Lines:
@@ -64,6 +71,9 @@ class Lines:
         width = len(str(self._total))
         result = f"FAILED: {error}" if error else f"{wall_s:.2f} s"
         self._say(f"[{self._finished:{width}}/{self._total}] {label}: {result}{self._left()}")
+
+    def confirm(self, text: str) -> bool:
+        return _asked(text)
 
     def _left(self) -> str:
         made, left = self._finished - self._before, self._total - self._finished
@@ -116,6 +126,22 @@ class Bar:
         if error:
             self._bar.console.print(f"[red]failed[/] {label}: {error}", highlight=False)
         self._bar.update(self._task, advance=1, description=f"{label}, {wall_s:.1f} s")
+
+    def confirm(self, text: str) -> bool:
+        self._bar.stop()
+        try:
+            return _asked(text)
+        finally:
+            self._bar.start()
+
+
+def _asked(text: str) -> bool:
+    """Ask on the terminal; no where there is none, or on an end of input."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"\n{text} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def fitting(*, quiet: bool = False) -> Progress:

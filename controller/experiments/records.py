@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from controller.domain.state import MODES, STATES, ClusterState
 from controller.domain.testbed import Testbed
-from controller.experiments.journal import DecisionLines, Entry
+from controller.experiments.journal import TIERS, DecisionLines, Entry
 from controller.twin.layout import FAILURES, UNFINISHED, Records
 
 if TYPE_CHECKING:
@@ -149,9 +149,11 @@ def slots_parquet(states: Sequence[ClusterState], testbed: Testbed) -> bytes:
 
 
 def decisions_jsonl(entries: Sequence[Entry], testbed: Testbed) -> bytes:
-    """decisions.jsonl: one JSON object per line, in the order in which they were made."""
+    """decisions.jsonl: one JSON object per line, by slot and tier: which of several concurrent
+    decisions ended first is chance."""
     lines = DecisionLines(testbed)
-    return "".join(line for entry in entries for line in lines.of(entry)).encode()
+    ordered = sorted(entries, key=lambda entry: (entry.slot, TIERS.index(entry.tier)))
+    return "".join(line for entry in ordered for line in lines.of(entry)).encode()
 
 
 def _named(names: Sequence[str], codes: NDArray[np.generic]) -> pl.Series:

@@ -67,8 +67,9 @@ class _Run:
         progress.begin(len(grid.cells), len(grid.cells) - len(self._waiting))
 
     def finish(self, engine: Engine, jobs: int) -> Tally:
+        size = min(jobs, len(self._waiting))
         try:
-            with Pool(self._root, engine, min(jobs, len(self._waiting))) as workers:
+            with Pool(self._root, engine, size, self._progress.confirm) as workers:
                 while self._waiting or not workers.idle:
                     while self._waiting and workers.free:
                         workers.begin(_task(self._waiting.popleft()))

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controller.agents.reasoner import REFERENCE_MODEL as MODEL
 from controller.reasoner.answers import answer
 from controller.reasoner.reading import UnreadablePromptError, block
 from controller.reasoner.rehearsing import try_first
 from controller.reasoner.schemas import least
 
-MODEL: Final = "edgelm-reference"
 CHARACTERS_PER_TOKEN: Final = 4  # the usual estimate for English and JSON
 
 Json = Mapping[str, Any]

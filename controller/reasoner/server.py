@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from controller.agents.pace import LATENCY_HEADER
+from controller.agents.reasoner import REFERENCE_MODEL
 from controller.domain.errors import InputError
-from controller.reasoner.completions import MODEL, Latency, Reply, complete, failure
+from controller.reasoner.completions import Latency, Reply, complete, failure
 from controller.reasoner.faults import NO_FAULTS, Faults
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ def make_app(latency: Latency, faults: Faults = NO_FAULTS) -> Starlette:
         return respond(faults.spoil(raw, wanted, latency, lambda: complete(wanted, latency)))
 
     async def models(_: Request) -> Response:
-        return JSONResponse(
-            {"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "edgelm"}]}
-        )
+        known = {"id": REFERENCE_MODEL, "object": "model", "owned_by": "edgelm"}
+        return JSONResponse({"object": "list", "data": [known]})
 
     async def nothing(request: Request, _: Exception) -> Response:
         return respond(failure(404, f"no such path: {request.url.path}", latency))

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.bootstrap import TWIN_ENGINE
+from controller.bootstrap import twin_engine
 from controller.experiments.progress import Silence
 from controller.experiments.runner import run_grid
 from controller.experiments.standing import COLUMNS, print_table, standings
@@ -13,7 +13,7 @@ from tests.unit.experiments.small import small_grid
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("campaign")
-    run_grid(small_grid(loads=(0.5, 1.0), seeds=3), root, TWIN_ENGINE, 2, Silence())
+    run_grid(small_grid(loads=(0.5, 1.0), seeds=3), root, twin_engine(), 2, Silence())
     return root
 
 

@@ -1,0 +1,254 @@
+"""Agents for a run: who answers them, what they remember, what is written down of them."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import io
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, TextIO
+
+import numpy as np
+
+from controller.agents.address import KEY_VARIABLE
+from controller.agents.approval import Approver, difference
+from controller.agents.endpoint import Endpoint, Models
+from controller.agents.kit import AgentKit
+from controller.agents.limits import Limiter
+from controller.agents.pace import DeclaredTime, WallTime
+from controller.agents.prompts import Prompts
+from controller.agents.reasoner import Reasoner as Answering
+from controller.agents.step import Step
+from controller.agents.transcript import Silent, Transcript, sorted_lines
+from controller.domain.decisions import MacroPolicy
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState
+from controller.experiments.experiment import Experiment
+from controller.experiments.folder import write_atomically
+from controller.experiments.pool import Confirm
+from controller.experiments.reasoning import FAULTY, Reasoner
+from controller.inputs.catalog import template_dir
+from controller.inputs.prices import load_prices
+from controller.reasoner.completions import Latency
+from controller.reasoner.process import serving
+from controller.rehearsal import Rehearsed, rehearse, rehearse_random
+from controller.telemetry.sqlite import memory_store
+from controller.workloads.spec import generate
+
+BASELINE_EPOCHS: Final = 2
+BASELINE_SEED: Final = 20_260_101  # of the arrivals that random policies are measured on
+REHEARSAL_SEED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How reasoners elsewhere may be used. The key is in the environment and nowhere else."""
+
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
+    prices: str | None = None  # file
+
+
+@dataclass
+class Calls:
+    """The calls of a run: ``former`` ones answer again, new ones are written to ``out``.
+    ``silent``: no new ones are made. ``cache``: folder for what several runs have in common."""
+
+    former: Sequence[str] = ()
+    out: TextIO = field(default_factory=io.StringIO)
+    silent: bool = False
+    cache: Path | None = None
+    approver: Approver | None = None
+
+    def lines(self) -> str:
+        """All calls in their final order."""
+        self.out.seek(0)
+        return "".join(sorted_lines([*self.former, *self.out.readlines()]))
+
+
+@contextlib.contextmanager
+def calls_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[Calls]:
+    """Calls appended to the file ``path``, after those that it holds already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as out:
+        out.seek(0)
+        former = [line for line in out if line.endswith("\n")]
+        out.truncate(len("".join(former).encode()))  # a kill may have cut the last one short
+        yield _Appended(former, out, cache=cache, approver=approver)
+
+
+class _Appended(Calls):
+    """The file holds the former calls too."""
+
+    def lines(self) -> str:
+        self.out.seek(0)
+        return "".join(sorted_lines(self.out.readlines()))
+
+
+@contextlib.asynccontextmanager
+async def staffed(
+    experiment: Experiment, scenario: Scenario, calls: Calls, access: Access
+) -> AsyncIterator[AgentKit | None]:
+    """What the experiment's agents need, or None if it has none.
+
+    Raises:
+        InputError, Permanent: the reasoner cannot be asked.
+    """
+    if experiment.reasoner is None:
+        yield None
+        return
+    prompts = Prompts(template_dir() / "prompts")
+    head = {"reasoner": experiment.reasoner.described(), "templates": prompts.hashes()}
+    transcript = Transcript(calls.out, head, calls.former)
+    async with _reached(experiment.reasoner, experiment.seed, access, calls) as reasoner:
+        yield AgentKit(
+            step=Step(
+                reasoner,
+                transcript,
+                scenario.slot_s,
+                lambda problems: prompts.render("repair.j2", SimpleNamespace(problems=problems)),
+            ),
+            prompts=prompts,
+            store=memory_store(),
+            run=experiment.run_id,
+            baseline=functools.partial(_baseline, experiment, scenario, calls.cache),
+            rehearse=functools.partial(_rehearse, scenario),
+            approver=transcript.attended(calls.approver),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _reached(
+    reasoner: Reasoner, seed: int, access: Access, calls: Calls
+) -> AsyncIterator[Answering]:
+    if calls.silent:
+        yield Silent()
+        return
+    with _address(reasoner, seed) as url:
+        endpoint = _endpoint(reasoner, url, seed, access)
+        try:
+            await endpoint.check()
+            yield endpoint
+        finally:
+            await endpoint.close()
+
+
+async def check_reasoner(reasoner: Reasoner, access: Access) -> list[str]:
+    """Ask a reasoner elsewhere something tiny; what it turned out not to understand.
+
+    Raises:
+        InputError, Permanent: it cannot be asked; says what to do.
+    """
+    endpoint = _endpoint(reasoner, reasoner.address, 0, access)
+    try:
+        await endpoint.check()
+        return list(endpoint.notes)
+    finally:
+        await endpoint.close()
+
+
+def _endpoint(reasoner: Reasoner, url: str, seed: int, access: Access) -> Endpoint:
+    return Endpoint(
+        url,
+        Models(**reasoner.named_models().model_dump()),
+        key="" if reasoner.embedded else os.environ.get(KEY_VARIABLE, ""),
+        prices=load_prices(access.prices),
+        limits=Limiter(access.requests_per_min, access.tokens_per_min),
+        pace=DeclaredTime if reasoner.embedded else WallTime,
+        temperature=reasoner.temperature,
+        reasoning_effort=reasoner.reasoning_effort,
+        seed=seed,
+    )
+
+
+@contextlib.contextmanager
+def _address(reasoner: Reasoner, seed: int) -> Iterator[str]:
+    """Where to ask. A faulty server is a run's own: its faults follow from what it was asked."""
+    latency = Latency(reasoner.first_token_s, reasoner.token_s)
+    if reasoner.kind == FAULTY:
+        with serving(latency, reasoner.faults, seed) as url:
+            yield url
+    else:
+        yield _reference(latency) if reasoner.embedded else reasoner.address
+
+
+@functools.cache
+def _reference(latency: Latency) -> str:
+    """This process's own server; it ends with the process."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(serving(latency))
+
+
+class Asking:
+    """Puts macro-policies to a person through ``confirm``, as a text to say yes or no to."""
+
+    def __init__(self, experiment: Experiment, confirm: Confirm) -> None:
+        self._experiment = experiment
+        self._confirm = confirm
+
+    async def approve(
+        self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
+    ) -> bool:
+        one = self._experiment
+        head = f"{one.strategy}, seed {one.seed}, slot {slot}: a new macro-policy. {reason}"
+        scenario = one.scenario()
+        lines = [head, *difference(scenario.testbed, policy, held), "Apply it?"]
+        return await asyncio.to_thread(self._confirm, "\n".join(lines))
+
+
+async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | None) -> str:
+    """What random policies achieve, in a sentence. Measured once per testbed and workload."""
+    about = experiment.model_copy(
+        update={"strategy": "", "parameters": {}, "reasoner": None, "seed": 0, "epochs": 1}
+    )
+    path = cache / f"{about.run_id}.json" if cache else None
+    if path and path.is_file():
+        return str(json.loads(path.read_bytes())["sentence"])
+    rng = np.random.default_rng(BASELINE_SEED)
+    slots = BASELINE_EPOCHS * experiment.epoch_slots
+    requests = generate(experiment.workload, scenario, slots, rng, experiment.load)
+    measured = await rehearse_random(scenario, requests, rng)
+    sentence = _told(measured, scenario.testbed.lm_names)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {"sentence": sentence, **asdict(measured)}
+        write_atomically(path, json.dumps(document, indent=1).encode())
+    return sentence
+
+
+def _told(measured: Rehearsed, lms: Sequence[str]) -> str:
+    ratios = "/".join("none" if rho is None else f"{rho:.2f}" for rho, _ in measured.per_lm)
+    mean = "none" if measured.t_mean_s is None else f"{measured.t_mean_s:.0f}"
+    return (
+        "For reference, uniformly random macro-policies on this cluster and workload: success "
+        f"ratios {ratios} for {'/'.join(lms)}, global mean latency {mean} s, "
+        f"F_norm {measured.f_norm:.2f}, objective {measured.objective:.3f}. Doing no better than "
+        "that calls for a significant change."
+    )
+
+
+async def _rehearse(
+    scenario: Scenario, policy: MacroPolicy, state: ClusterState
+) -> Mapping[str, Any]:
+    """A candidate tried under its own forecast, for the what-if tool."""
+    if policy.demand is None:
+        return {"error": "a candidate needs a forecast"}
+    found = await rehearse(scenario, policy, state, policy.demand, seed=REHEARSAL_SEED)
+    lms = scenario.testbed.lm_names
+    return {
+        "objective": round(found.objective, 5),
+        "f_norm": round(found.f_norm, 4),
+        "t_mean_s": None if found.t_mean_s is None else round(found.t_mean_s, 1),
+        "success_ratio": {
+            lm: None if rho is None else round(rho, 3)
+            for lm, (rho, _) in zip(lms, found.per_lm, strict=True)
+        },
+    }

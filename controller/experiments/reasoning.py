@@ -1,0 +1,116 @@
+"""Who answers the agents of a run: part of the experiment, since it decides its results."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from controller.agents.reasoner import REFERENCE_MODEL
+from controller.inputs.fields import NonNegative, Record
+
+REFERENCE: Final = "reference"
+FAULTY: Final = "faulty"
+OPENAI: Final = "openai"
+URL: Final = "url"
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+OPENAI_PLANNER: Final = "gpt-5"  # as the paper: a reasoning model plans, a light one follows
+OPENAI_LOWER: Final = "gpt-4.1-mini"
+
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+
+
+class Models(Record):
+    """The model of each tier."""
+
+    planner: ModelName
+    scheduler: ModelName
+    deployer: ModelName
+
+
+class Reasoner(Record):
+    """``reference`` and ``faulty`` are served by the run itself and declare their latency;
+    ``openai`` and ``url`` are servers elsewhere, whose latency is measured."""
+
+    kind: Literal["reference", "faulty", "openai", "url"] = REFERENCE
+    url: str = Field(default="", description="base address, as http://localhost:8000/v1")
+    models: Models | None = None
+    faults: str = Field(default="", description="KIND=RATE,... of a faulty one")
+    temperature: NonNegative | None = None
+    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
+    first_token_s: NonNegative = Field(default=0.4, description="declared, not measured")
+    token_s: NonNegative = Field(default=0.01, description="declared, per token of the reply")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind == URL and not self.url:
+            raise ValueError("a reasoner of kind url needs its url")
+        if self.kind == URL and self.models is None:
+            raise ValueError("a reasoner of kind url needs models (--model NAME)")
+        if self.kind == FAULTY and not self.faults:
+            raise ValueError("a faulty reasoner needs faults, as faulty:all=0.2")
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Served by the run itself: an optimiser, not a language model."""
+        return self.kind in (REFERENCE, FAULTY)
+
+    @property
+    def address(self) -> str:
+        """Where it is; empty if the run serves it."""
+        return OPENAI_URL if self.kind == OPENAI and not self.url else self.url
+
+    def named_models(self) -> Models:
+        """The model of each tier, defaults filled in."""
+        if self.models is not None:
+            return self.models
+        planner, lower = (REFERENCE_MODEL,) * 2 if self.embedded else (OPENAI_PLANNER, OPENAI_LOWER)
+        return Models(planner=planner, scheduler=lower, deployer=lower)
+
+    def short(self) -> str:
+        """A word or two that tell it from others."""
+        if self.kind == REFERENCE:
+            return REFERENCE
+        if self.kind == FAULTY:
+            return f"{FAULTY}:{self.faults}"
+        models = self.named_models()
+        return " / ".join(dict.fromkeys((models.planner, models.scheduler, models.deployer)))
+
+    def label(self) -> str:
+        """For tables: who it is and what it is not."""
+        if self.embedded:
+            return f"{self.short()} (optimiser, not a language model)"
+        return f"{self.short()} at {urlsplit(self.address).netloc}"
+
+    def described(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {
+            "kind": self.kind,
+            "label": self.label(),
+            "models": self.named_models().model_dump(),
+            "is_language_model": not self.embedded,
+        }
+
+
+def _spelt(value: object) -> object:
+    """Short forms: reference, openai, faulty:SPEC, or a server's URL."""
+    if not isinstance(value, str):
+        return value
+    kind, _, rest = value.partition(":")
+    if kind == FAULTY:
+        return {"kind": FAULTY, "faults": rest}
+    if kind in ("http", "https"):
+        return {"kind": URL, "url": value}
+    return {"kind": value}
+
+
+ReasonerItem = Annotated[Reasoner, BeforeValidator(_spelt, json_schema_input_type=str | Reasoner)]
+
+
+def spelt(text: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """A reasoner from its short form and what else the command line says of it."""
+    short = _spelt(text)
+    return {**(short if isinstance(short, dict) else {}), **changes}
