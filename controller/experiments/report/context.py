@@ -31,7 +31,6 @@ class Context:
     workload_summary: str
     epochs: int
     model_version: str
-    reasoners: tuple[str, ...]
     blocks: tuple[Block, ...]
 
     def sources(self) -> dict[str, int]:
@@ -54,7 +53,6 @@ def describe(study: Study) -> Context:
         workload_summary=str(workload.get("summary", "")).strip(),
         epochs=_epochs(study),
         model_version=str(experiment.get("model_version", "")),
-        reasoners=_reasoners(study),
         blocks=(*_blocks("testbed", testbed), *_blocks("profile", profile)),
     )
 
@@ -79,13 +77,6 @@ def _summary_of_testbed(testbed: dict[str, Any]) -> str:
 def _epochs(study: Study) -> int:
     runs = [run for s in study.present() for run in study.finished(s).values()]
     return max((len(run.summary.per_epoch) for run in runs if run.summary), default=0)
-
-
-def _reasoners(study: Study) -> tuple[str, ...]:
-    runs = [run for s in study.present() for run in study.finished(s).values()]
-    return tuple(
-        sorted({run.summary.reasoner for run in runs if run.summary and run.summary.reasoner})
-    )
 
 
 def _blocks(path: str, part: object) -> Iterator[Block]:

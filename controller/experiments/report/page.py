@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.experiments.report import evidence, ledger, sheets, style, wording
+from controller.experiments.report import evidence, ledger, reasoners, sheets, style, wording
 from controller.experiments.report.context import Context, describe
 from controller.experiments.report.plates import Plate
 from controller.experiments.report.reading import read_campaign
@@ -58,7 +58,7 @@ def write_report(campaign_dir: Path) -> Path:
         shutil.rmtree(target / name, ignore_errors=True)
         (target / name).mkdir(parents=True)
     plates, problems = _draw(study)
-    pictures = _save_plates(plates, target)
+    pictures = _save_plates(study, plates, target)
     tables = _tabulate(study, context)
     _save_tables(tables.values(), target)
     page = target / "index.html"
@@ -103,7 +103,7 @@ def _draw(study: Study) -> tuple[list[Plate], tuple[str, ...]]:
     return [plate for plate in drawn if plate], (*outcomes.problems.values(), *unread)
 
 
-def _save_plates(plates: Sequence[Plate], target: Path) -> dict[str, Picture]:
+def _save_plates(study: Study, plates: Sequence[Plate], target: Path) -> dict[str, Picture]:
     import matplotlib as mpl
 
     from controller.experiments.report.export import save_plate, save_table
@@ -113,7 +113,9 @@ def _save_plates(plates: Sequence[Plate], target: Path) -> dict[str, Picture]:
         for plate in plates:
             svg = save_plate(plate, target / "figures")
             save_table(plate.data, target / "tables" / f"{plate.name}.csv")
-            pictures[plate.name] = Picture(plate.name, plate.title, plate.caption, svg, plate.wide)
+            reasoned = reasoners.beside(study, reasoners.named_in(study, plate.data))
+            caption = f"{plate.caption} {reasoned}".strip()
+            pictures[plate.name] = Picture(plate.name, plate.title, caption, svg, plate.wide)
     return pictures
 
 
@@ -127,7 +129,14 @@ def _tabulate(study: Study, context: Context) -> dict[str, Sheet]:
         ledger.list_sources(context),
         ledger.list_runs(study),
     ]
-    return {sheet.name: sheet for sheet in found if sheet}
+    return {sheet.name: _with_reasoners(study, sheet) for sheet in found if sheet}
+
+
+def _with_reasoners(study: Study, sheet: Sheet) -> Sheet:
+    """A note under every table that shows strategies with agents."""
+    shown = [row.strategy for row in sheet.rows if row.strategy]
+    words = reasoners.beside(study, [s for s in study.strategies if s in shown])
+    return replace(sheet, notes=(*sheet.notes, words)) if words else sheet
 
 
 def _save_tables(tables: Any, target: Path) -> None:
@@ -138,7 +147,7 @@ def _save_tables(tables: Any, target: Path) -> None:
 
 
 def _sections(
-    study: Study, context: Context, pictures: dict[str, Picture], tables: dict[str, Sheet]
+    study: Study, pictures: dict[str, Picture], tables: dict[str, Sheet]
 ) -> list[Section]:
     """The page's order; what there is nothing for is left out."""
 
@@ -162,7 +171,7 @@ def _sections(
         part("load", "Over load", "", "load-sweep"),
         part("bound", "Up to the bound", "", "gap"),
         part("sensitivity", "Does the ranking hold?", _VARY, "sensitivity"),
-        part("decisions", "Decisions", "", "decisions", folded=not context.reasoners),
+        part("decisions", "Decisions", "", "decisions", folded=not study.agents()),
         part("sources", "Sources of the numbers", "", "sources", folded=True),
         part("runs", "Runs", "", "runs", folded=True),
     ]
@@ -200,12 +209,14 @@ def _render(
         campaign=study.campaign,
         headline=wording.headline(study),
         progress=wording.progress(study),
+        caveat=wording.caveat(study),
+        reasoned=reasoners.beside(study, study.agents()),
         best=next(iter(study.ranking()), ""),
         tiles=wording.tiles(study),
         facts=wording.facts(study, context),
         estimates=wording.estimates(context),
         missing=(*wording.missing(study), *problems),
-        sections=_sections(study, context, pictures, tables),
+        sections=_sections(study, pictures, tables),
         strategies=[
             (k, name, tints[looks[name].colour][0])
             for k, name in enumerate(study.strategies)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from controller.domain.errors import InputError
 from controller.experiments.folder import is_complete, run_folder
 from controller.experiments.manifest import DONE, FAILED, FORMAT_VERSION
 
-RESERVED: Final = frozenset({"id", "state", "strategy", "seed", "error"})
+# Not of the setting. Who reasoned shows in the strategy's label.
+RESERVED: Final = frozenset({"id", "state", "strategy", "seed", "error", "reasoner"})
 
 
 class _Record(BaseModel):
@@ -33,6 +34,10 @@ class EpochFigures(_Record):
     """The requests born in one epoch."""
 
     objective: float
+    success_rate: float | None = None
+    f_norm: float | None = None
+    t_mean_s: float | None = None
+    per_lm: dict[str, LmFigures] = Field(default_factory=dict)
 
 
 class TierFigures(_Record):
@@ -49,6 +54,21 @@ class TierFigures(_Record):
     latency_mean_s: float | None = None
 
 
+class Reasoning(_Record):
+    """Who answered a run's agents."""
+
+    label: str = "unnamed"
+    is_language_model: bool | None = None  # None: the run does not say
+
+
+def _as_reasoning(value: object) -> object:
+    """A name alone was how older runs said it."""
+    if not isinstance(value, str):
+        return value or None
+    optimiser = value.startswith(("reference", "faulty"))
+    return {"label": value, "is_language_model": False if optimiser else None}
+
+
 class Summary(_Record):
     """summary.json, as far as the report needs it."""
 
@@ -63,7 +83,7 @@ class Summary(_Record):
     per_lm: dict[str, LmFigures]
     per_epoch: list[EpochFigures]
     decisions: dict[str, TierFigures] = Field(default_factory=dict)
-    reasoner: str | None = None
+    reasoner: Annotated[Reasoning | None, BeforeValidator(_as_reasoning)] = None
 
 
 class _Entry(BaseModel):

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.experiments.report.reading import Campaign, Run, Setting, Summary
+from controller.experiments.report.reading import Campaign, Reasoning, Run, Setting, Summary
 from controller.experiments.statistics import Interval, mean_interval
 
 Floats = NDArray[np.float64]
@@ -139,6 +139,16 @@ class Study:
         baselines = [s for s in ranking if s in PAPER_BASELINES]
         return next(iter(baselines or ranking), None)
 
+    def reasoning(self, strategy: str) -> Reasoning | None:
+        """Who answered the strategy's agents; None if it has none or no run is finished."""
+        cells = (runs for (_, name), runs in self.cells.items() if name == strategy)
+        found = (run.summary.reasoner for runs in cells for run in runs.values() if run.summary)
+        return next((reasoning for reasoning in found if reasoning), None)
+
+    def agents(self, setting: Setting | None = None) -> tuple[str, ...]:
+        """Strategies with agents and a finished run on the setting."""
+        return tuple(s for s in self.present(setting) if self.reasoning(s))
+
     def lms(self) -> tuple[str, ...]:
         """LM names in the order of the testbed."""
         for strategy in self.present():
@@ -199,7 +209,9 @@ def _constants(campaign: Campaign, nominal: Setting) -> Constants:
 
 
 def _order(strategy: str) -> tuple[int, str]:
-    known = KNOWN_ORDER.index(strategy) if strategy in KNOWN_ORDER else len(KNOWN_ORDER)
+    """A variant, as "MA (faulty:all=0.2)", comes after what it is one of."""
+    name = strategy.split(" (")[0]
+    known = KNOWN_ORDER.index(name) if name in KNOWN_ORDER else len(KNOWN_ORDER)
     return known, strategy
 
 

@@ -6,7 +6,7 @@ colours become CSS variables, which a dark theme replaces.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 FULL_IN: Final = 7.16  # two columns of a paper
@@ -131,10 +131,16 @@ HEAT: Final = "#cf4436"  # backlog, from nothing (transparent) to the most
 
 
 def looks(strategies: tuple[str, ...]) -> dict[str, Look]:
-    """The look of each strategy; unknown ones take the spare looks by name."""
+    """The look of each strategy; unknown ones take the spare looks by name, then their colours
+    with other markers."""
     unknown = sorted(name for name in strategies if name not in KNOWN)
-    spare = {name: SPARE[k % len(SPARE)] for k, name in enumerate(unknown)}
+    spare = {name: _spare(k) for k, name in enumerate(unknown)}
     return {name: KNOWN.get(name) or spare[name] for name in strategies}
+
+
+def _spare(k: int) -> Look:
+    colour, other = SPARE[k % len(SPARE)], SPARE[(k + k // len(SPARE)) % len(SPARE)]
+    return replace(colour, marker=other.marker, line=other.line)
 
 
 def tints() -> dict[str, tuple[str, str]]:

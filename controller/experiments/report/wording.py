@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isnan
 
+from controller.experiments.report import reasoners
 from controller.experiments.report.comparison import compare_with_reference
 from controller.experiments.report.context import Context
 from controller.experiments.report.formats import SPACE, listed, percent, ranges, significant
@@ -93,7 +94,7 @@ def facts(study: Study, context: Context) -> tuple[Fact, ...]:
         Fact("Testbed", f"{context.testbed}. {context.testbed_summary}"),
         Fact("Workload", f"{context.workload}. {context.workload_summary}"),
         Fact("Profile", f"{context.profile}. {context.profile_summary}"),
-        Fact("Who decided", _deciders(context)),
+        Fact("Who decided", reasoners.told(study)),
         Fact(
             "Objective (Eq. 10)",
             f"λ·T/τ + (1 - λ)·(1 - F_norm) with T the mean latency of successes, "
@@ -144,6 +145,17 @@ def progress(study: Study) -> str:
     return f"{done} of {len(runs)} runs finished"
 
 
+def caveat(study: Study) -> str:
+    """What a reader must know before the figures; empty if nothing."""
+    seeds = [len(study.finished(s)) for s in study.present()]
+    if not seeds or max(seeds) > 1:
+        return ""
+    return (
+        "One seed only: nothing here has an interval, and no difference can be told from chance. "
+        "Run five seeds or more (--seeds 5) before you conclude anything."
+    )
+
+
 def _seeds(study: Study) -> list[int]:
     return sorted({seed for s in study.present() for seed in study.finished(s)})
 
@@ -162,18 +174,6 @@ def _where(context: Context) -> str:
         f"In the digital twin, version {context.model_version}: virtual time, no hardware took "
         "part. Its rules are docs/twin.md."
     )
-
-
-def _deciders(context: Context) -> str:
-    if not context.reasoners:
-        return "Algorithms only; no language model took part."
-    names = listed(context.reasoners)
-    if context.reasoners == ("reference",):
-        return (
-            "The agents were answered by the reference reasoner, an optimiser behind the same "
-            "protocol, not a language model."
-        )
-    return f"The agents were answered by {names}."
 
 
 def evidence(study: Study) -> str:

@@ -137,14 +137,14 @@ def _draw_published(upper: Axes, lower: Axes, group: int) -> None:
     _, latency_s = published.LM4_LATENCY_ABOVE_S
     span = [group - 0.46, group + 0.46]
     for axes, level, words in (
-        (upper, latency_s, f"paper: {', '.join(names)} above {latency_s:.0f} s"),
-        (lower, ratio, f"paper: {', '.join(names)} below {ratio}"),
+        (upper, latency_s, f"{', '.join(names)} above {latency_s:.0f} s"),
+        (lower, ratio, f"{', '.join(names)} below {ratio}"),
     ):
         axes.plot(span, [level, level], color=style.PUBLISHED, lw=1, ls=(0, (2, 1.5)))
-        axes.annotate(
-            words, (group, level), (0, 3), textcoords="offset points", color=style.PUBLISHED,
-            fontsize=6.5, ha="center",
-            bbox={"facecolor": style.SURFACE, "edgecolor": "none", "pad": 1, "alpha": 0.85},
+        # Above the axes, since beside the line there are bars.
+        axes.set_title(
+            f"dashed: the paper, {words}", loc="right", color=style.PUBLISHED, fontsize=6.5,
+            fontweight="normal",
         )  # fmt: skip
 
 
