@@ -4,5 +4,5 @@ The planner fits allocations and flows to the observed load once an epoch (``pro
 deployer picks, for the role and the share of the load that the policy gives its node, the
 allocation with the fewest requests to be expected in the system. The scheduler sends each request
 where it is expected to be done first, counting what it holds up there, and refuses it at the door
-if even that is beyond a share of the deadline that a stable system hardly ever shows.
+if it would wait there for a share of the deadline that a stable system hardly ever shows.
 """
