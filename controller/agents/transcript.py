@@ -43,15 +43,17 @@ class Transcript:
         self._said: set[str] = set()
         self._former: dict[Key, tuple[str, Completion]] = {}
         self._verdicts: dict[int, bool] = {}  # slot -> a person approved
+        headed = False
         for line in read_lines(former):
-            if line["kind"] == "text":
+            if line["kind"] == "head":
+                headed = True
+            elif line["kind"] == "text":
                 self._said.add(line["sha256"])
             elif line["kind"] == "call":
                 self._former[_key(line)] = line["asked"], _completion(line)
             elif line["kind"] == "approval":
                 self._verdicts[line["slot"]] = line["approved"]
-        self._fresh = not self._former and not self._said
-        if self._fresh:
+        if not headed:
             self._write({"kind": "head", "format": FORMAT, **head})
 
     def recall(self, ask: Ask) -> Completion | None:
