@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from controller.policies.vtc import VtcDeployer, VtcScheduler
 from controller.ports import Deployer, Planner, Scheduler
 
 Ints = NDArray[np.int64]
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class Making:
     parameters: Any
     foresight: Callable[[int], Ints] | None = None  # prompts (N, I) of a slot; diagnostics only
     agents: AgentKit | None = None
+
+    def of(self, kind: type[P]) -> P:
+        """The strategy's parameters if they are of this part's kind, else its defaults."""
+        return self.parameters if isinstance(self.parameters, kind) else kind()
 
     def stream(self) -> np.random.Generator:
         """A generator of one's own: agents end their calls in no particular order."""
@@ -132,8 +137,7 @@ SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
 }
 DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
     "random": lambda m: RandomDeployer(m.scenario, m.rng),
-    "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.parameters),
-    "lyapunov-default": lambda m: LyapunovDeployer(m.scenario, LyapunovParameters()),
+    "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.of(LyapunovParameters)),
     "full": lambda m: FullDeployer(m.scenario),
     "vtc": lambda m: VtcDeployer(m.scenario),
     "solver": lambda m: SolverDeployer(m.scenario),
@@ -179,7 +183,7 @@ STRATEGIES: dict[str, Recipe] = {
     "MAL": Recipe(
         "agent",
         "agent",
-        "lyapunov-default",
+        "lyapunov",
         "planning and scheduling agents, Lyapunov deployment",
         AgentParameters,
     ),

@@ -22,6 +22,8 @@ from tests.unit.policies.states import decide, idle, open_policy, shipped
 
 SLOTS = 6
 ALL = sorted(strategies.STRATEGIES)
+# Agents need a reasoner: tests/integration/test_agents.py runs them.
+WITHOUT_AGENTS = [name for name in ALL if not strategies.STRATEGIES[name].has_agents]
 
 
 class Silence:
@@ -70,7 +72,27 @@ def build(name: str, scenario: Scenario, **parameters: float) -> Strategy:
 
 
 def test_contestants_in_the_order_of_reports() -> None:
-    assert strategies.names() == ["RR", "RL", "AL", "RF", "LL", "VTC-GPU", "SOLVER"]
+    assert strategies.names() == ["RR", "RL", "AL", "RF", "LL", "VTC-GPU", "SOLVER", "MAL", "MA"]
+
+
+def test_agents_without_a_reasoner_are_refused(scenario: Scenario) -> None:
+    with pytest.raises(InputError, match="needs a reasoner"):
+        build("MA", scenario)
+
+
+def test_agents_that_are_off_are_their_incumbent(scenario: Scenario, arrivals: Requests) -> None:
+    off = strategies.build(
+        "MA", scenario, np.random.default_rng(1), {"mode": "off", "incumbent": "RL"}
+    )
+    assert finished(scenario, arrivals, off).tobytes() == (
+        finished(scenario, arrivals, build("RL", scenario)).tobytes()
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "on"}, {"incumbent": "MA"}, {"incumbent": "ORACLE"}])
+def test_choices_are_listed(wrong: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="choose one of"):
+        strategies.resolved_parameters("MA", wrong)
 
 
 def test_a_diagnostic_is_no_contestant_but_can_be_named() -> None:
@@ -149,7 +171,7 @@ def test_same_seed_same_run(name: str, scenario: Scenario, arrivals: Requests) -
     assert (one["returned_s"] <= one["deadline_s"]).any()
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n != "LL"])
+@pytest.mark.parametrize("name", [n for n in WITHOUT_AGENTS if n != "LL"])
 def test_non_local_strategies_never_send_images_to_vm2(
     name: str, scenario: Scenario, arrivals: Requests
 ) -> None:
@@ -163,7 +185,7 @@ def test_non_local_strategies_never_send_images_to_vm2(
 # Foresight
 
 
-@pytest.mark.parametrize("name", strategies.names())
+@pytest.mark.parametrize("name", [n for n in strategies.names() if n in WITHOUT_AGENTS])
 def test_no_contestant_ever_gets_foresight(
     name: str, scenario: Scenario, arrivals: Requests
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controller import bootstrap, strategies
+from controller import api, bootstrap, strategies
 from controller.domain import metrics
 from controller.domain.profile import Batching, Curve, LmProfile, Profile, Prompt, Size
 from controller.domain.requests import Requests
@@ -131,12 +131,20 @@ def outcome(strategy: str, **given):
     return reached, lower_bound(scenario, requests, float(success.mean())).objective
 
 
-@pytest.mark.parametrize("strategy", strategies.STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", [name for name, parts in strategies.STRATEGIES.items() if not parts.has_agents]
+)
 @pytest.mark.parametrize("load", [0.1, 0.5, 1.0, 2.0])
 def test_no_strategy_goes_under_it(strategy, load):
     for seed in (0, 1):
         reached, least = outcome(strategy, load=load, seed=seed)
         assert 0 < least <= reached
+
+
+@pytest.mark.parametrize("strategy", ["MAL", "MA"])
+def test_agents_do_not_either(strategy):
+    summary = api.simulate(strategy, epochs=1).summary
+    assert 0 < summary["bound"] <= summary["objective"]
 
 
 @pytest.mark.parametrize("strategy", ["RF", "SOLVER", "ORACLE"])
