@@ -58,7 +58,7 @@ class Format:
             InvalidDecision: there is none; says what is wrong where.
         """
         try:
-            return dict(self._adapter.validate_python(find_json(text)))
+            return dict(self._adapter.validate_python(_writable(find_json(text))))
         except ValidationError as error:
             problems = [
                 f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}"
@@ -121,6 +121,19 @@ def find_json(text: str) -> object:
     if found is None:
         raise InvalidDecision("the reply holds no JSON object" if text.strip() else "empty reply")
     return found
+
+
+def _writable(value: object) -> object:
+    """The value, if it can be written down: escapes can smuggle in halves of surrogate pairs.
+
+    Raises:
+        InvalidDecision: it cannot.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        raise InvalidDecision("the reply holds text that is no Unicode") from None
+    return value
 
 
 def listed(problems: Sequence[str]) -> str:

@@ -58,7 +58,7 @@ def test_a_call_is_recalled_as_it_was(said: Completion) -> None:
 def test_what_was_never_asked_is_not_recalled() -> None:
     transcript = Transcript(None, HEAD, written((ASK, SAID)))
     for other in ({"slot": 1}, {"tier": "deployer"}, {"node": "VM1"}, {"round": 1}):
-        assert transcript.recall(replace(ASK, **other)) is None  # type: ignore[arg-type]
+        assert transcript.recall(replace(ASK, **other)) is None
 
 
 @pytest.mark.parametrize(
