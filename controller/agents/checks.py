@@ -25,6 +25,8 @@ Bools = NDArray[np.bool_]
 
 SUM_SLACK: Final = 0.02  # by which shares may miss 1; they are then scaled
 LEAST_CORES: Final = 0.1  # of a pod on CPUs
+MOST_LOAD: Final = 1e9  # of a forecast: beyond any, and products of it stay finite
+MOST_VGPUS: Final = 1_000_000  # of a pod: beyond any, and sums of it do not wrap around
 
 
 class PolicyCheck:
@@ -66,8 +68,11 @@ class PolicyCheck:
         found = [f"share of {lm} on {node} is negative" for lm, node in self._pairs(routing < 0)]
         lms = self._scenario.testbed.lm_names
         for lm, requests, prompts in zip(lms, demand.requests, demand.prompts, strict=True):
-            if requests < 0 or prompts <= 0:
-                found.append(f"forecast of {lm}: requests must be 0 or more, prompts above 0")
+            if not (0 <= requests <= MOST_LOAD and 0 < prompts <= MOST_LOAD):
+                found.append(
+                    f"forecast of {lm}: requests must be 0 or more, prompts above 0, "
+                    f"both at most {MOST_LOAD:g}"
+                )
         return found
 
     def _sums(self, routing: Floats) -> list[str]:
@@ -151,7 +156,7 @@ def check_routing(scenario: Scenario, reply: Mapping[str, Any], roles: Bools, up
     meant = roles & scenario.hosts()
     alive = meant & up[:, None]
     allowed = np.where(alive.any(axis=0), alive, meant)
-    wrong = (destination >= 0) & ~allowed[destination, np.arange(len(lms))]
+    wrong = (destination >= 0) & ~allowed[np.maximum(destination, 0), np.arange(len(lms))]
     if wrong.any():
         found = []
         for origin, i in zip(*np.nonzero(wrong), strict=True):
@@ -212,7 +217,7 @@ def _read_pods(scenario: Scenario, reply: Mapping[str, Any]) -> tuple[Ints, Floa
             cores[i] = pod.cores
         else:
             cores[i] = scenario.profile.lms[lm.name].host_cores
-            vgpus[i] = pod.vgpus
+            vgpus[i] = max(0, min(pod.vgpus, MOST_VGPUS))
     return mode, cores, vgpus
 
 
