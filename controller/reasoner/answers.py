@@ -28,7 +28,9 @@ from controller.reasoner.reading import (
 )
 
 DIGITS: Final = 6
+MORE: Final = 1.15  # times the load seen: a plan with room for bursts
 CONTEXTS: Final = 64  # kept ready; a campaign has a few per testbed
+_MISREAD: Final = (AttributeError, LookupError, TypeError, ValueError)  # JSON of another shape
 
 Reply = dict[str, Any]
 
@@ -44,8 +46,20 @@ def answer(messages: Sequence[Json]) -> Reply:
     observation = parse(block(messages, "observation"), "<observation>")
     try:
         return agent(observation)
-    except (LookupError, TypeError, ValueError) as error:
+    except _MISREAD as error:
         raise UnreadablePromptError(f"the observation lacks something: {error!r}") from error
+
+
+def candidates(messages: Sequence[Json]) -> list[Reply]:
+    """Macro-policies that the planner would have rehearsed, the likeliest first.
+
+    Raises:
+        UnreadablePromptError: as :func:`answer`; the prompt is not a planner's.
+    """
+    agent = _agent(block(messages, "context") or "")
+    if not isinstance(agent, Planner):
+        raise UnreadablePromptError("only the planner rehearses")
+    return agent.candidates(parse(block(messages, "observation"), "<observation>"))
 
 
 @lru_cache(maxsize=CONTEXTS)
@@ -60,7 +74,7 @@ def _agent(context: str) -> Callable[[Json], Reply]:
         raise UnreadablePromptError(f"no such agent: {told.get('agent')!r}")
     try:
         return kinds[told["agent"]](scenario_of(told))
-    except (LookupError, TypeError, ValueError) as error:
+    except _MISREAD as error:
         raise UnreadablePromptError(f"the context lacks something: {error!r}") from error
 
 
@@ -80,6 +94,21 @@ class Planner:
         fresh = self._solver.replan(demand, up, held)
         kept = held is not None and fresh.policy is held.policy
         return self._reply(fresh.policy, _reason(seen, held, kept=kept))
+
+    def candidates(self, observation: Json) -> list[Reply]:
+        """Its answer, a plan for a somewhat higher load, and the policy in force."""
+        found = [self(observation)]
+        names = self._scenario.testbed.node_names
+        up = np.array([name not in observation["nodes_down"] for name in names])
+        seen = demand_of(self._scenario.testbed.lm_names, observation["demand"])
+        if seen is not None:
+            more = expect(seen.requests * MORE, seen.prompts)
+            roomier = self._solver.replan(more, up, None).policy
+            found.append(self._reply(roomier, f"Planned for {MORE - 1:.0%} more load."))
+        held = self._held(observation)
+        if held is not None and bool(up.all()):
+            found.append(self._reply(held.policy, "The policy in force."))
+        return found
 
     def _held(self, observation: Json) -> Held | None:
         if observation["policy"] is None:
