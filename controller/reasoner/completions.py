@@ -11,7 +11,7 @@ from typing import Any, Final
 from controller.agents.reasoner import REFERENCE_MODEL as MODEL
 from controller.reasoner.answers import answer
 from controller.reasoner.reading import UnreadablePromptError, block
-from controller.reasoner.rehearsing import try_first
+from controller.reasoner.rehearsing import best_tried, try_first
 from controller.reasoner.schemas import least
 
 CHARACTERS_PER_TOKEN: Final = 4  # the usual estimate for English and JSON
@@ -126,7 +126,8 @@ def _message(request: Json) -> dict[str, Any]:
         calls = try_first(messages, request.get("tools") or ())
         if calls:
             return {"content": None, "tool_calls": calls}
-        return {"content": json.dumps(answer(messages), separators=(",", ":"))}
+        reply = best_tried(messages) or answer(messages)
+        return {"content": json.dumps(reply, separators=(",", ":"))}
     except UnreadablePromptError as error:
         raise _BadRequest(str(error), "messages") from error
 

@@ -76,8 +76,15 @@ class SolverPlanner:
         assumed = held.policy.demand
         if assumed is None or not np.array_equal(up, held.up):
             return True
-        then, now = (d.requests * d.prompts for d in (assumed, demand))
-        chance = 3 * np.sqrt(then * assumed.prompts / self._scenario.epoch_slots)
+        return self._differs(
+            assumed.requests, demand.requests, np.ones(len(demand.requests))
+        ) or self._differs(
+            assumed.requests * assumed.prompts, demand.requests * demand.prompts, assumed.prompts
+        )
+
+    def _differs(self, then: Floats, now: Floats, each: Floats) -> bool:
+        """Rates (I,) of arrivals of ``each`` so much at once have changed."""
+        chance = 3 * np.sqrt(then * each / self._scenario.epoch_slots)
         limit = np.maximum(self._parameters.replan_above * then, chance)
         return bool(np.any(np.abs(now - then) > limit))
 
