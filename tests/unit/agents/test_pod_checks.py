@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_while_a_pod_is_pending_or_stopping_none_may_need_more(pod: int) -> None
     for allowed in (STAY, LESS, OFF_OFF_OFF):
         chosen(allowed, state=waiting)
     for lm, pods in MORE:
-        found = problems(lambda pods=pods: chosen(pods, state=waiting))
+        found = problems(partial(chosen, pods, state=waiting))
         assert found == [f"{lm}: while a pod is pending or stopping, only stay or stop"]
 
 
