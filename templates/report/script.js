@@ -42,6 +42,30 @@
     });
   }
 
+  for (const story of all(".story")) {
+    const epochs = all("details.epoch", story);
+    const steps = story.querySelector(".steps");
+    steps.hidden = epochs.length < 2;
+    const go = (step) => {
+      const at = epochs.findIndex((epoch) => epoch.open);
+      const next = epochs[at < 0 ? 0 : Math.min(Math.max(at + step, 0), epochs.length - 1)];
+      for (const epoch of epochs) epoch.open = epoch === next;
+      const summary = next.querySelector("summary");
+      summary.focus({ preventScroll: true });
+      summary.scrollIntoView({ block: "nearest" });
+    };
+    for (const button of all("button", steps)) {
+      button.addEventListener("click", () => { go(Number(button.dataset.step)); button.focus(); });
+    }
+    story.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const sideways = event.target.closest("pre, .scroll"); // these scroll with the arrows
+      if (!step || sideways || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      go(step);
+    });
+  }
+
   const links = new Map(all(".contents li a").map((link) => [link.hash.slice(1), link]));
   const mark = () => {
     let current = "top";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from controller.experiments.report.formats import listed
@@ -17,8 +18,10 @@ def told(study: Study) -> str:
     labels = _grouped(study, study.agents(), lambda one: one.label)
     if not labels:
         return "Algorithms only; no language model took part."
-    parts = [f"the agents of {listed(names)} by {label}" for label, names in labels.items()]
-    text = f"Answered were {listed(parts)}."
+    parts = [
+        f"The agents of {_named(names)} reasoned by {label}." for label, names in labels.items()
+    ]
+    text = " ".join(parts)
     if all(_is_optimiser(study.reasoning(s)) for s in study.agents()):
         text += " No language model took part."
     return text
@@ -27,7 +30,7 @@ def told(study: Study) -> str:
 def beside(study: Study, strategies: Iterable[str]) -> str:
     """The short form for captions; empty without a strategy that has agents."""
     groups = _grouped(study, strategies, _short)
-    return " ".join(f"{listed(names)}: {label}." for label, names in groups.items())
+    return " ".join(f"{_named(names)}: {label}." for label, names in groups.items())
 
 
 def named_in(study: Study, table: Table) -> tuple[str, ...]:
@@ -37,7 +40,14 @@ def named_in(study: Study, table: Table) -> tuple[str, ...]:
 
 
 def _short(reasoning: Reasoning) -> str:
-    return OPTIMISER if _is_optimiser(reasoning) else f"answered by {reasoning.label}"
+    by = f"an {OPTIMISER}" if _is_optimiser(reasoning) else reasoning.label
+    return f"reasoned by {by}"
+
+
+def _named(strategies: Iterable[str]) -> str:
+    """Names; variants of one, as "MA (faulty:all=0.2)", are not told apart."""
+    counts = Counter(strategy.split(" (")[0] for strategy in strategies)
+    return listed(f"{name} in its {n} variants" if n > 1 else name for name, n in counts.items())
 
 
 def _is_optimiser(reasoning: Reasoning | None) -> bool:

@@ -122,6 +122,18 @@ FAILURES: Final = {
     "lost_node": ("#4a4e69", "#8f5fd0"),
     "unfinished": ("#9aa5a0", "#66706c"),
 }
+OUTCOMES: Final = {  # how an agent's decision came about
+    "ok": ("#9fc6a8", "#5f9a70"),
+    "void": ("#cfd6a0", "#a3ab62"),
+    "repaired": ("#e3b33d", "#e8c05d"),
+    "fallback": ("#c8563d", "#e0735a"),
+    "late": ("#4a4f69", "#8f60d0"),
+}
+TIERS: Final = {
+    "planner": ("#34485e", "#6b7f98"),
+    "scheduler": ("#2c75b3", "#4a94d4"),
+    "deployer": ("#7fb9e0", "#a5d0ee"),
+}
 MODES: Final = {  # drawn as an image, so one colour must do on both themes
     "GPU": ("#cc7a12", "#cc7a12"),
     "CPU": ("#2c74b3", "#2c74b3"),
@@ -151,6 +163,8 @@ def tints() -> dict[str, tuple[str, str]]:
         ("gap", GAP),
         ("fail", FAILURES),
         ("mode", MODES),
+        ("outcome", OUTCOMES),
+        ("tier", TIERS),
     ):
         for k, (light, dark) in enumerate(table.values()):
             named[light] = (f"{group}-{k}", dark)

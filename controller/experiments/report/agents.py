@@ -1,0 +1,188 @@
+"""Tables of agents: how they decided, what it took, and whether the cluster followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from controller.experiments.report.alignment import FIELDS, Alignment
+from controller.experiments.report.conduct import (
+    APPROVED,
+    REFUSED,
+    TIERS,
+    UNDONE,
+    TierConduct,
+    add_up,
+)
+from controller.experiments.report.crew import Crew
+from controller.experiments.report.formats import NONE, percent, significant
+from controller.experiments.report.plates import Table
+from controller.experiments.report.sheets import Cell, Head, Row, Sheet, without_empty_columns
+from controller.experiments.report.study import Study
+from controller.experiments.statistics import Interval, mean_interval
+
+OUTCOMES: Final = ("ok", "repaired", "fallback", "late", "void")
+
+
+def tell_agents(study: Study, crew: Crew) -> Sheet | None:
+    """A row per strategy and tier with agents, all seeds together."""
+    lines = [line for s in crew.conducts for line in _lines(study, crew, s)]
+    if not lines:
+        return None
+    sheet = Sheet(
+        name="agents",
+        caption="Decisions of agents, all seeds of the nominal setting together. Repaired: valid "
+        "after one round of correction. Fallback: no valid reply, so a rule decided. Late: not "
+        "there by the end of the slot, so the decision before held. Void: valid, but some of it "
+        "was stopped as another pod held the resources.",
+        heads=(
+            Head("Strategy", numeric=False), Head("Tier", numeric=False), Head("Decisions"),
+            *(Head(name.capitalize()) for name in OUTCOMES),
+            Head("Time (s)", hint="of a decision with its repairs, at most the slot: mean, p95"),
+            Head("Tokens each", hint="of a decision: in, out"),
+            Head("Tokens a slot", hint="in and out, over all slots of a run; of so many slots as "
+                 "an epoch has"),
+            Head("Cost", hint="of a run"),
+        ),
+        rows=tuple(Row(line.cells(), line.strategy) for line in lines),
+        data=Table(
+            ("strategy", "tier", "decisions", *OUTCOMES, "took_mean_s", "took_p95_s", "tokens_in",
+             "tokens_out", "tokens_per_slot", "tokens_per_epoch", "cost_usd_per_run"),
+            tuple(line.values() for line in lines),
+        ),
+    )  # fmt: skip
+    return without_empty_columns(sheet)
+
+
+class _Line:
+    """One tier of one strategy."""
+
+    def __init__(self, study: Study, crew: Crew, strategy: str, tier: str) -> None:
+        conducts = crew.conducts[strategy].values()
+        self.strategy, self.tier = strategy, tier
+        self.total: TierConduct = add_up(conducts, tier)
+        self._runs = len(conducts)
+        tokens = self.total.tokens_in + self.total.tokens_out
+        self._per_slot = tokens / max(1, sum(conduct.slots for conduct in conducts))
+        self._per_epoch = self._per_slot * study.constants.epoch_slots
+
+    def values(self) -> tuple[object, ...]:
+        total = self.total
+        counts = [total.outcomes[name] for name in OUTCOMES]
+        took = float(np.mean(total.took_s)), total.percentile_s(0.95)
+        per_call = total.tokens_in / total.calls, total.tokens_out / total.calls
+        cost = None if total.cost_usd is None else total.cost_usd / self._runs
+        each = *took, *per_call, self._per_slot, self._per_epoch, cost
+        return self.strategy, self.tier, total.calls, *counts, *each
+
+    def cells(self) -> tuple[Cell, ...]:
+        total = self.total
+        took_mean, took_p95, tokens_in, tokens_out, slot, epoch, _ = self.values()[-7:]
+        return (
+            Cell(self.strategy), Cell(self.tier, kind="words"), Cell(f"{total.calls:,}"),
+            *(_percent_cell(total.share(name)) for name in OUTCOMES),
+            Cell(f"{took_mean:.2f}", small=f"p95 {took_p95:.2f}"),
+            Cell(f"{tokens_in:,.0f}", small=f"out {tokens_out:,.0f}"),
+            Cell(f"{slot:,.0f}", small=f"epoch {epoch:,.0f}"),
+            Cell(_cost(total.cost_usd, self._runs)),
+        )  # fmt: skip
+
+
+def _lines(study: Study, crew: Crew, strategy: str) -> list[_Line]:
+    lines = [_Line(study, crew, strategy, tier) for tier in TIERS]
+    return [line for line in lines if line.total.is_agent]
+
+
+def _cost(cost_usd: float | None, runs: int) -> str:
+    if cost_usd is None:
+        return "unknown"
+    return f"{cost_usd / runs:.2f} USD" if cost_usd else "free"
+
+
+def tell_guard(crew: Crew) -> Sheet | None:
+    """What a guard or a person made of the planner's policies."""
+    found = {s: add_up(runs.values(), "planner") for s, runs in crew.conducts.items()}
+    if not any(total.details for total in found.values()):
+        return None
+    kinds = (UNDONE, APPROVED, REFUSED)
+    return Sheet(
+        name="guard",
+        caption="Macro-policies that were undone because their epoch did worse than the last good "
+        "one, and what a person said of them; all seeds together.",
+        heads=(
+            Head("Strategy", numeric=False), Head("Policies"), Head("Undone"), Head("Approved"),
+            Head("Not approved"),
+        ),
+        rows=tuple(
+            Row((Cell(s), Cell(str(t.calls)), *(Cell(str(t.details[kind])) for kind in kinds)), s)
+            for s, t in found.items()
+        ),
+        data=Table(
+            ("strategy", "policies", "undone", "approved", "not_approved"),
+            tuple((s, t.calls, *(t.details[kind] for kind in kinds)) for s, t in found.items()),
+        ),
+    )  # fmt: skip
+
+
+_COLUMNS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("drift", "Drift", "share of prompts that went elsewhere than the policy meant: total "
+     "variation distance between planned and real split, mean over epochs and LMs by prompts"),
+    ("off_role", "Requests off role", "sent to a node whose role lacks the LM"),
+    ("no_pod", "Met no pod", "requests that found no ready pod as the slot of their arrival began"),
+    ("no_pod_wait_s", "Waited for it (s)", "mean wait for service of those that were answered"),
+    ("no_pod_lost", "Lost of these", "not answered in time"),
+    ("plan_uncovered", "Plan without pod", "planned shares at nodes that have no ready pod of the "
+     "LM, mean over slots"),
+    ("pods_off_role", "Pods off role", "ready pods of LMs that the node's role lacks"),
+    ("roles_idle", "Roles idle", "LMs in a node's role without a ready pod there"),
+)  # fmt: skip
+
+
+def tell_alignment(crew: Crew) -> Sheet | None:
+    """Whether requests and pods followed the policy, per strategy that has one."""
+    if not crew.alignments:
+        return None
+    cells = {s: {f: over_seeds(runs, f) for f in FIELDS} for s, runs in crew.alignments.items()}
+    names = [f"{f}{side}" for f in FIELDS for side in ("", "_low", "_high")]
+    return without_empty_columns(
+        Sheet(
+            name="alignment",
+            caption="Requests and pods beside the policy in force, for strategies that have one: "
+            "mean over seeds, ± half the width of the 95 % interval. The drain takes no part.",
+            heads=(
+                Head("Strategy", numeric=False),
+                *(Head(title, hint=hint) for _, title, hint in _COLUMNS),
+            ),
+            rows=tuple(
+                Row((Cell(s), *(_aligned(of[f], f) for f, _, _ in _COLUMNS)), s)
+                for s, of in cells.items()
+            ),
+            data=Table(
+                ("strategy", "seeds", *names),
+                tuple(
+                    (s, len(crew.alignments[s]),
+                     *(v for f in FIELDS for v in (of[f].mean, of[f].low, of[f].high)))
+                    for s, of in cells.items()
+                ),
+            ),
+        )
+    )  # fmt: skip
+
+
+def over_seeds(runs: Mapping[int, Alignment], field: str) -> Interval:
+    """A figure of alignment, mean over seeds."""
+    return mean_interval([getattr(run, field) for run in runs.values()])
+
+
+def _aligned(interval: Interval, field: str) -> Cell:
+    if not interval.n:
+        return Cell(NONE, kind="none")
+    write: Callable[[float], str] = significant if field.endswith("_s") else percent
+    margin = interval.high - interval.mean if interval.n > 1 else 0.0
+    return Cell(write(interval.mean), interval.mean, f"± {write(margin)}" if margin else "")
+
+
+def _percent_cell(share: float) -> Cell:
+    return Cell(percent(share), share) if share else Cell("0", 0, kind="none")
