@@ -135,7 +135,7 @@ def test_a_waiting_pod_on_two_cards_is_read() -> None:
 
 
 def test_the_last_block_counts_and_never_the_models_own() -> None:
-    said = [
+    said: list[dict[str, Any]] = [
         {"role": "system", "content": "<context>1</context>"},
         {"role": "user", "content": "<context>2</context> and more"},
         {"role": "assistant", "content": "<context>3</context>"},

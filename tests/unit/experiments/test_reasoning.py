@@ -1,0 +1,102 @@
+"""Who answers the agents of a run: short forms, defaults, labels, what is refused."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from controller.experiments.reasoning import (
+    OPENAI_LOWER,
+    OPENAI_PLANNER,
+    OPENAI_URL,
+    Models,
+    Reasoner,
+    ReasonerItem,
+    spelt,
+)
+from tests.unit.experiments.small import small_campaign, small_experiment, small_grid
+
+ITEM: TypeAdapter[Reasoner] = TypeAdapter(ReasonerItem)
+MODELS = {"planner": "large", "scheduler": "small", "deployer": "small"}
+URL = "http://localhost:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("short", "whole"),
+    [
+        ("reference", Reasoner()),
+        ("openai", Reasoner(kind="openai")),
+        ("faulty:all=0.2,drop=0.1", Reasoner(kind="faulty", faults="all=0.2,drop=0.1")),
+        ({"kind": "url", "url": URL, "models": MODELS},
+         Reasoner(kind="url", url=URL, models=Models(**MODELS))),
+    ],
+)  # fmt: skip
+def test_short_forms_are_spelt_out(short: Any, whole: Reasoner) -> None:
+    assert ITEM.validate_python(short) == whole
+
+
+def test_a_url_is_spelt_with_the_model_of_the_command_line() -> None:
+    assert spelt(URL, {"models": MODELS}) == {"kind": "url", "url": URL, "models": MODELS}
+    assert spelt("reference", {"temperature": 0.2}) == {"kind": "reference", "temperature": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ("oracle", "kind"),
+        ("http://localhost:8000/v1", "needs models"),
+        ({"kind": "url"}, "needs its url"),
+        ("faulty", "needs faults"),
+        ({"kind": "openai", "temperature": -1.0}, "temperature"),
+        ({"kind": "openai", "reasoning_effort": "utmost"}, "reasoning_effort"),
+        ({"kind": "openai", "key": "sk-1"}, "key"),
+        ({"kind": "reference", "token_s": float("inf")}, "token_s"),
+        ({"kind": "openai", "models": {**MODELS, "planner": "a b"}}, "planner"),
+        ({"kind": "openai", "models": {"planner": "a"}}, "scheduler"),
+    ],
+)
+def test_a_wrong_reasoner_is_refused(wrong: Any, problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        ITEM.validate_python(wrong)
+
+
+def test_only_what_the_run_serves_is_called_an_optimiser() -> None:
+    for kind, faults in (("reference", ""), ("faulty", "all=0.1")):
+        one = Reasoner.model_validate({"kind": kind, "faults": faults})
+        assert one.embedded
+        assert one.label().endswith("(optimiser, not a language model)")
+        assert one.described()["is_language_model"] is False
+        assert set(one.named_models().model_dump().values()) == {"edgelm-reference"}
+    elsewhere = Reasoner(kind="url", url="http://host:8000/v1", models=Models(**MODELS))
+    assert elsewhere.label() == "large / small at host:8000"
+    assert elsewhere.described()["is_language_model"] is True
+
+
+def test_openai_has_an_address_and_models() -> None:
+    one = Reasoner(kind="openai")
+    assert one.address == OPENAI_URL
+    assert one.named_models().planner == OPENAI_PLANNER
+    assert one.named_models().scheduler == one.named_models().deployer == OPENAI_LOWER
+
+
+def test_the_reasoner_is_part_of_the_experiment() -> None:
+    ids = {
+        small_experiment(strategy="MA", reasoner=Reasoner(**fields)).run_id
+        for fields in ({}, {"token_s": 0.02}, {"kind": "openai"}, {"temperature": 0.5})
+    }
+    assert len(ids) == 4
+
+
+def test_only_strategies_with_agents_are_run_per_reasoner() -> None:
+    grid = small_grid(strategies=("RF", "MA"), seeds=1, reasoners=("reference", "faulty:all=0.2"))
+    found = [(cell.experiment.strategy, cell.experiment.reasoner) for cell in grid.cells]
+    assert found[0] == ("RF", None)
+    assert [(name, one and one.short()) for name, one in found[1:]] == [
+        ("MA", "reference"),
+        ("MA", "faulty:all=0.2"),
+    ]
+
+
+def test_a_campaign_needs_some_reasoner() -> None:
+    with pytest.raises(ValidationError, match="must not be empty"):
+        small_campaign(reasoners=())
