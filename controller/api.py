@@ -28,6 +28,8 @@ from controller.inputs.documents import parse
 if TYPE_CHECKING:
     import polars as pl
 
+    from controller.agents.approval import Approver
+
 __all__ = ["Campaign", "Run", "load_campaign", "run_campaign", "simulate"]
 
 
@@ -111,6 +113,8 @@ def simulate(
     epochs: int = 30,
     load: float = 1.0,
     faults: Faults | None = None,
+    reasoner: str | Mapping[str, Any] = "reference",
+    approver: Approver | None = None,
     **constants: Any,
 ) -> Run:
     """One run on the twin, in this process and without a folder.
@@ -118,6 +122,8 @@ def simulate(
     Args:
         strategy: name, or an entry with parameters.
         testbed, profile, workload: shipped names or files.
+        reasoner: who answers agents: reference, openai, faulty:SPEC, or a reasoner's fields.
+        approver: confirms macro-policies of agents in mode approve.
         constants: ``slot_s``, ``epoch_slots``, ``tau_s``, ``lam``.
 
     Raises:
@@ -136,9 +142,10 @@ def simulate(
         "workloads": (workload,),
         "loads": (load,),
         "faults": (faults or Faults(),),
+        "reasoners": (reasoner,),
         **constants,
     }
-    files = run_once(resolve_file(parse(CampaignFile, "simulate", content)))
+    files = run_once(resolve_file(parse(CampaignFile, "simulate", content)), approver)
     experiment, summary = (json.loads(files[f"{name}.json"]) for name in ("experiment", "summary"))
     return Run(experiment, summary, files)
 

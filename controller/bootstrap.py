@@ -207,12 +207,23 @@ def resolve(
         InputError: it, or something that it names, is wrong.
     """
     campaign, beside = load_campaign_file(name_or_path)
-    return resolve_grid(override(campaign, changes or Overrides()), beside, STRATEGY_BOOK, mode)
+    changed = override(campaign, changes or Overrides())
+    return _sane(resolve_grid(changed, beside, STRATEGY_BOOK, mode))
 
 
 def resolve_file(campaign: CampaignFile, beside: Path | None = None) -> Grid:
     """As :func:`resolve`, of a campaign at hand."""
-    return resolve_grid(campaign, beside or Path(), STRATEGY_BOOK)
+    return _sane(resolve_grid(campaign, beside or Path(), STRATEGY_BOOK))
+
+
+def _sane(grid: Grid) -> Grid:
+    """The grid, its faulty reasoners' faults checked: their kinds are another layer's."""
+    from controller.reasoner.faults import parse_faults
+
+    for cell in grid.cells:
+        if cell.experiment.reasoner is not None:
+            parse_faults(cell.experiment.reasoner.faults)
+    return grid
 
 
 def catalog() -> dict[str, dict[str, str]]:

@@ -122,10 +122,10 @@ def run(
         str | None, typer.Option(help="Of agents: off, advise, approve or apply.")
     ] = None,
     requests_per_minute: Annotated[
-        float | None, typer.Option(metavar="N", help="Limit for a reasoner elsewhere.")
+        float | None, typer.Option(metavar="N", min=0.1, help="Limit for a reasoner elsewhere.")
     ] = None,
     tokens_per_minute: Annotated[
-        float | None, typer.Option(metavar="N", help="Limit for a reasoner elsewhere.")
+        float | None, typer.Option(metavar="N", min=0.1, help="Limit for a reasoner elsewhere.")
     ] = None,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What models cost, beside the shipped list.")
