@@ -10,7 +10,7 @@ from controller.experiments.report import write_report
 from tests.unit.experiments.sample_campaign import Sample, write_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
-FIGURES = 12  # of a campaign over several loads
+FIGURES = 14  # of a campaign over several loads with agents
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -24,7 +24,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    sample = Sample(epochs=2, loads=(0.5, 1.0), failed=[("RL", 2)])
+    sample = Sample(
+        strategies=("RR", "RL", "LL", "SOLVER", "MAL", "MA"),
+        epochs=3,
+        loads=(0.5, 1.0),
+        failed=[("RL", 2)],
+        agents=("MAL", "MA"),
+    )
     return write_report(write_sample(tmp_path_factory.mktemp("campaign"), sample)).as_uri()
 
 
@@ -111,8 +117,41 @@ def test_the_summary_sorts(browser, url):
         assert head.get_attribute("aria-sort") == "descending"
 
 
+def test_results_fit_a_laptop_and_say_who_reasoned(browser, url):
+    wide = "e => e.scrollWidth > e.clientWidth"
+    with Visit(browser, url, viewport={"width": 1300, "height": 900}) as visit:
+        for name in ("results", "significance", "agents", "alignment"):
+            for sheet in visit.page.locator(f"#{name} .sheet").all():
+                assert not sheet.evaluate(wide), name
+        words = visit.page.locator("#results").inner_text()
+        assert "MAL and MA: reasoned by an optimiser, not a language model." in words
+
+
+def test_decisions_can_be_walked_through_with_the_keyboard(browser, url):
+    with Visit(browser, url, viewport={"width": 1300, "height": 900}) as visit:
+        story = visit.page.get_by_role("group", name="Decisions of MA, seed 0")
+        first, second = story.locator("details.epoch").nth(0), story.locator("details.epoch").nth(1)
+        first.locator("summary").first.click()
+        assert first.get_by_role("heading", name="What it saw").is_visible()
+        visit.page.keyboard.press("ArrowRight")
+        assert second.get_by_role("heading", name="What came of it").is_visible()
+        assert first.get_attribute("open") is None
+        assert second.locator("summary").first.evaluate("e => e === document.activeElement")
+        visit.page.keyboard.press("ArrowLeft")
+        assert first.get_attribute("open") is not None
+        story.get_by_role("button", name="Next epoch of MA").click()
+        assert second.get_attribute("open") is not None
+        second.get_by_text("The observation in numbers").click()
+        assert "</script><script>alert(1)</script>" in second.locator("pre").first.inner_text()
+        assert visit.said == []
+
+
 def test_the_page_reads_without_scripts(browser, url):
     with Visit(browser, url, java_script_enabled=False) as visit:
+        epoch = visit.page.locator("details.epoch").first
+        epoch.locator("summary").first.click()
+        assert epoch.get_by_role("heading", name="What it said").is_visible()
+        assert visit.page.locator(".steps").first.is_hidden()
         assert visit.page.locator("figure svg").count() == FIGURES
         assert visit.page.locator(".switches").is_hidden()
         assert visit.page.get_by_role("link", name="LM by LM").is_visible()

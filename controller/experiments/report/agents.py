@@ -167,6 +167,7 @@ def tell_alignment(crew: Crew) -> Sheet | None:
                     for s, of in cells.items()
                 ),
             ),
+            notes=(" ".join(f"{title}: {hint}." for _, title, hint in _COLUMNS),),
         )
     )  # fmt: skip
 

@@ -31,7 +31,10 @@ class Story:
 
 
 def tell_stories(
-    study: Study, crew: Crew, render: Callable[[str, Planning], Markup]
+    study: Study,
+    crew: Crew,
+    render: Callable[[str, Planning], Markup],
+    max_bytes: int = MAX_BYTES,
 ) -> tuple[list[Story], tuple[str, ...]]:
     """The shown seed's run of each strategy with agents, else its first; and what cannot be read.
     ``render`` makes a part of the page of a strategy's planning."""
@@ -48,7 +51,7 @@ def tell_stories(
                 pl.exceptions.PolarsError) as error:  # fmt: skip
             problems.append(f"runs/{run.id}: its decisions cannot be shown: {error}"[:200])
             continue
-        stories.append(_story(strategy, run, plannings, render, MAX_BYTES // len(shown)))
+        stories.append(_story(strategy, run, plannings, render, max_bytes // len(shown)))
     return stories, tuple(problems)
 
 

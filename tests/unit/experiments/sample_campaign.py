@@ -17,8 +17,10 @@ import numpy as np
 import polars as pl
 
 from controller.domain import metrics
+from tests.unit.experiments import sample_agents
 
-PACE = {"RR": 9.0, "RL": 5.0, "AL": 4.0, "LL": 3.0, "RF": 8.0, "VTC-GPU": 2.0, "SOLVER": 1.0}
+PACE = {"RR": 9.0, "RL": 5.0, "AL": 4.0, "LL": 3.0, "RF": 8.0, "VTC-GPU": 2.0, "SOLVER": 1.0,
+        "MA": 1.5, "MAL": 2.5}  # fmt: skip
 LMS = {"LM1": 8.0, "LM2": 14.0, "LM3": 4.0, "LM4": 30.0}  # seconds at pace 1
 NODES = ("vm2", "vm3", "vm4")
 EPOCH_SLOTS = 10
@@ -38,6 +40,7 @@ class Sample:
     workload: str = "paper"
     failed: Iterable[tuple[str, int]] = ()
     pending: Iterable[tuple[str, int]] = ()
+    agents: Sequence[str] = ()  # strategies of these that have agents
 
 
 def write_sample(folder: Path, sample: Sample = Sample()) -> Path:
@@ -76,7 +79,12 @@ def _write_run(
     )
     (run / "decisions.jsonl").write_text('{"slot":0}\n')
     (run / "experiment.json").write_text(json.dumps(_experiment(axes, profile)))
-    (run / "summary.json").write_text(json.dumps(summarise(requests, sample.epochs, pace)))
+    summary = summarise(requests, sample.epochs, pace)
+    if strategy in sample.agents:
+        summary["reasoner"] = sample_agents.REASONER
+        sample_agents.write_agents(run, sample.epochs, EPOCH_SLOTS, NODES, tuple(LMS))
+        axes = {**axes, "reasoner": sample_agents.REASONER["label"]}
+    (run / "summary.json").write_text(json.dumps(summary))
     return {"id": run_id, "state": "done", **axes}
 
 
