@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -160,6 +161,7 @@ class Pool:
 
 def serve(connection: Connection, root: Path) -> None:
     """Life of a worker: make runs until the parent hangs up."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     with contextlib.suppress(EOFError, ConnectionError, BrokenPipeError):
@@ -174,6 +176,14 @@ def serve(connection: Connection, root: Path) -> None:
             task: Task = connection.recv()
             connection.send(_attempt(root, engine, task, confirm, warm=warm))
             warm = True
+
+
+def _end_with_parent() -> None:
+    """A run may be in its middle; it should not go on asking a model that costs money."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _attempt(root: Path, engine: Engine, task: Task, confirm: Confirm, *, warm: bool) -> Reply:
