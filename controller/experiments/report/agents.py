@@ -81,7 +81,7 @@ class _Line:
         total = self.total
         took_mean, took_p95, tokens_in, tokens_out, slot, epoch, _ = self.values()[-7:]
         return (
-            Cell(self.strategy), Cell(self.tier, kind="words"), Cell(f"{total.calls:,}"),
+            Cell(self.strategy), Cell(self.tier), Cell(f"{total.calls:,}"),
             *(_percent_cell(total.share(name)) for name in OUTCOMES),
             Cell(f"{took_mean:.2f}", small=f"p95 {took_p95:.2f}"),
             Cell(f"{tokens_in:,.0f}", small=f"out {tokens_out:,.0f}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from math import isnan
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from controller.experiments.report import style
 from controller.experiments.report.formats import percent, significant
@@ -12,7 +12,11 @@ from controller.experiments.report.plates import Pen, Plate, Table, new_figure
 from controller.experiments.report.study import Study
 from controller.experiments.statistics import Interval
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _SPEC: Final = re.compile(r"faulty:(\S+)")
+SCALE: Final = 3.0  # times the curves' top, beyond which a level would flatten them
 Rates = dict[float, str]  # rate -> strategy
 
 
@@ -31,14 +35,9 @@ def draw_fault_rates(study: Study) -> Plate | None:
             if not isnan(point.low):
                 axes.plot([rate, rate], [point.low, point.high], color=pen.look(first).colour, lw=1)
         pen.line(axes, first, list(points), [p.mean for p in points.values()], markers=len(points))
-        if 1.0 in points:
-            axes.axhline(points[1.0].mean, color=style.MUTED, lw=0.8, ls=(0, (3, 2)))
-            axes.annotate(
-                "every reply spoilt: what the fallbacks do", (0, points[1.0].mean), (4, -3),
-                textcoords="offset points", va="top", fontsize=6.5, color=style.MUTED,
-            )  # fmt: skip
     axes.set_xlim(left=-0.02)
     axes.set_ylim(bottom=0)
+    _draw_level(axes, study)
     axes.xaxis.set_major_formatter(lambda rate, _: percent(rate))
     axes.set_xlabel("share of replies that are spoilt")
     axes.set_ylabel("objective (lower is better)")
@@ -62,19 +61,44 @@ def draw_fault_rates(study: Study) -> Plate | None:
     )
 
 
-def _curves(study: Study) -> dict[str, Rates]:
-    """By strategy without its fault rate. One without faults is every mix's zero."""
-    faulty: dict[str, Rates] = {}
+def _draw_level(axes: Axes, study: Study) -> None:
+    """What the fallbacks do alone: a line, or a word where it is far above the curves."""
+    top = axes.get_ylim()[1]
+    for strategy, (_, kinds, rate) in _faulty(study).items():
+        level = study.interval("objective", strategy).mean
+        if rate < 1:
+            continue
+        words, off = f"every reply spoilt ({kinds}): {significant(level)}", level > SCALE * top
+        if not off:
+            axes.axhline(level, color=style.MUTED, lw=0.8, ls=(0, (3, 2)))
+        axes.annotate(
+            f"{words}, off the scale" if off else words, (0.01, top if off else level), (0, -3),
+            xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="top",
+            fontsize=6.5, color=style.MUTED,
+        )  # fmt: skip
+
+
+def _faulty(study: Study) -> dict[str, tuple[str, str, float]]:
+    """Strategy -> its name without the reasoner, kinds of faults, their rate together."""
+    found = {}
     for strategy in study.agents():
         reasoning = study.reasoning(strategy)
-        found = _SPEC.match(reasoning.label) if reasoning else None
-        if found:
-            kinds, rate = _parsed(found[1])
-            name = strategy.split(" (")[0]
-            faulty.setdefault(f"{name}, {kinds}", {})[rate] = strategy
-            if name in study.agents() and name != strategy:
-                faulty[f"{name}, {kinds}"].setdefault(0.0, name)
-    return faulty
+        spec = _SPEC.match(reasoning.label) if reasoning else None
+        if spec:
+            found[strategy] = (strategy.split(" (")[0], *_parsed(spec[1]))
+    return found
+
+
+def _curves(study: Study) -> dict[str, Rates]:
+    """By strategy and mix of faults. A variant without faults is every mix's zero."""
+    faulty, curves = _faulty(study), dict[str, Rates]()
+    sound = {s.split(" (")[0]: s for s in study.agents() if s not in faulty}
+    for strategy, (name, kinds, rate) in faulty.items():
+        curve = curves.setdefault(f"{name}, {kinds}", {})
+        curve[rate] = strategy
+        if name in sound and rate < 1:
+            curve.setdefault(0.0, sound[name])
+    return curves
 
 
 def _parsed(spec: str) -> tuple[str, float]:

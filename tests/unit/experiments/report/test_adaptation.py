@@ -150,6 +150,20 @@ def test_the_objective_is_drawn_against_the_rate_of_faults():
     assert plate.title.startswith("With 50\u00a0% of replies spoilt the objective is 1.95 times")
 
 
+def test_what_the_fallbacks_do_alone_is_a_level_and_no_point_of_another_mix():
+    names = {"MA (reference)": 0.1, "MA (faulty:all=0.5)": 0.2, "MA (faulty:500=1)": 0.3}
+    with mpl.rc_context():
+        near = draw_fault_rates(faulty(names))
+        far = draw_fault_rates(faulty({**names, "MA (faulty:500=1)": 9.0}))
+    assert near is not None
+    assert far is not None
+    assert [row[1] for row in near.data.rows] == [0.0, 0.5]
+    words = [plate.figure.axes[0].texts[0].get_text() for plate in (near, far)]
+    assert words == [
+        "every reply spoilt (500): 0.305", "every reply spoilt (500): 9.00, off the scale",
+    ]  # fmt: skip
+
+
 def test_one_rate_is_no_curve():
     assert draw_fault_rates(faulty({"MA (faulty:all=0.5)": 0.2})) is None
     assert draw_fault_rates(faulty({"MA": 0.2})) is None
