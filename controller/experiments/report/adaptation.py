@@ -4,9 +4,10 @@ A change is an epoch from which on the workload's phase is another one, or in wh
 outage begins or ends; changes of one epoch are one. The level before is the mean objective of the
 up to LEVEL_EPOCHS epochs before it, back to the change before. A run is back in the first epoch,
 from that of the change on and before the next change, whose objective is at most 1 + MARGIN times
-this level; the epochs until then are counted, so 0 means that it was never worse. If there is no
-such epoch it is not back within the phase. Random outages are not known beforehand and are no
-changes.
+this level; the epochs until then are counted, so 0 means that the epoch of the change was no worse.
+If there is no such epoch it is not back within the phase. It has left again if the mean of the
+epochs from then on and before the next change is above that limit: queues take a while to build.
+Random outages are not known beforehand and are no changes.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Of one strategy after one change, over seeds: ``epochs`` of the seeds that were back."""
+    """Of one strategy after one change, over seeds: ``epochs`` of the seeds that were back, and
+    how many of these ``left`` again."""
 
     strategy: str
     change: Change
     epochs: tuple[int, ...]
     runs: int
+    left: int = 0
 
     @property
     def interval(self) -> Interval:
@@ -113,18 +116,24 @@ def recoveries(study: Study, setting: Setting, changes: tuple[Change, ...]) -> l
         ]
         for change, start, end in zip(changes, starts, ends, strict=False):
             if change.epoch > start:
-                times = [_epochs_until_back(run, start, change.epoch, end) for run in runs]
-                back = tuple(time for time in times if time is not None)
-                found.append(Recovery(strategy, change, back, len(runs)))
+                returns = [_return(run, start, change.epoch, end) for run in runs]
+                back = [one for one in returns if one]
+                times, left = tuple(k for k, _ in back), sum(again for _, again in back)
+                found.append(Recovery(strategy, change, times, len(runs), left))
     return found
 
 
-def _epochs_until_back(run: list[float], start: int, at: int, end: int | None) -> int | None:
+def _return(run: list[float], start: int, at: int, end: int | None) -> tuple[int, bool] | None:
+    """Epochs until it is back, and whether it leaves again; None if it is not back."""
     before = run[max(start, at - LEVEL_EPOCHS) : at]
     if not before:
         return None
     limit = (1 + MARGIN) * sum(before) / len(before)
-    return next((k for k, value in enumerate(run[at:end]) if value <= limit), None)
+    after = run[at:end]
+    for k, value in enumerate(after):
+        if value <= limit:
+            return k, sum(after[k:]) / len(after[k:]) > limit
+    return None
 
 
 def tell_recoveries(found: list[Recovery]) -> Sheet | None:
@@ -138,18 +147,20 @@ def tell_recoveries(found: list[Recovery]) -> Sheet | None:
         name="adaptation",
         caption=f"Epochs until the objective is back within {percent(MARGIN)} of its level before "
         f"a change: the mean of the up to {LEVEL_EPOCHS} epochs before, of the same strategy and "
-        "seed. 0: the epoch of the change was no worse. Mean over the seeds that were back before "
-        "the next change, ± half the width of the 95 % interval.",
+        "seed. 0: the epoch of the change was no worse. Left again: "
+        "the mean from then until the next change is above. Mean over the seeds that were back "
+        "before the next change, ± half the width of the 95 % interval.",
         heads=(
             Head("Strategy", numeric=False),
             *(Head(f"{c.words} (epoch {c.epoch + 1})") for c in changes),
         ),
         rows=tuple(Row((Cell(s), *(_cell(cells[s, c]) for c in changes)), s) for s in strategies),
         data=Table(
-            ("strategy", "change", "epoch", "runs", "back", "epochs_mean", "low", "high"),
+            ("strategy", "change", "epoch", "runs", "back", "left_again", "epochs_mean", "low",
+             "high"),
             tuple(
                 (one.strategy, one.change.words, one.change.epoch + 1, one.runs, len(one.epochs),
-                 one.interval.mean, one.interval.low, one.interval.high)
+                 one.left,                 one.interval.mean, one.interval.low, one.interval.high)
                 for one in found
             ),
         ),
@@ -162,7 +173,11 @@ def _cell(one: Recovery) -> Cell:
     if not one.epochs:
         return Cell("not within the phase", 1e9)
     interval = one.interval
-    small = f"± {interval.high - interval.mean:.1f}" if interval.n > 1 else ""
-    if len(one.epochs) < one.runs:
-        small += f" ({one.runs - len(one.epochs)} of {one.runs} not within the phase)"
-    return Cell(f"{interval.mean:.1f}", interval.mean, small.strip())
+    margin = interval.high - interval.mean if interval.n > 1 else 0.0
+    missed = one.runs - len(one.epochs)
+    small = [
+        f"± {margin:.1f}" if margin else "",
+        f"{missed} of {one.runs} not within the phase" if missed else "",
+        f"{one.left} of {one.runs} left again" if one.left else "",
+    ]
+    return Cell(f"{interval.mean:.1f}", interval.mean, "; ".join(filter(None, small)))

@@ -103,6 +103,16 @@ def test_seeds_that_are_not_back_are_counted_apart():
     assert sheet.rows[0].cells[1].text == "not within the phase"
 
 
+def test_what_builds_up_later_has_left_again():
+    slow = study(MA=[[1.0, 1.0, 1.0, 5.0, 5.0], [1.0, 1.0, 5.0, 1.0, 1.05]])
+    (one,) = recoveries(slow, slow.nominal, CHANGES[:1])
+    assert one.epochs == (0, 1)
+    assert one.left == 1
+    sheet = tell_recoveries([one])
+    assert sheet is not None
+    assert sheet.rows[0].cells[1].small.endswith("1 of 2 left again")
+
+
 def test_a_change_in_the_first_epoch_has_nothing_before_it():
     here = study(MA=[[1.0, 1.0]])
     assert recoveries(here, here.nominal, (Change(0, 0.1, "vm7 down"),)) == []
@@ -119,7 +129,9 @@ def test_every_change_is_marked_in_the_figure():
     assert plate is not None
     texts = [text.get_text() for text in plate.figure.axes[0].texts]
     assert texts == ["mix 2", "vm7 down"]
-    assert plate.title.startswith("MA has the lowest objective here and is back in 1 of 2")
+    assert plate.title.startswith(
+        "MA has the lowest objective here and comes back to stay in 1 of 2"
+    )
     assert draw_adaptation(here, here.nominal, (), []) is None
 
 
