@@ -193,6 +193,7 @@ def _attempt(root: Path, engine: Engine, task: Task, confirm: Confirm, *, warm: 
         if not warm:
             with folder.locked(root / ".warm.lock"):  # compiled by one, loaded by the others
                 engine.warm_up()
+        started_s = time.perf_counter()  # of the run alone: it says how long others will take
         with folder.claim(root, run_id) as mine:
             if not mine:
                 time.sleep(POLL_S)

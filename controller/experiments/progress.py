@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -20,14 +21,53 @@ class Progress(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def begin(self, total: int, finished: int) -> None:
-        """``finished`` of ``total`` runs are there already."""
+    def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
+        """``finished`` runs are there already, runs of these ``strategies`` are not; ``jobs`` are
+        made at once."""
 
-    def ended(self, label: str, wall_s: float, error: str) -> None:
+    def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
         """A run is over; ``error`` is empty if it is done."""
 
     def confirm(self, text: str) -> bool:
         """A person says yes to ``text``. Without one: no."""
+
+
+class Forecast:
+    """Time to go: a run takes as long as those of its strategy did, or as all did until there is
+    one. Agents take twenty times as long as random choice: one mean for all would mislead."""
+
+    def __init__(self, strategies: Iterable[str], jobs: int) -> None:
+        self._left = Counter(strategies)
+        self._made: Counter[str] = Counter()
+        self._took_s: defaultdict[str, float] = defaultdict(float)
+        self._jobs = jobs
+
+    @property
+    def left(self) -> int:
+        """Runs to go."""
+        return self._left.total()
+
+    def note(self, strategy: str, wall_s: float) -> None:
+        self._left[strategy] -= 1
+        self._made[strategy] += 1
+        self._took_s[strategy] += wall_s
+
+    def text(self) -> str:
+        """ ", about 40 s to go", or nothing if that is over or anybody's guess."""
+        if not self.left or not self._made:
+            return ""
+        mean_s = sum(self._took_s.values()) / self._made.total()
+        expected_s = sum(
+            count * (self._took_s[name] / self._made[name] if self._made[name] else mean_s)
+            for name, count in self._left.items()
+        )
+        return f", about {_rounded(expected_s / min(self._jobs, self.left))} to go"
+
+
+def _rounded(time_s: float) -> str:
+    if time_s < 100:
+        return f"{time_s:.0f} s"
+    return f"{time_s / 60:.0f} min" if time_s < 6000 else f"{time_s / 3600:.1f} h"
 
 
 class Silence:
@@ -38,9 +78,9 @@ class Silence:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def begin(self, total: int, finished: int) -> None: ...
+    def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None: ...
 
-    def ended(self, label: str, wall_s: float, error: str) -> None: ...
+    def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None: ...
 
     def confirm(self, text: str) -> bool:
         del text
@@ -52,35 +92,28 @@ class Lines:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
-        self._total = self._finished = self._before = 0
-        self._started_s = time.monotonic()
+        self._total = 0
+        self._forecast = Forecast((), 1)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
-    def begin(self, total: int, finished: int) -> None:
-        self._total, self._finished, self._before = total, finished, finished
-        self._started_s = time.monotonic()
+    def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
+        self._forecast = Forecast(strategies, jobs)
+        self._total = finished + self._forecast.left
         kept = f", {finished} finished before" if finished else ""
-        self._say(f"{total} runs{kept}")
+        self._say(f"{self._total} runs{kept}")
 
-    def ended(self, label: str, wall_s: float, error: str) -> None:
-        self._finished += 1
-        width = len(str(self._total))
+    def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
+        self._forecast.note(strategy, wall_s)
+        number = f"{self._total - self._forecast.left:{len(str(self._total))}}/{self._total}"
         result = f"FAILED: {error}" if error else f"{wall_s:.2f} s"
-        self._say(f"[{self._finished:{width}}/{self._total}] {label}: {result}{self._left()}")
+        self._say(f"[{number}] {title}: {result}{self._forecast.text()}")
 
     def confirm(self, text: str) -> bool:
         return _asked(text)
-
-    def _left(self) -> str:
-        made, left = self._finished - self._before, self._total - self._finished
-        if not made or not left:
-            return ""
-        left_s = (time.monotonic() - self._started_s) / made * left
-        return f", about {left_s:.0f} s to go"
 
     def _say(self, line: str) -> None:
         print(line, file=self._out, flush=True)
@@ -96,7 +129,6 @@ class Bar:
             MofNCompleteColumn,
             TextColumn,
             TimeElapsedColumn,
-            TimeRemainingColumn,
         )
         from rich.progress import Progress as RichProgress
 
@@ -105,12 +137,11 @@ class Bar:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("to go"),
-            TimeRemainingColumn(),
             TextColumn("{task.description}", style="dim"),
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task("starting", total=None)
+        self._forecast = Forecast((), 1)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -119,13 +150,16 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def begin(self, total: int, finished: int) -> None:
-        self._bar.update(self._task, total=total, completed=finished)
+    def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
+        self._forecast = Forecast(strategies, jobs)
+        self._bar.update(self._task, total=finished + self._forecast.left, completed=finished)
 
-    def ended(self, label: str, wall_s: float, error: str) -> None:
+    def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
+        self._forecast.note(strategy, wall_s)
         if error:
-            self._bar.console.print(f"[red]failed[/] {label}: {error}", highlight=False)
-        self._bar.update(self._task, advance=1, description=f"{label}, {wall_s:.1f} s")
+            self._bar.console.print(f"[red]failed[/] {title}: {error}", highlight=False)
+        last = f"{title}, {wall_s:.1f} s{self._forecast.text()}"
+        self._bar.update(self._task, advance=1, description=last)
 
     def confirm(self, text: str) -> bool:
         self._bar.stop()

@@ -60,14 +60,17 @@ class _Run:
         self._root, self._manifest, self._progress = root, manifest, progress
         states = manifest.states()
         self._cells = {cell.run_id: cell for cell in grid.cells}
-        self._waiting = deque(c for c in grid.cells if states[c.run_id] != DONE)
+        self._waiting = deque(
+            sorted((c for c in grid.cells if states[c.run_id] != DONE), key=_turn)
+        )
         self._errors: dict[str, str] = {}
         self._made = 0
         self._saved_s = time.monotonic()
-        progress.begin(len(grid.cells), len(grid.cells) - len(self._waiting))
 
     def finish(self, engine: Engine, jobs: int) -> Tally:
         size = min(jobs, len(self._waiting))
+        finished = len(self._cells) - len(self._waiting)
+        self._progress.begin(finished, [cell.label for cell in self._waiting], size)
         try:
             with Pool(self._root, engine, size, self._progress.confirm) as workers:
                 while self._waiting or not workers.idle:
@@ -98,7 +101,8 @@ class _Run:
             self._made += reply.made
             self._manifest.succeeded(reply.run_id)
             (failures / f"{reply.run_id}.txt").unlink(missing_ok=True)
-        self._progress.ended(cell.title(), reply.wall_s, self._errors.get(cell.run_id, ""))
+        error = self._errors.get(cell.run_id, "")
+        self._progress.ended(cell.label, cell.title(), reply.wall_s, error)
 
     def _is_there(self, cell: Cell) -> bool:
         """A worker may die between finishing a run and saying so."""
@@ -108,6 +112,12 @@ class _Run:
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             self._manifest.save()
             self._saved_s = time.monotonic()
+
+
+def _turn(cell: Cell) -> tuple[int, bool]:
+    """Seed by seed, so that what is there can be compared in pairs at any time; agents first, so
+    that no long run is left over at the end."""
+    return cell.experiment.seed, cell.experiment.reasoner is None
 
 
 def _task(cell: Cell) -> Task:

@@ -90,24 +90,23 @@ class PlannedScheduler:
         self._follow(policy)
         self._learn(state)
         share = self._shares(state, policy)
-        destination = np.zeros(share.shape, np.int64)
-        for i in range(share.shape[1]):
-            destination[:, i] = self._deal(share[:, i], self._behind[:, i], self._expected[:, i])
+        destination = self._deal(share)
         self._last = state.slot + 1, destination, share
         return Decision(RoutingPlan(destination))
 
-    def _deal(self, share: Floats, behind: Floats, expected: Floats) -> Ints:
-        """(N,) destination of each origin."""
-        destination = np.zeros(len(share), np.int64)
-        nodes = np.flatnonzero(share)
-        owed, part = behind[nodes].copy(), share[nodes]
-        order = self._rng.permutation(len(share))
-        for origin in order[np.argsort(-expected[order], kind="stable")]:
-            owed += part * expected[origin]
-            first = np.flatnonzero(owed >= owed.max() - 1e-9)
-            best = first[self._rng.integers(len(first))]
-            owed[best] -= expected[origin]
-            destination[origin] = nodes[best]
+    def _deal(self, share: Floats) -> Ints:
+        """(N, I) destination of each origin; one turn deals an origin of every LM."""
+        largest = np.lexsort((self._rng.random(share.shape), -self._expected), axis=0)
+        ties = self._rng.random((len(share), *share.shape))
+        owed = np.where(share > 0, self._behind, -np.inf)
+        destination, lms = np.zeros(share.shape, np.int64), np.arange(share.shape[1])
+        for origin, tie in zip(largest, ties, strict=True):
+            dealt = self._expected[origin, lms]
+            owed += share * dealt
+            first = owed >= owed.max(axis=0) - 1e-9
+            best = np.where(first, tie, -1.0).argmax(axis=0)
+            owed[best, lms] -= dealt
+            destination[origin, lms] = best
         return destination
 
     def _shares(self, state: ClusterState, policy: MacroPolicy) -> Floats:

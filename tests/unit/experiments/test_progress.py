@@ -1,16 +1,38 @@
 import io
 import re
 
-from controller.experiments.progress import Lines
+from controller.experiments.progress import Forecast, Lines
 
 
 def test_lines_say_how_far_and_what_failed() -> None:
     out = io.StringIO()
     with Lines(out) as progress:
-        progress.begin(12, 3)
-        progress.ended("RF, seed 0", 0.5, "")
-        progress.ended("RF, seed 1", 0.1, "it broke")
+        progress.begin(3, ["RF"] * 9, 2)
+        progress.ended("RF", "RF, seed 0", 0.5, "")
+        progress.ended("RF", "RF, seed 1", 0.1, "it broke")
     first, second, third = out.getvalue().splitlines()
     assert first == "12 runs, 3 finished before"
-    assert re.fullmatch(r"\[ 4/12\] RF, seed 0: 0\.50 s, about \d+ s to go", second)
+    assert re.fullmatch(r"\[ 4/12\] RF, seed 0: 0\.50 s, about 2 s to go", second)
     assert third.startswith("[ 5/12] RF, seed 1: FAILED: it broke")
+
+
+def test_a_run_is_expected_to_take_as_long_as_its_strategy_did() -> None:
+    forecast = Forecast(["MA", "MA", "RF", "RF", "LL"], jobs=2)
+    assert forecast.text() == ""
+    forecast.note("MA", 20.0)
+    forecast.note("RF", 1.0)
+    # MA 20, RF 1, LL unknown: 10.5, the mean of all; two at a time
+    assert forecast.text() == ", about 16 s to go"
+    forecast.note("RF", 1.0)
+    forecast.note("LL", 1.0)
+    assert forecast.text() == ", about 20 s to go"  # one run alone
+    forecast.note("MA", 20.0)
+    assert forecast.text() == ""
+
+
+def test_long_times_are_told_in_long_units() -> None:
+    forecast = Forecast(["MA"] * 1000, jobs=1)
+    forecast.note("MA", 1.0)
+    assert forecast.text() == ", about 17 min to go"
+    forecast.note("MA", 99.0)
+    assert forecast.text() == ", about 13.9 h to go"
