@@ -49,6 +49,7 @@ class PlannerAgent:
         self._tenure = tenure
         self._fallback = fallback
         self._baseline = baseline
+        self._random = ""  # what it said
         self._rehearse = rehearse
         self._trials = trials
         self._format = planner_format(scenario)
@@ -101,12 +102,13 @@ class PlannerAgent:
         if held:
             then = [name for name, was_up in zip(names, self._up, strict=False) if not was_up]
             observation["nodes_down_when_decided"] = then
+        self._random = self._random or await self._baseline()
         past, latest = self._memory.recall(seen, up), self._memory.latest
         return PlannerView(
             context=self._context,
             observation=observation,
             epoch=(state.slot + 1) // self._scenario.epoch_slots,
-            baseline=await self._baseline(),
+            baseline=self._random,
             last=sentence(latest) if latest else "",
             best=[str(case) for case in past.best],
             worst=[str(case) for case in past.worst],
