@@ -35,7 +35,7 @@ lint: $(VENV)/ready ## Check style, types and layers
 	mypy
 	lint-imports
 
-bench: $(VENV)/ready ## Measure the twin and the solver on this machine
+bench: $(VENV)/ready ## Measure the twin, the solver and the agents on this machine
 	edgelm bench
 
 docs-check: $(VENV)/ready ## Run the commands of README and docs, check their links

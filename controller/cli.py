@@ -327,9 +327,9 @@ def schema(
 
 @app.command()
 def bench(as_json: AsJson = False) -> None:
-    """Measure the twin and the solver on this machine.
+    """Measure the twin, the solver and the agents on this machine.
 
-    Takes about a minute; the machine should have nothing else to do.
+    Takes about two minutes; the machine should have nothing else to do.
 
     \b
     Examples:
@@ -337,10 +337,11 @@ def bench(as_json: AsJson = False) -> None:
       edgelm bench --json > bench.json
     """
     from controller import strategies
-    from controller.experiments.bench import report as text_of
-    from controller.experiments.bench import run_bench
+    from controller.experiments.bench.suite import report as text_of
+    from controller.experiments.bench.suite import run_bench
+    from controller.reasoner.answers import answer
 
-    figures = run_bench(strategies.build, lambda line: typer.echo(line, err=True))
+    figures = run_bench(strategies.build, answer, lambda line: typer.echo(line, err=True))
     typer.echo(json.dumps(figures, indent=1) if as_json else text_of(figures))
 
 

@@ -23,7 +23,7 @@ from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.loop import Strategy
 from controller.policies.activation import FullDeployer, RandomDeployer
-from controller.policies.intent import PlannedScheduler, RandomPlanner
+from controller.policies.intent import PlannedDeployer, PlannedScheduler, RandomPlanner
 from controller.policies.lyapunov import LyapunovDeployer, LyapunovParameters
 from controller.policies.routing import (
     AverageScheduler,
@@ -109,7 +109,7 @@ def _agent_scheduler(m: Making) -> Scheduler:
 
 
 def _agent_deployer(m: Making) -> Deployer:
-    deployer = DeployerAgent(m.scenario, m.kit.step, m.kit.prompts)
+    deployer = DeployerAgent(m.scenario, m.kit.step, m.kit.prompts, PlannedDeployer(m.scenario))
     if m.parameters.mode == ADVISE:
         applied = _incumbent(m).deployer
         return AdvisedDeployer(applied, deployer, m.scenario.testbed, m.kit.log)

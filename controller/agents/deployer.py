@@ -18,6 +18,7 @@ from controller.agents.views import DeployerView, deployer_observation, node_con
 from controller.domain.decisions import Decision, Deployment, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
+from controller.ports import Deployer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -25,13 +26,16 @@ Pods = tuple[Ints, Floats, Ints]
 
 
 class DeployerAgent:
-    """One agent per row of the state, each seeing its own node only; a row falls back to the pods
-    that are wanted already."""
+    """One agent per row of the state, each seeing its own node only; a row falls back to
+    ``fallback``'s pods."""
 
-    def __init__(self, scenario: Scenario, step: Step, prompts: Prompts) -> None:
+    def __init__(
+        self, scenario: Scenario, step: Step, prompts: Prompts, fallback: Deployer
+    ) -> None:
         self._scenario = scenario
         self._step = step
         self._prompts = prompts
+        self._fallback = fallback
         self._hosts = scenario.hosts()
         self._static: dict[int, tuple[Format, str]] = {}
 
@@ -39,12 +43,12 @@ class DeployerAgent:
         answers = await asyncio.gather(
             *(self._ask(state, row, policy) for row in range(len(state.rows)))
         )
-        kept = (state.want_mode, state.want_cores, state.want_vgpus)
-        chosen = [
-            answer.value or tuple(array[row] for array in kept)
-            for row, answer in enumerate(answers)
-        ]
-        mode, cores, vgpus = (np.array(column) for column in zip(*chosen, strict=True))
+        pods = [answer.value for answer in answers]
+        if None in pods:
+            other = (await self._fallback.deploy(state, policy)).value
+            kept = zip(other.mode, other.cores, other.vgpus, strict=True)
+            pods = [mine or theirs for mine, theirs in zip(pods, kept, strict=True)]
+        mode, cores, vgpus = (np.array(column) for column in zip(*pods, strict=True))
         return Decision(Deployment(mode, cores, vgpus), tuple(answer.call for answer in answers))
 
     async def _ask(self, state: ClusterState, row: int, policy: MacroPolicy) -> Answer[Pods]:

@@ -6,10 +6,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Decision, MacroPolicy, RoutingPlan
+from controller.domain.capacity import blocked
+from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
-from controller.domain.state import OFF, ClusterState, Telemetry
-from controller.policies.patterns import enumerate_fixed
+from controller.domain.state import GPU, OFF, ClusterState, Telemetry
+from controller.policies.patterns import DeploymentBuilder, enumerate_fixed
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -136,6 +137,26 @@ class PlannedScheduler:
             np.subtract.at(self._behind, (destination, np.arange(born.shape[1])), born)
         if state.arrived_requests.any():
             self._expected = MEMORY * self._expected + (1 - MEMORY) * born
+
+
+class PlannedDeployer:
+    """The pods as they are. A node that wants none yet starts those of its role: as many LMs as fit
+    at once, on GPUs rather than on CPUs."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._kinds = enumerate_fixed(scenario)
+
+    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+        builder, roles = DeploymentBuilder(state), policy.roles[state.rows]
+        empty = ~(state.want_mode != OFF).any(axis=1) & ~blocked(state)
+        for patterns in self._kinds:
+            rows = builder.rows(patterns)
+            rows = rows[empty[rows]]
+            active, on_gpu = patterns.mode != OFF, patterns.mode == GPU
+            worth = active.sum(axis=1) * (roles.shape[1] + 1) + on_gpu.sum(axis=1)
+            off_role = (active & ~roles[rows][:, None]).any(axis=2)
+            builder.choose(rows, patterns, np.where(off_role, -1, worth).argmax(axis=1))
+        return Decision(builder.build(), (Call(),) * len(state.rows))
 
 
 def _first_of(*choices: Bools) -> Bools:

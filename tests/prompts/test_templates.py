@@ -31,6 +31,7 @@ from controller.domain.decisions import Decision, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import POD_PENDING, ClusterState
 from controller.inputs.catalog import template_dir
+from controller.policies.intent import PlannedDeployer
 from tests.unit.agents.rules import MARK, cluster, marked
 from tests.unit.policies.states import idle, open_policy, shipped
 
@@ -183,7 +184,8 @@ def slot_prompts(scenario: Scenario, state: ClusterState | None = None) -> list[
     step = Step(listener, Unrecorded(), scenario.slot_s, str)
     policy, seen = open_policy(scenario), state or idle(scenario)
     asyncio.run(SchedulerAgent(scenario, step, PROMPTS, Home()).schedule(seen, policy))
-    asyncio.run(DeployerAgent(scenario, step, PROMPTS).deploy(seen, policy))
+    nodes = DeployerAgent(scenario, step, PROMPTS, PlannedDeployer(scenario))
+    asyncio.run(nodes.deploy(seen, policy))
     return [[str(message["content"]) for message in ask.messages] for ask in listener.asks]
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from controller.domain.decisions import Demand, MacroPolicy
 from controller.domain.scenario import Scenario
-from controller.domain.state import ClusterState
-from controller.policies.intent import PlannedScheduler, RandomPlanner
+from controller.domain.state import GPU, OFF, POD_OFF, POD_STOPPING, ClusterState
+from controller.policies.intent import PlannedDeployer, PlannedScheduler, RandomPlanner
 from tests.reference.worlds import Model, node, world
-from tests.unit.policies.states import NOTHING_SEEN, decide, idle, shipped
+from tests.unit.policies.states import NOTHING_SEEN, decide, idle, open_policy, shipped
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -254,3 +254,47 @@ def test_destinations_repeat_with_the_seed() -> None:
     one, same, other = (np.array(follow(scenario, policy, 30, s)[1]) for s in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+# Pods that follow the roles
+
+
+def test_a_node_without_pods_starts_its_role() -> None:
+    scenario = shipped()
+    hosts = scenario.hosts()
+    for seed in range(10):
+        policy = draw(scenario, seed)
+        pods = decide(PlannedDeployer(scenario).deploy(idle(scenario), policy))
+        assert np.array_equal(pods.mode != OFF, policy.roles & hosts)
+
+
+def test_a_role_too_large_for_a_node_is_started_as_far_as_it_fits() -> None:
+    """Two of four LMs fit; the one with a GPU pod goes there."""
+    scenario = world([node(ram_gb=2.0, gpus=1)] * 2, [Model()] * 4)
+    pods = decide(PlannedDeployer(scenario).deploy(idle(scenario), open_policy(scenario)))
+    assert (pods.mode != OFF).sum(axis=1).tolist() == [2, 2]
+    assert (pods.mode == GPU).sum(axis=1).tolist() == [2, 2]
+
+
+def test_pods_that_are_there_stay_whatever_the_policy() -> None:
+    scenario = shipped()
+    first, then = draw(scenario, 0), draw(scenario, 1)
+    assert not np.array_equal(first.roles, then.roles)
+    deployer = PlannedDeployer(scenario)
+    pods = decide(deployer.deploy(idle(scenario), first))
+    kept = idle(scenario, want_mode=pods.mode, want_cores=pods.cores, want_vgpus=pods.vgpus)
+    again = decide(deployer.deploy(kept, then))
+    assert np.array_equal(again.mode, pods.mode)
+    assert np.array_equal(again.cores, pods.cores)
+
+
+def test_a_node_whose_pods_are_stopping_waits() -> None:
+    scenario = shipped()
+    stopping = np.full(scenario.hosts().shape, POD_OFF)
+    stopping[0, 0] = POD_STOPPING
+    pods = decide(
+        PlannedDeployer(scenario).deploy(idle(scenario, pod=stopping), open_policy(scenario))
+    )
+    started = (pods.mode != OFF).any(axis=1)
+    assert not started[0]
+    assert started[1:].all()
