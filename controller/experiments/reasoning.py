@@ -55,8 +55,14 @@ class Reasoner(Record):
 
     @property
     def embedded(self) -> bool:
-        """Served by the run itself: an optimiser, not a language model."""
+        """Served by the run itself; its latency is declared."""
         return self.kind in (REFERENCE, FAULTY)
+
+    @property
+    def is_language_model(self) -> bool:
+        """False where the reference reasoner answers every tier, by whatever address."""
+        models = self.named_models().model_dump().values()
+        return not self.embedded and any(model != REFERENCE_MODEL for model in models)
 
     @property
     def address(self) -> str:
@@ -81,9 +87,9 @@ class Reasoner(Record):
 
     def label(self) -> str:
         """For tables: who it is and what it is not."""
-        if self.embedded:
-            return f"{self.short()} (optimiser, not a language model)"
-        return f"{self.short()} at {urlsplit(self.address).netloc}"
+        place = "" if self.embedded else f" at {urlsplit(self.address).netloc}"
+        kind = "" if self.is_language_model else " (optimiser, not a language model)"
+        return f"{self.short()}{place}{kind}"
 
     def described(self) -> dict[str, Any]:
         """For summary.json."""
@@ -91,7 +97,7 @@ class Reasoner(Record):
             "kind": self.kind,
             "label": self.label(),
             "models": self.named_models().model_dump(),
-            "is_language_model": not self.embedded,
+            "is_language_model": self.is_language_model,
         }
 
 

@@ -366,7 +366,7 @@ def test_a_reasoner_elsewhere_is_named_and_measured(tmp_path: Path) -> None:
         done = run(tmp_path, "--reasoner", url, *URL_MODEL, epochs=1)
     assert done.returncode == 0, done.stderr
     found = summary(tmp_path)
-    assert found["reasoner"]["is_language_model"] is True
+    assert found["reasoner"]["is_language_model"] is False  # its name says what it is
     assert found["reasoner"]["label"].startswith("edgelm-reference at 127.0.0.1:")
     for tier in TIERS:
         assert found["decisions"][tier]["ok"] == found["decisions"][tier]["calls"]

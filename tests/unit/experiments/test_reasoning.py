@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from controller.agents.reasoner import REFERENCE_MODEL
 from controller.experiments.reasoning import (
     OPENAI_LOWER,
     OPENAI_PLANNER,
@@ -60,7 +61,7 @@ def test_a_wrong_reasoner_is_refused(wrong: Any, problem: str) -> None:
         ITEM.validate_python(wrong)
 
 
-def test_only_what_the_run_serves_is_called_an_optimiser() -> None:
+def test_the_reference_reasoner_is_called_an_optimiser_wherever_it_is() -> None:
     for kind, faults in (("reference", ""), ("faulty", "all=0.1")):
         one = Reasoner.model_validate({"kind": kind, "faults": faults})
         assert one.embedded
@@ -70,6 +71,12 @@ def test_only_what_the_run_serves_is_called_an_optimiser() -> None:
     elsewhere = Reasoner(kind="url", url="http://host:8000/v1", models=Models(**MODELS))
     assert elsewhere.label() == "large / small at host:8000"
     assert elsewhere.described()["is_language_model"] is True
+    ours = Models(planner=REFERENCE_MODEL, scheduler=REFERENCE_MODEL, deployer=REFERENCE_MODEL)
+    remote = Reasoner(kind="url", url="http://host:8000/v1", models=ours)
+    assert remote.label() == ("edgelm-reference at host:8000 (optimiser, not a language model)")
+    assert remote.described()["is_language_model"] is False
+    mixed = remote.model_copy(update={"models": ours.model_copy(update={"planner": "large"})})
+    assert mixed.described()["is_language_model"] is True
 
 
 def test_openai_has_an_address_and_models() -> None:
