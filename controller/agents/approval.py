@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controller.agents.guard import Tenure
 from controller.domain.decisions import Decision, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
 from controller.domain.testbed import Testbed
 from controller.ports import Planner
+
+Bools = NDArray[np.bool_]
+
+NOTICEABLE: Final = 0.01  # of an LM's requests; smaller changes are rounding to a person
 
 
 class Approver(Protocol):
@@ -50,8 +56,12 @@ class ApprovedPlanner:
         held, slot = self._tenure.policy, state.slot + 1
         decision = await self._planner.plan(state, telemetry)
         (call,) = decision.calls
-        # What the loop will not apply, or what is applied already, is no question to a person.
-        if not self._tenure.is_late(call) and not _is_same(decision.value, held):
+        # What the loop will not apply, or what looks like what is applied already, is no question
+        # to a person. In the latter case the very shares that were approved go on.
+        if held is not None and _looks_alike(decision.value, held):
+            value = replace(decision.value, routing=held.routing, roles=held.roles)
+            decision = Decision(value, decision.calls)
+        elif not self._tenure.is_late(call):
             verdict = await self._ask(slot, decision.value, held, call.detail)
             if verdict == "approved":
                 value = decision.value
@@ -78,11 +88,9 @@ class ApprovedPlanner:
         return "approved" if approved else "not approved"
 
 
-def _is_same(policy: MacroPolicy, held: MacroPolicy | None) -> bool:
-    return (
-        held is not None
-        and np.array_equal(policy.routing, held.routing)
-        and np.array_equal(policy.roles, held.roles)
+def _looks_alike(policy: MacroPolicy, held: MacroPolicy) -> bool:
+    return np.array_equal(policy.roles, held.roles) and bool(
+        np.all(np.abs(policy.routing - held.routing) < NOTICEABLE)
     )
 
 
@@ -93,13 +101,19 @@ def difference(testbed: Testbed, policy: MacroPolicy, held: MacroPolicy | None) 
     for i, lm in enumerate(lms):
         was = policy.routing[:, i] if held is None else held.routing[:, i]
         shares = [
-            f"{node} {share:.0%}" + (f" (was {old:.0%})" if abs(share - old) >= 0.01 else "")
+            f"{node} {share:.0%}" + (f" (was {old:.0%})" if abs(share - old) >= NOTICEABLE else "")
             for node, share, old in zip(nodes, policy.routing[:, i], was, strict=True)
             if max(share, old) >= 0.005
         ]
         lines.append(f"  {lm} to {', '.join(shares)}")
     for n, node in enumerate(nodes):
-        role = [lm for lm, may in zip(lms, policy.roles[n], strict=True) if may]
-        if held is None or not np.array_equal(policy.roles[n], held.roles[n]):
-            lines.append(f"  {node} runs {'+'.join(role) or 'nothing'}")
+        role = _named(lms, policy.roles[n])
+        if held is None:
+            lines.append(f"  {node} runs {role}")
+        elif not np.array_equal(policy.roles[n], held.roles[n]):
+            lines.append(f"  {node} runs {role} (was {_named(lms, held.roles[n])})")
     return lines
+
+
+def _named(lms: Sequence[str], role: Bools) -> str:
+    return "+".join(lm for lm, may in zip(lms, role, strict=True) if may) or "nothing"

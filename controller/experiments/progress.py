@@ -152,7 +152,8 @@ class Bar:
 
     def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
         self._forecast = Forecast(strategies, jobs)
-        self._bar.update(self._task, total=finished + self._forecast.left, completed=finished)
+        total = finished + self._forecast.left
+        self._bar.update(self._task, total=total, completed=finished, description="first runs")
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
         self._forecast.note(strategy, wall_s)

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from controller.agents.approval import ApprovedPlanner
+import numpy as np
+
+from controller.agents.approval import ApprovedPlanner, difference
 from controller.agents.guard import GuardedPlanner, Tenure
 from controller.domain.decisions import FALLBACK, Call, Decision, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
@@ -98,6 +100,23 @@ def test_nobody_is_asked_about_the_policy_in_force_or_one_that_is_late() -> None
     person = Person([True])
     plans(person, LEFT, RIGHT, took_s=11.0)
     assert len(person.asked) == 1
+
+
+def test_shares_that_look_the_same_are_those_that_were_approved() -> None:
+    person = Person([True, True])
+    close = MacroPolicy(LEFT.routing + np.array([[-0.004], [0.004], [0.0]]), LEFT.roles)
+    first, second = plans(person, LEFT, close)
+    assert np.array_equal(second.value.routing, first.value.routing)
+    assert len(person.asked) == 1
+
+
+def test_a_person_reads_what_changes() -> None:
+    assert difference(cluster().testbed, RIGHT, LEFT) == [
+        "  LM1 to VM1 0% (was 100%), VM3 100% (was 0%)",
+        "  LM2 to VM1 0% (was 50%), VM2 60% (was 50%), VM3 40% (was 0%)",
+        "  VM1 runs nothing (was LM1+LM2)",
+        "  VM3 runs LM1+LM2 (was nothing)",
+    ]
 
 
 def test_after_the_guard_undid_a_policy_the_person_compares_with_what_is_in_force() -> None:
