@@ -311,7 +311,9 @@ def validate(
 def schema(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help="testbed, profile, workload, campaign or experiment."),
+        typer.Argument(
+            metavar="KIND", help="testbed, profile, workload, campaign, prices or experiment."
+        ),
     ],
 ) -> None:
     """Print the JSON Schema of a kind of file.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import BaseModel
 
 from controller.domain.errors import InputError
 from controller.experiments.campaign import CampaignFile, load_campaign_file
 from controller.experiments.experiment import Experiment, load_experiment
 from controller.experiments.grid import StrategyBook, resolve_grid
-from controller.inputs import schema as input_schema
 from controller.inputs.catalog import (
     KINDS,
     load_profile,
@@ -19,6 +21,10 @@ from controller.inputs.catalog import (
     names,
     read_yaml,
 )
+from controller.inputs.prices import PriceFile, load_price_file
+from controller.inputs.profile import ProfileFile
+from controller.inputs.schema import schema_of
+from controller.inputs.testbed import TestbedFile
 from controller.workloads.spec import WorkloadFile, load_workload
 from controller.workloads.trace import read_trace
 
@@ -32,16 +38,18 @@ MARKS: Final = {
     "process": "workload",
     "lms": "profile",
     "strategies": "campaign",
+    "models": "prices",
     "summary": "campaign",
 }
 
-input_schema.MODELS.update(
-    {"workload": WorkloadFile, "campaign": CampaignFile, "experiment": Experiment}
-)
-
-
-def schema_kinds() -> list[str]:
-    return list(input_schema.MODELS)
+MODELS: Final[Mapping[str, type[BaseModel]]] = {
+    "testbed": TestbedFile,
+    "profile": ProfileFile,
+    "workload": WorkloadFile,
+    "campaign": CampaignFile,
+    "prices": PriceFile,
+    "experiment": Experiment,
+}
 
 
 def json_schema(kind: str) -> dict[str, Any]:
@@ -50,7 +58,12 @@ def json_schema(kind: str) -> dict[str, Any]:
     Raises:
         InputError: no such kind.
     """
-    return input_schema.json_schema(kind)
+    if kind not in MODELS:
+        choices = ", ".join(MODELS)
+        raise InputError(
+            "schema", "is unknown", field="kind", value=kind, remedy=f"choose {choices}"
+        )
+    return schema_of(kind, MODELS[kind])
 
 
 def shipped() -> dict[str, dict[str, str]]:
@@ -80,6 +93,8 @@ def check_file(path: Path, book: StrategyBook) -> tuple[str, str]:
         case "workload":
             workload = load_workload(path.absolute())
             return kind, f"{workload.name}: {workload.process.kind}"
+        case "prices":
+            return kind, f"{len(load_price_file(path).models)} models"
         case "experiment":
             experiment = load_experiment(json.dumps(data), str(path))
             return kind, f"run {experiment.run_id}"

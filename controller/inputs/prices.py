@@ -43,10 +43,14 @@ def load_prices(path: str | Path | None = None) -> Prices:
     """
     shipped = Path(str(resources.files("controller"))) / "data" / "prices.yaml"
     files = [shipped] if path is None else [shipped, Path(path).expanduser()]
-    return Prices(
-        {
-            name: entry.price()
-            for file in files
-            for name, entry in parse(PriceFile, str(file), read_yaml(file)).models.items()
-        }
-    )
+    entries = [entry for file in files for entry in load_price_file(file).models.items()]
+    return Prices({name: entry.price() for name, entry in entries})
+
+
+def load_price_file(path: Path) -> PriceFile:
+    """One list of prices.
+
+    Raises:
+        InputError: as :func:`load_prices`.
+    """
+    return parse(PriceFile, str(path), read_yaml(path))

@@ -9,30 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from controller.domain.errors import InputError
-from controller.inputs.profile import ProfileFile
-from controller.inputs.testbed import TestbedFile
-
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-# Kind of file -> its model. Whoever owns a further kind of file adds it here.
-MODELS: dict[str, type[BaseModel] | TypeAdapter[Any]] = {
-    "testbed": TestbedFile,
-    "profile": ProfileFile,
-}
 
-
-def json_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a kind of file.
-
-    Raises:
-        InputError: no such kind.
-    """
-    if kind not in MODELS:
-        raise InputError(
-            "schema", "is unknown", field="kind", value=kind, remedy=f"choose {', '.join(MODELS)}"
-        )
-    model = MODELS[kind]
+def schema_of(kind: str, model: type[BaseModel] | TypeAdapter[Any]) -> dict[str, Any]:
+    """The JSON Schema of a kind of file that is read with ``model``."""
     adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
     schema = _closed(adapter.json_schema(by_alias=True))
     return {"$schema": DIALECT, **schema, "title": f"edgelm {kind}"}

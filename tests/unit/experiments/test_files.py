@@ -5,7 +5,7 @@ import pytest
 
 from controller.bootstrap import STRATEGY_BOOK
 from controller.domain.errors import InputError
-from controller.experiments.files import check_file, json_schema, schema_kinds, shipped
+from controller.experiments.files import MODELS, check_file, json_schema, shipped
 from controller.inputs.catalog import KINDS, locate, names
 from tests.unit.experiments.small import small_experiment
 
@@ -31,6 +31,21 @@ def test_an_experiment_is_known_by_its_content(tmp_path: Path) -> None:
     assert check_file(path, STRATEGY_BOOK) == ("experiment", f"run {small_experiment().run_id}")
 
 
+def test_prices_are_known_by_their_content(tmp_path: Path) -> None:
+    path = tmp_path / "prices.yaml"
+    price = {"input": 1, "output": 2, "source": "a price list", "date": "2026-01-01"}
+    path.write_text(json.dumps({"models": {"small": price, "large": price}}))
+    assert check_file(path, STRATEGY_BOOK) == ("prices", "2 models")
+    path.write_text(json.dumps({"models": {"small": {**price, "output": -1}}}))
+    with pytest.raises(InputError, match=r"models\.small\.output"):
+        check_file(path, STRATEGY_BOOK)
+
+
+def test_an_unknown_kind_lists_the_kinds() -> None:
+    with pytest.raises(InputError, match=r"'testbeds'.*testbed, profile"):
+        json_schema("testbeds")
+
+
 def test_requests_are_counted() -> None:
     path = locate("workloads", "azure-servegen").with_suffix(".csv")
     kind, content = check_file(path, STRATEGY_BOOK)
@@ -46,7 +61,7 @@ def test_what_is_nothing_of_ours_is_said_so(text: str, tmp_path: Path) -> None:
         check_file(path, STRATEGY_BOOK)
 
 
-@pytest.mark.parametrize("kind", schema_kinds())
+@pytest.mark.parametrize("kind", MODELS)
 def test_every_kind_has_a_schema(kind: str) -> None:
     schema = json_schema(kind)
     assert schema["title"] == f"edgelm {kind}"
