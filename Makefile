@@ -23,7 +23,7 @@ help: ## Show this list
 
 setup: $(VENV)/ready ## Build .venv with everything from requirements.lock (others do it when needed)
 
-demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; about a minute
+demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; two minutes
 	edgelm run paper --out results/demo
 
 test: $(VENV)/ready | $(BROWSER) ## Run all tests
