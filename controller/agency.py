@@ -37,7 +37,7 @@ from controller.experiments.reasoning import FAULTY, Reasoner
 from controller.inputs.catalog import template_dir
 from controller.inputs.prices import load_prices
 from controller.reasoner.completions import Latency
-from controller.reasoner.process import serving
+from controller.reasoner.process import Server, serving, start_server
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
 from controller.telemetry.sqlite import memory_store
 from controller.workloads.spec import generate
@@ -45,6 +45,7 @@ from controller.workloads.spec import generate
 BASELINE_EPOCHS: Final = 2
 BASELINE_SEED: Final = 20_260_101  # of the arrivals that random policies are measured on
 REHEARSAL_SEED: Final = 1
+MOST_REQUESTS: Final = 100  # a slot and node, to rehearse; the paper's load is 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +161,19 @@ def _endpoint(reasoner: Reasoner, url: str, seed: int, access: Access) -> Endpoi
         Models(**reasoner.named_models().model_dump()),
         key="" if reasoner.embedded else os.environ.get(KEY_VARIABLE, ""),
         prices=load_prices(access.prices),
-        limits=Limiter(access.requests_per_min, access.tokens_per_min),
+        limits=Limiter() if reasoner.embedded else _limiter(url, access),
         pace=DeclaredTime if reasoner.embedded else WallTime,
         temperature=reasoner.temperature,
         reasoning_effort=reasoner.reasoning_effort,
         seed=seed,
     )
+
+
+@functools.cache
+def _limiter(url: str, access: Access) -> Limiter:
+    """One for all runs that this process makes: the next run has no allowance of its own."""
+    del url
+    return Limiter(access.requests_per_min, access.tokens_per_min)
 
 
 @contextlib.contextmanager
@@ -179,12 +187,16 @@ def _address(reasoner: Reasoner, seed: int) -> Iterator[str]:
         yield _reference(latency) if reasoner.embedded else reasoner.address
 
 
-@functools.cache
+_SERVERS: Final[dict[Latency, Server]] = {}  # this process's own; they end with it
+
+
 def _reference(latency: Latency) -> str:
-    """This process's own server; it ends with the process."""
-    stack = contextlib.ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(serving(latency))
+    """The URL of this process's reference reasoner, started anew if it has died."""
+    server = _SERVERS.get(latency)
+    if server is None or not server.is_alive:
+        server = _SERVERS[latency] = start_server(latency)
+        atexit.register(server.end)
+    return server.url
 
 
 class Asking:
@@ -241,6 +253,9 @@ async def _rehearse(
     """A candidate tried under its own forecast, for the what-if tool."""
     if policy.demand is None:
         return {"error": "a candidate needs a forecast"}
+    most = MOST_REQUESTS * len(scenario.testbed.nodes)
+    if policy.demand.requests.sum() > most:
+        return {"error": f"forecasts of over {most} requests a slot are not rehearsed"}
     found = await rehearse(scenario, policy, state, policy.demand, seed=REHEARSAL_SEED)
     lms = scenario.testbed.lm_names
     return {

@@ -167,7 +167,7 @@ def run(
         )  # fmt: skip
     grid = resolve(campaign, changes, mode)
     root = out or Path("results") / grid.campaign.name
-    at_once = jobs or _cores()
+    at_once = min(jobs or _cores(), len(grid.cells))
     access = Access(
         requests_per_minute and requests_per_minute / at_once,
         tokens_per_minute and tokens_per_minute / at_once,

@@ -105,6 +105,11 @@ class Worker:
         self.task = None
         return said
 
+    @property
+    def is_gone(self) -> bool:
+        """Dead, and nothing of it is still to be heard."""
+        return self.task is None and self.process.exitcode is not None
+
     def end(self) -> None:
         self.process.terminate()
         self.process.join()
@@ -154,8 +159,9 @@ class Pool:
         busy = [(worker, worker.task) for worker in self._workers if worker.task is not None]
         ready = wait([worker.connection for worker, _ in busy], timeout_s)
         heard = [w.hear(task, self._confirm) for w, task in busy if w.connection in ready]
-        alive = [worker for worker in self._workers if worker.process.exitcode is None]
-        self._workers = alive
+        for worker in [each for each in self._workers if each.is_gone]:
+            self._workers.remove(worker)
+            worker.end()
         return [reply for reply in heard if reply is not None]
 
 

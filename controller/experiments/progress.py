@@ -137,7 +137,7 @@ class Bar:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.description}", style="dim"),
+            TextColumn("{task.description}", style="dim", markup=False),
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task("starting", total=None)
@@ -156,9 +156,12 @@ class Bar:
         self._bar.update(self._task, total=total, completed=finished, description="first runs")
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
+        from rich.markup import escape
+
         self._forecast.note(strategy, wall_s)
         if error:
-            self._bar.console.print(f"[red]failed[/] {title}: {error}", highlight=False)
+            told = f"[red]failed[/] {escape(title)}: {escape(error)}"
+            self._bar.console.print(told, highlight=False)
         last = f"{title}, {wall_s:.1f} s{self._forecast.text()}"
         self._bar.update(self._task, advance=1, description=last)
 

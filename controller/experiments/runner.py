@@ -64,13 +64,13 @@ class _Run:
             sorted((c for c in grid.cells if states[c.run_id] != DONE), key=_turn)
         )
         self._errors: dict[str, str] = {}
+        self._done = len(grid.cells) - len(self._waiting)
         self._made = 0
         self._saved_s = time.monotonic()
 
     def finish(self, engine: Engine, jobs: int) -> Tally:
         size = min(jobs, len(self._waiting))
-        finished = len(self._cells) - len(self._waiting)
-        self._progress.begin(finished, [cell.label for cell in self._waiting], size)
+        self._progress.begin(self._done, [cell.label for cell in self._waiting], size)
         try:
             with Pool(self._root, engine, size, self._progress.confirm) as workers:
                 while self._waiting or not workers.idle:
@@ -81,8 +81,7 @@ class _Run:
                     self._save_now_and_then()
         finally:
             self._manifest.save()
-        total = len(self._cells)
-        return Tally(total, total - len(self._errors), self._made, self._errors)
+        return Tally(len(self._cells), self._done, self._made, self._errors)
 
     def _take(self, reply: Reply) -> None:
         cell = self._cells[reply.run_id]
@@ -98,6 +97,7 @@ class _Run:
             failures.mkdir(exist_ok=True)
             (failures / f"{reply.run_id}.txt").write_text(reply.trace or reply.error)
         else:
+            self._done += 1
             self._made += reply.made
             self._manifest.succeeded(reply.run_id)
             (failures / f"{reply.run_id}.txt").unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from controller.policies.solver.parameters import SolverParameters
 from controller.policies.solver.planner import Held, SolverPlanner, expect
 from controller.policies.solver.scheduler import SolverScheduler
 from controller.reasoner.reading import (
+    MISREAD,
     Json,
     UnreadablePromptError,
     block,
@@ -30,7 +31,6 @@ from controller.reasoner.reading import (
 DIGITS: Final = 6
 MORE: Final = 1.15  # times the load seen: a plan with room for bursts
 CONTEXTS: Final = 64  # kept ready; a campaign has a few per testbed
-_MISREAD: Final = (AttributeError, LookupError, TypeError, ValueError)  # JSON of another shape
 
 Reply = dict[str, Any]
 
@@ -46,7 +46,7 @@ def answer(messages: Sequence[Json]) -> Reply:
     observation = parse(block(messages, "observation"), "<observation>")
     try:
         return agent(observation)
-    except _MISREAD as error:
+    except MISREAD as error:
         raise UnreadablePromptError(f"the observation lacks something: {error!r}") from error
 
 
@@ -74,7 +74,7 @@ def _agent(context: str) -> Callable[[Json], Reply]:
         raise UnreadablePromptError(f"no such agent: {told.get('agent')!r}")
     try:
         return kinds[told["agent"]](scenario_of(told))
-    except _MISREAD as error:
+    except MISREAD as error:
         raise UnreadablePromptError(f"the context lacks something: {error!r}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from controller.agents.reasoner import REFERENCE_MODEL as MODEL
 from controller.reasoner.answers import answer
-from controller.reasoner.reading import UnreadablePromptError, block
+from controller.reasoner.reading import MISREAD, UnreadablePromptError, block
 from controller.reasoner.rehearsing import best_tried, try_first
 from controller.reasoner.schemas import least
 
@@ -130,6 +130,9 @@ def _message(request: Json) -> dict[str, Any]:
         return {"content": json.dumps(reply, separators=(",", ":"))}
     except UnreadablePromptError as error:
         raise _BadRequest(str(error), "messages") from error
+    except MISREAD as error:
+        problem = f"the prompt's blocks have another shape: {error!r}"
+        raise _BadRequest(problem, "messages") from error
 
 
 def _made_up(request: Json) -> Any:
@@ -137,7 +140,7 @@ def _made_up(request: Json) -> Any:
     try:
         if isinstance(form, dict) and form.get("type") == "json_schema":
             return least(form["json_schema"]["schema"])
-    except (LookupError, TypeError, ValueError) as error:
+    except MISREAD as error:
         raise _BadRequest(f"unknown schema: {error}", "response_format") from error
     return {"note": "this is an optimiser that answers edgelm's agents, not a language model"}
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
 
 from controller.domain.errors import Permanent
 from controller.reasoner.completions import Latency
 
-ENDED_S = 5.0
+STARTED_S: Final = 60.0  # a busy machine takes a few
+ENDED_S: Final = 5.0
 
 
-@contextmanager
-def serving(latency: Latency, faults: str = "", seed: int = 0) -> Iterator[str]:
-    """The URL of a server of one's own.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs as a child process."""
+
+    url: str
+    child: subprocess.Popen[str]
+
+    @property
+    def is_alive(self) -> bool:
+        return self.child.poll() is None
+
+    def end(self) -> None:
+        """Stop it, with force if need be."""
+        with self.child:  # closes its pipes
+            self.child.terminate()
+            try:
+                self.child.wait(ENDED_S)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+
+
+def start_server(latency: Latency, faults: str = "", seed: int = 0) -> Server:
+    """Start one and wait until it listens.
 
     Raises:
         Permanent: it did not start; with what it said.
@@ -25,22 +49,36 @@ def serving(latency: Latency, faults: str = "", seed: int = 0) -> Iterator[str]:
         "--first-token-s", repr(latency.first_token_s), "--token-s", repr(latency.token_s),
         *_fault_options(faults, seed),
     ]  # fmt: skip
-    with subprocess.Popen(  # noqa: S603 - our own command
+    child = subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        try:
-            line = child.stdout.readline() if child.stdout else ""
-            if not line.startswith("http"):
-                raise Permanent(
-                    f"the reference reasoner did not start: {line.strip() or 'no word'}"
-                )
-            yield line.strip()
-        finally:
-            child.terminate()
-            try:
-                child.wait(ENDED_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
+    )
+    line = _first_line(child)
+    server = Server(line, child)
+    if not line.startswith("http"):
+        server.end()
+        raise Permanent(f"the reference reasoner did not start: {line or 'no word'}")
+    return server
+
+
+@contextmanager
+def serving(latency: Latency, faults: str = "", seed: int = 0) -> Iterator[str]:
+    """The URL of a server of one's own.
+
+    Raises:
+        Permanent: it did not start.
+    """
+    server = start_server(latency, faults, seed)
+    try:
+        yield server.url
+    finally:
+        server.end()
+
+
+def _first_line(child: subprocess.Popen[str]) -> str:
+    out = child.stdout
+    if out is None or not select.select([out], [], [], STARTED_S)[0]:
+        return ""
+    return out.readline().strip()
 
 
 def _fault_options(faults: str, seed: int) -> Sequence[str]:

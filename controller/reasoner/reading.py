@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from controller.domain.state import MODES, STATES, ClusterState
 from controller.domain.testbed import Lm, Network, Node, Testbed
 
 Json = Mapping[str, Any]
+
+
+# What JSON of another shape than expected makes of code that reads it.
+MISREAD: Final = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
 class UnreadablePromptError(Exception):
@@ -157,7 +161,7 @@ def parse(text: str | None, what: str) -> Json:
         raise UnreadablePromptError(f"the messages hold no {what} block of an edgelm agent")
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadablePromptError(f"the {what} block is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UnreadablePromptError(f"the {what} block is no JSON object")

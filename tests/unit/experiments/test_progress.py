@@ -1,7 +1,9 @@
 import io
 import re
 
-from controller.experiments.progress import Forecast, Lines
+import pytest
+
+from controller.experiments.progress import Bar, Forecast, Lines
 
 
 def test_lines_say_how_far_and_what_failed() -> None:
@@ -36,3 +38,10 @@ def test_long_times_are_told_in_long_units() -> None:
     assert forecast.text() == ", about 17 min to go"
     forecast.note("MA", 99.0)
     assert forecast.text() == ", about 13.9 h to go"
+
+
+def test_the_bar_shows_what_a_server_said_as_it_said_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar() as progress:
+        progress.begin(0, ["MA"], 1)
+        progress.ended("MA", "MA [red], seed 0", 1.0, "HTTP 400: bad token [/INST]")
+    assert "MA [red], seed 0: HTTP 400: bad token [/INST]" in capsys.readouterr().err
