@@ -68,7 +68,11 @@ def headline(study: Study) -> str:
     if reference == best:
         return f"{best} has the lowest objective, {objective}"
     comparison = next(c for c in compare_with_reference(study) if c.strategy == best)
-    kind = "the best of the paper's baselines" if reference in PAPER_BASELINES else "the next"
+    kind = (
+        "the best of the paper's baselines without agents"
+        if reference in PAPER_BASELINES
+        else "the next"
+    )
     if isnan(comparison.share):
         return f"{best} has the lowest objective, {objective}; no seed in common with {kind}"
     return (
@@ -180,7 +184,7 @@ def evidence(study: Study) -> str:
     """Why strategies are compared by seed, and how often the best one wins."""
     text = (
         "Every seed gives all strategies the same arrivals, so they are compared seed by seed with "
-        "the paper's baseline that has the lowest objective."
+        "the paper's baseline without agents that has the lowest objective."
     )
     ranking, reference = study.ranking(), study.reference()
     if reference is None or ranking[0] == reference:

@@ -11,7 +11,7 @@ def test_the_headline_compares_with_the_best_baseline():
     study = study_of([("RR", 0, 0.5), ("LL", 0, 0.4), ("SOLVER", 0, 0.1)])
     assert wording.headline(study) == (
         f"SOLVER has the lowest objective, 0.100: 75{NBSP}% below LL, the best of the paper's "
-        "baselines"
+        "baselines without agents"
     )
 
 
