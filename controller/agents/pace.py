@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 LATENCY_HEADER = "x-edgelm-latency-s"
+PATIENCE_S = 120.0  # real, with an embedded reasoner: only a hung one takes so long
 BEYOND_S = 1e-6  # added to a limit, so that a late call counts as late however it is summed
 
 
@@ -49,14 +50,19 @@ class WallTime:
 
 
 class DeclaredTime(WallTime):
-    """A call to an embedded reasoner: the latency is what its reply declares, waits are charged
-    without sleeping, and the real seconds only bound how long a hung server is waited for."""
+    """A call to an embedded reasoner: the latency is what its reply declares, and waits are charged
+    without sleeping. Real seconds only bound how long a hung server is waited for; the limit is
+    no measure of them, since a slow machine must not change what comes of a run."""
 
     shares_pauses = False  # no time passes, and runs must not depend on the order of calls
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, patience_s: float = PATIENCE_S) -> None:
         super().__init__(limit_s)
+        self._patience_s = patience_s
         self._charged_s = 0.0
+
+    def patience_s(self) -> float:
+        return self._patience_s
 
     def took_s(self) -> float:
         return self._charged_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import Any
 
@@ -22,13 +23,14 @@ def declared(latency: object, **changes: Any) -> Reply:
 
 def timed(replies: list[Reply], ask: Ask, **options: Any) -> tuple[Completion, float]:
     """The completion and the real seconds it took."""
+    options = {"pace": DeclaredTime, **options}
 
     async def use(one: Endpoint) -> tuple[Completion, float]:
         began_s = time.perf_counter()
         return await one.complete(ask), time.perf_counter() - began_s
 
     with serving(replies) as server:
-        return with_endpoint(server, use, pace=DeclaredTime, **options)
+        return with_endpoint(server, use, **options)
 
 
 def test_the_declared_latency_is_charged_exactly() -> None:
@@ -81,12 +83,22 @@ def test_backoff_is_charged_and_the_same_for_the_same_call() -> None:
     assert timed(faults, question(slot=3, limit_s=30.0), seed=8)[0].took_s != takes[0]
 
 
-def test_a_silent_server_is_left_after_the_limit_in_real_time() -> None:
-    got, real_s = timed([Reply(hang=True)], question(limit_s=0.3))
+def test_a_silent_server_is_left_when_patience_ends_and_is_late() -> None:
+    pace = functools.partial(DeclaredTime, patience_s=0.3)
+    got, real_s = timed([Reply(hang=True)], question(limit_s=30.0), pace=pace)
     assert got.late
-    assert got.took_s == pytest.approx(0.3, abs=1e-5)
-    assert got.took_s > 0.3
+    assert got.took_s == pytest.approx(30.0, abs=1e-5)
+    assert got.took_s > 30.0
     assert 0.3 <= real_s < 0.6
+
+
+def test_a_slow_machine_changes_nothing() -> None:
+    """A reply that declares less than the limit is in time, however long it took here."""
+    quick, _ = timed([declared(0.02)], question(limit_s=0.1))
+    slow, real_s = timed([declared(0.02, delay_s=0.3)], question(limit_s=0.1))
+    assert real_s > 0.3
+    assert not slow.late
+    assert slow == quick
 
 
 def test_one_callers_pause_is_not_the_others() -> None:
