@@ -13,7 +13,7 @@ from controller.agents.dialect import Dialect, Options, render_messages, render_
 from controller.agents.limits import Limiter
 from controller.agents.pace import LATENCY_HEADER, Pace, WallTime
 from controller.agents.prices import Prices
-from controller.agents.reasoner import Ask, Completion
+from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion
 from controller.agents.transport import Transport
 
 ATTEMPTS: Final = 6
@@ -130,7 +130,7 @@ class Endpoint:
                     return self._close_books(call, self._stand_in(call, final)), final
 
     async def _attempt(self, call: _Call) -> Completion | Failure:
-        watch, estimated = call.watch, len(call.body) / 4
+        watch, estimated = call.watch, len(call.body) / TOKEN_CHARACTERS
         watch.excuse(await self._limits.admit(estimated))
         while watch.shares_pauses and (pause_s := self._limits.paused_s()):
             if pause_s > watch.left_s():

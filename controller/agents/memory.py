@@ -22,6 +22,7 @@ from controller.agents.cases import (
     to_document,
     worse,
 )
+from controller.agents.reasoner import TOKEN_CHARACTERS
 from controller.domain.decisions import Demand
 from controller.ports import Store
 
@@ -32,7 +33,6 @@ _TRIED: Final = 8  # per list of a recall
 _COMPARABLE: Final = math.log(2.0)  # loads within a factor of two
 _NODE_APART: Final = math.log(2.0)  # a node up or down counts as much
 _BAD: Final = 0.25  # worse than the best by this margin: a negative precedent
-_CHARACTERS_PER_TOKEN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Precedent:
     @property
     def tokens(self) -> int:
         """An estimate of what the sentence costs."""
-        return -(-len(str(self)) // _CHARACTERS_PER_TOKEN)
+        return -(-len(str(self)) // TOKEN_CHARACTERS)
 
 
 @dataclass(frozen=True, slots=True)

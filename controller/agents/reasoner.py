@@ -8,6 +8,8 @@ from typing import Any, Final, Protocol
 
 REFERENCE_MODEL: Final = "edgelm-reference"  # of the run's own server: an optimiser
 
+TOKEN_CHARACTERS: Final = 4  # the usual estimate for English and JSON; no tokens are counted
+
 Message = Mapping[str, Any]  # of OpenAI's chat completions: role, content, ...
 
 

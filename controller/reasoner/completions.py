@@ -6,15 +6,14 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from controller.agents.reasoner import REFERENCE_MODEL as MODEL
+from controller.agents.reasoner import TOKEN_CHARACTERS
 from controller.reasoner.answers import answer
 from controller.reasoner.reading import MISREAD, UnreadablePromptError, block
 from controller.reasoner.rehearsing import best_tried, try_first
 from controller.reasoner.schemas import least
-
-CHARACTERS_PER_TOKEN: Final = 4  # the usual estimate for English and JSON
 
 Json = Mapping[str, Any]
 
@@ -92,7 +91,7 @@ def failure(
 
 
 def tokens(text: str) -> int:
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
+    return -(-len(text) // TOKEN_CHARACTERS)
 
 
 class _BadRequest(Exception):

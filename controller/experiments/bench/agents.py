@@ -17,7 +17,7 @@ import numpy as np
 
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts, to_json
-from controller.agents.reasoner import Ask, Completion, Message
+from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion, Message
 from controller.agents.step import Step
 from controller.agents.transcript import Transcript
 from controller.experiments.bench.laps import Build, Job, Stopwatch, spread, time_lap
@@ -26,7 +26,6 @@ from controller.telemetry.sqlite import memory_store
 
 Answer = Callable[[Sequence[Message]], Mapping[str, Any]]  # messages -> the reply's content
 
-TOKEN_CHARACTERS: Final = 4  # an estimate; no model's own tokens are counted here
 PARTS: Final = ("prompt", "schema", "reply")
 
 
