@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from controller.agents.checks import check_pods
 from controller.agents.prompts import Prompts
 from controller.agents.replies import Format, deployer_format
 from controller.agents.step import Answer, Question, Step
+from controller.agents.together import together
 from controller.agents.views import DeployerView, deployer_observation, node_context
 from controller.domain.decisions import Decision, Deployment, MacroPolicy
 from controller.domain.scenario import Scenario
@@ -40,9 +40,7 @@ class DeployerAgent:
         self._static: dict[int, tuple[Format, str]] = {}
 
     async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        answers = await asyncio.gather(
-            *(self._ask(state, row, policy) for row in range(len(state.rows)))
-        )
+        answers = await together(self._ask(state, row, policy) for row in range(len(state.rows)))
         pods = [answer.value for answer in answers]
         if None in pods:
             other = (await self._fallback.deploy(state, policy)).value
