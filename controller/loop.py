@@ -20,6 +20,7 @@ from controller.domain.decisions import (
     Deployment,
     MacroPolicy,
     RoutingPlan,
+    in_force,
 )
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
@@ -77,21 +78,16 @@ class CentralTier:
         self, slot: int, state: ClusterState, telemetry: Telemetry
     ) -> tuple[MacroPolicy, Call]:
         decision = await self._strategy.planner.plan(state, telemetry)
-        (call,) = decision.calls
-        if call.took_s > self._scenario.slot_s and self._policy is not None:
-            decision = Decision(self._policy, (replace(call, outcome=LATE),))
+        decision = in_force(decision, self._scenario.slot_s, self._policy)
         self._journal.planned(slot, decision)
         return decision.value, decision.calls[0]
 
     async def _schedule(
         self, slot: int, state: ClusterState, policy: MacroPolicy, waited_s: float
     ) -> None:
-        decision = await self._strategy.scheduler.schedule(state, policy)
-        (call,) = decision.calls
-        thought_s = waited_s + call.took_s
-        if thought_s > self._scenario.slot_s and self._plan is not None:
-            decision = Decision(self._plan, (replace(call, outcome=LATE),))
-            thought_s = self._scenario.slot_s
+        made = await self._strategy.scheduler.schedule(state, policy)
+        decision = in_force(made, self._scenario.slot_s, self._plan)
+        thought_s = waited_s + made.calls[0].took_s if decision is made else self._scenario.slot_s
         self._plan = decision.value
         await self._cluster.route(self._plan, thought_s)
         self._journal.scheduled(slot, decision)
@@ -114,7 +110,7 @@ class NodeTier:
         decision = await self._deployer.deploy(state, policy)
         calls = decision.calls
         thought_s = np.array([call.took_s for call in calls])
-        late = thought_s > self._slot_s
+        late = np.array([call.outlasts(self._slot_s) for call in calls])
         if np.count_nonzero(late):
             calls = tuple(
                 replace(call, outcome=LATE) if missed else call

@@ -7,11 +7,10 @@ the planned split says where.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from controller.agents.checks import check_routing
 from controller.agents.prompts import Prompts
 from controller.agents.replies import ELSEWHERE, Format, scheduler_format
 from controller.agents.step import Answer, Question, Step
+from controller.agents.together import together
 from controller.agents.traffic import Traffic
 from controller.agents.views import (
     DIGITS,
@@ -38,6 +38,7 @@ from controller.domain.decisions import (
     Decision,
     MacroPolicy,
     RoutingPlan,
+    in_force,
 )
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -61,12 +62,20 @@ class Shard:
     system: str
 
 
+class Informed(Scheduler, Protocol):
+    """A scheduler that keeps account of what it has sent where."""
+
+    def applied(self, plan: RoutingPlan) -> None:
+        """This plan holds in the slot that was decided on last."""
+
+
 class SchedulerAgent:
     """Observes, asks, checks; falls back to ``fallback``'s plan."""
 
     def __init__(
-        self, scenario: Scenario, step: Step, prompts: Prompts, fallback: Scheduler
+        self, scenario: Scenario, step: Step, prompts: Prompts, fallback: Informed
     ) -> None:
+        self._slot_s = scenario.slot_s
         self._step = step
         self._prompts = prompts
         self._fallback = fallback
@@ -77,8 +86,8 @@ class SchedulerAgent:
     async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
         self._traffic.note(state, policy)
         drift = self._traffic.drift()
-        answers = await asyncio.gather(
-            *(self._ask(k, state, policy, drift) for k in range(len(self._shards)))
+        answers = await together(
+            self._ask(k, state, policy, drift) for k in range(len(self._shards))
         )
         destination = np.full(policy.routing.shape, ELSEWHERE, np.int64)
         for shard, answer in zip(self._shards, answers, strict=True):
@@ -87,9 +96,15 @@ class SchedulerAgent:
         if np.any(destination == ELSEWHERE):
             planned = (await self._fallback.schedule(state, policy)).value.destination
             destination = np.where(destination == ELSEWHERE, planned, destination)
-        plan = RoutingPlan(destination)
-        self._traffic.planned(plan)
-        return Decision(plan, (_merge([answer.call for answer in answers], float(drift.mean())),))
+        call = _merge([answer.call for answer in answers], float(drift.mean()))
+        decision = Decision(RoutingPlan(destination), (call,))
+        self.applied(in_force(decision, self._slot_s, self._traffic.plan).value)
+        return decision
+
+    def applied(self, plan: RoutingPlan) -> None:
+        """This plan holds in the slot that was decided on last."""
+        self._traffic.plan = plan
+        self._fallback.applied(plan)
 
     async def _ask(
         self, k: int, state: ClusterState, policy: MacroPolicy, drift: Floats

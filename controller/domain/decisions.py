@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Generic, TypeVar
 
 import numpy as np
@@ -69,6 +69,10 @@ class Call:
     tokens_out: int = 0
     cost_usd: float | None = None
 
+    def outlasts(self, slot_s: float) -> bool:
+        """The decision came when its slot was over. The slot's last moment is in time."""
+        return self.took_s > slot_s
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision(Generic[T]):
@@ -77,3 +81,12 @@ class Decision(Generic[T]):
 
     value: T
     calls: tuple[Call, ...] = field(default=(Call(),))
+
+
+def in_force(decision: Decision[T], slot_s: float, held: T | None) -> Decision[T]:
+    """What holds after a decision of one decider: its value or, if it was late, what was ``held``.
+    The first has nothing before it and is followed whenever it comes."""
+    (call,) = decision.calls
+    if held is None or not call.outlasts(slot_s):
+        return decision
+    return Decision(held, (replace(call, outcome=LATE),))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.arrivals import expect
 from controller.domain.capacity import blocked
 from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
@@ -17,7 +18,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 DRAWS = 20  # of roles, until every LM has a node
-MEMORY = 0.9  # what the estimate of prompts by origin keeps from slot to slot
 
 
 class RandomPlanner:
@@ -76,7 +76,8 @@ class PlannedScheduler:
     share of the prompts so far. Independent draws would stray from the plan by the square root of
     the number of requests; dealt out like this they stray by about one request, however long the
     run. While a slot is decided, an origin counts with the prompts to be expected of it; once the
-    slot is over, with those that came.
+    slot is over, with those that came, at the node that they were sent to: who applies another
+    plan than the one returned says so with :meth:`applied`.
     """
 
     def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
@@ -88,12 +89,17 @@ class PlannedScheduler:
         self._last: tuple[int, Ints, Floats] | None = None  # slot, destinations, shares
 
     async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        self._follow(policy)
-        self._learn(state)
+        self._learn(state, policy)
         share = self._shares(state, policy)
         destination = self._deal(share)
         self._last = state.slot + 1, destination, share
         return Decision(RoutingPlan(destination))
+
+    def applied(self, plan: RoutingPlan) -> None:
+        """This plan holds in the slot that was decided on last."""
+        if self._last is not None:
+            slot, _, share = self._last
+            self._last = slot, plan.destination, share
 
     def _deal(self, share: Floats) -> Ints:
         """(N, I) destination of each origin; one turn deals an origin of every LM."""
@@ -118,25 +124,20 @@ class PlannedScheduler:
         weight = np.where(planned.sum(axis=0) > 0, planned, able)
         return np.asarray(weight / weight.sum(axis=0))
 
-    def _follow(self, policy: MacroPolicy) -> None:
-        """A new policy owes nothing for the last one."""
-        if policy is self._policy:
-            return
-        if self._policy is None and policy.demand is not None:
-            total = policy.demand.requests * policy.demand.prompts
-            self._expected = np.tile(total / len(self._expected), (len(self._expected), 1))
-        self._policy, self._last = policy, None
-        self._behind = np.zeros_like(self._behind)
-
-    def _learn(self, state: ClusterState) -> None:
-        """Book what came since, if the last slot's plan was this scheduler's."""
-        born = state.arrived_prompts
-        if self._last is not None and self._last[0] == state.slot:
+    def _learn(self, state: ClusterState, policy: MacroPolicy) -> None:
+        """Book what came since, if the last slot was decided on. A new policy owes nothing for the
+        one before."""
+        born, before = state.arrived_prompts, None if self._policy is None else self._expected
+        self._expected = expect(before, born, policy.demand)
+        if policy is not self._policy:
+            self._policy = policy
+            self._behind = np.zeros_like(self._behind)
+        elif self._last is not None and self._last[0] == state.slot:
             _, destination, share = self._last
-            self._behind += share * born.sum(axis=0)
-            np.subtract.at(self._behind, (destination, np.arange(born.shape[1])), born)
-        if state.arrived_requests.any():
-            self._expected = MEMORY * self._expected + (1 - MEMORY) * born
+            sent = np.where(destination >= 0, born, 0)
+            self._behind += share * sent.sum(axis=0)
+            to = np.maximum(destination, 0)  # nothing goes to node 0 for what was refused
+            np.subtract.at(self._behind, (to, np.arange(born.shape[1])), sent)
 
 
 class PlannedDeployer:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controller.agents.traffic import MEMORY, Traffic
+from controller.agents.traffic import Traffic
+from controller.domain.arrivals import MEMORY
 from controller.domain.decisions import Demand, MacroPolicy, RoutingPlan
 from controller.domain.state import ClusterState
 from tests.unit.agents.epochs import LEFT, RIGHT, before
@@ -25,25 +26,13 @@ SOME = arrived([[4, 0], [4, 6], [2, 0]])
 NONE = arrived([[0, 0]] * 3)
 
 
-def test_before_anything_arrives_the_forecast_is_spread_over_the_origins() -> None:
+def test_what_is_expected_begins_with_the_first_forecast_and_follows_what_arrives() -> None:
     traffic = Traffic((3, 2))
     traffic.note(NONE, replace(LEFT, demand=FORECAST))
     np.testing.assert_allclose(traffic.expected, [[4, 1]] * 3)
-
-
-def test_without_a_forecast_one_prompt_of_each_lm_is_expected() -> None:
-    traffic = Traffic((3, 2))
-    traffic.note(NONE, LEFT)
-    np.testing.assert_allclose(traffic.expected, [[1 / 3, 1 / 3]] * 3)
-
-
-def test_what_arrives_is_averaged_in_and_silence_is_not() -> None:
-    traffic = Traffic((3, 2))
-    traffic.note(NONE, replace(LEFT, demand=FORECAST))
-    traffic.note(SOME, LEFT)
+    other = replace(LEFT, demand=Demand(np.array([9.0, 9.0]), np.array([9.0, 9.0])))
+    traffic.note(SOME, other)
     expected = MEMORY * np.array([[4, 1]] * 3) + (1 - MEMORY) * SOME.arrived_prompts
-    np.testing.assert_allclose(traffic.expected, expected)
-    traffic.note(NONE, LEFT)
     np.testing.assert_allclose(traffic.expected, expected)
 
 
@@ -57,10 +46,10 @@ def test_there_is_no_drift_before_anything_was_sent() -> None:
 def test_drift_is_the_share_that_went_elsewhere_than_planned() -> None:
     traffic = Traffic((3, 2))
     traffic.note(NONE, LEFT)
-    traffic.planned(RoutingPlan(np.array([[0, 0], [1, 0], [-1, 0]])))
+    traffic.plan = RoutingPlan(np.array([[0, 0], [1, 0], [-1, 0]]))
     traffic.note(SOME, LEFT)  # lm 0: 4 to VM1, 4 to VM2, 2 refused; lm 1: 6 to VM1
     np.testing.assert_allclose(traffic.drift(), [0.5, 0.5])
-    traffic.planned(RoutingPlan(np.array([[0, 1], [0, 1], [0, 1]])))
+    traffic.plan = RoutingPlan(np.array([[0, 1], [0, 1], [0, 1]]))
     traffic.note(SOME, LEFT)
     np.testing.assert_allclose(traffic.drift(), [4 / 18, 0.0])
 
@@ -69,7 +58,7 @@ def test_drift_is_the_share_that_went_elsewhere_than_planned() -> None:
 def test_a_new_policy_starts_from_nothing(policy: MacroPolicy) -> None:
     traffic = Traffic((3, 2))
     traffic.note(NONE, LEFT)
-    traffic.planned(TO_VM1)
+    traffic.plan = TO_VM1
     traffic.note(SOME, policy)
     np.testing.assert_array_equal(traffic.drift(), [0, 0])
 
@@ -78,7 +67,7 @@ def test_reading_the_drift_leaves_the_policy_alone() -> None:
     held = LEFT.routing.copy()
     traffic = Traffic((3, 2))
     traffic.note(NONE, LEFT)
-    traffic.planned(TO_VM1)
+    traffic.plan = TO_VM1
     traffic.note(SOME, LEFT)
     traffic.drift()
     np.testing.assert_array_equal(LEFT.routing, held)

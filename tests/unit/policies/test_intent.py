@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Demand, MacroPolicy
+from controller.domain.decisions import REFUSE, Demand, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, POD_OFF, POD_STOPPING, ClusterState
 from controller.policies.intent import PlannedDeployer, PlannedScheduler, RandomPlanner
@@ -246,6 +246,34 @@ def test_a_slot_that_somebody_else_planned_is_not_booked() -> None:
         to = decide(scheduler.schedule(_state(scenario, slot - 1, lopsided), policy)).destination
         splits.append(sorted(to[:, 0].tolist()))
     assert splits == [[0, 1]] * 3
+
+
+def test_what_somebody_else_has_sent_is_made_up_for() -> None:
+    """Half of the split each, and somebody sends the two largest of six origins to node 0 whatever
+    is said: from the second slot on, all others go to node 1."""
+    scenario = world([node()] * 6, [Model(gpu=None)])
+    roles = np.array([[True]] * 2 + [[False]] * 4)
+    policy = MacroPolicy(routing=np.where(roles, 0.5, 0.0), roles=roles)
+    scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
+    born, came = np.array([[8], [8], [4], [4], [4], [4]]), np.zeros(2)
+    for slot in range(50):
+        state = _state(scenario, slot - 1, born)
+        to = decide(scheduler.schedule(state, policy)).destination.copy()
+        to[:2] = 0
+        scheduler.applied(RoutingPlan(to))
+        np.add.at(came, to[:, 0], born[:, 0])
+    assert np.abs(came - came.sum() / 2).max() <= 16
+
+
+def test_what_somebody_else_has_refused_is_owed_to_nobody() -> None:
+    scenario = world([node()] * 2, [Model(gpu=None)])
+    policy = MacroPolicy(routing=np.full((2, 1), 0.5), roles=np.ones((2, 1), np.bool_))
+    scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
+    for slot in range(10):
+        state = _state(scenario, slot - 1, np.array([[80], [80]]))
+        to = decide(scheduler.schedule(state, policy)).destination
+        assert sorted(to[:, 0].tolist()) == [0, 1]
+        scheduler.applied(RoutingPlan(np.full((2, 1), REFUSE)))
 
 
 def test_destinations_repeat_with_the_seed() -> None:
