@@ -7,6 +7,7 @@ shares name only the nodes that can host it. Validated replies are plain diction
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -20,6 +21,13 @@ REFUSE_WORD: Final = "refuse"
 ELSEWHERE_WORD: Final = "elsewhere"
 ELSEWHERE: Final = -2  # beside domain.decisions.REFUSE: to a node of another shard
 MAX_PROBLEMS: Final = 12  # of a reply that are quoted back
+LONGEST_PROBLEM: Final = 500  # characters; a key that no schema has may be of any length
+SEARCHED: Final = 200_000  # characters at a reply's end, four times the largest one at 600 nodes
+TRIES: Final = 1000  # places in it where an object may begin
+DEEPEST: Final = 100  # far more than any format nests
+
+_BEGINNING: Final = re.compile(r'\{\s*["}]')
+_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)  # strings may hold some too
 
 _CONFIG: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -109,7 +117,7 @@ def deployer_format(lms: Sequence[str]) -> Format:
 
 
 def find_json(text: str) -> object:
-    """The JSON in a reply: all of it, or the longest object that prose surrounds.
+    """The JSON in a reply: all of it, or the longest object that prose surrounds near its end.
 
     Raises:
         InvalidDecision: there is none.
@@ -117,7 +125,7 @@ def find_json(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        found = _longest_object(text)
+        found = _longest_object(text[-SEARCHED:])
     if found is None:
         raise InvalidDecision("the reply holds no JSON object" if text.strip() else "empty reply")
     return found
@@ -139,22 +147,42 @@ def _writable(value: object) -> object:
 def listed(problems: Sequence[str]) -> str:
     """Violations in one line, the first of many."""
     more = len(problems) - MAX_PROBLEMS
-    return "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+    quoted = "; ".join(problem[:LONGEST_PROBLEM] for problem in problems[:MAX_PROBLEMS])
+    return quoted + (f"; and {more} more" if more > 0 else "")
 
 
 def _longest_object(text: str) -> object:
-    decoder, best, size = json.JSONDecoder(), None, 0
-    at = text.find("{")
-    while at >= 0:
+    """Where an object breaks, those around the place break as well: they are not tried."""
+    decoder, best, size, tries, end = json.JSONDecoder(), None, 0, 0, 0
+    broken: set[int] = set()
+    while tries < TRIES and (found := _BEGINNING.search(text, end)):
+        at, end = found.start(), found.start() + 1
+        if at in broken:
+            continue
+        tries += 1
         try:
             value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            end = at + 1
+        except ValueError as error:
+            broken.update(_unclosed(text, at, getattr(error, "pos", end)))
+        except RecursionError:
+            broken.update(_unclosed(text, at, len(text)))
         else:
             if end - at > size:
                 best, size = value, end - at
-        at = text.find("{", end)
     return best
+
+
+def _unclosed(text: str, begin: int, end: int) -> list[int]:
+    """Where the brackets stand that are open at ``end``, or where they nest too deeply."""
+    opened: list[int] = []
+    for bracket in _BRACKET.finditer(text, begin, end):
+        if bracket[0] in "{[":
+            opened.append(bracket.start())
+        elif bracket[0] in "}]" and opened:
+            opened.pop()
+        if len(opened) > DEEPEST:
+            break
+    return opened
 
 
 def _record(name: str, fields: Mapping[str, Any]) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from controller.agents.replies import (
+    LONGEST_PROBLEM,
     MAX_PROBLEMS,
+    SEARCHED,
     Format,
     deployer_format,
     find_json,
@@ -196,6 +200,38 @@ def test_deep_nesting_beside_a_reply_does_not_hide_it() -> None:
     assert find_json(text) == {"LM1": POD}
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        '{"a":',
+        '{"a":[',
+        '{"a":[1,{"b":2},',
+        '{"a":' * 900 + "x ",
+        '{"\\"',
+        "{",
+        "{x} and ",
+        '{"a{"b":',
+    ],
+)
+def test_no_text_takes_long_to_search(part: str) -> None:
+    text = (part * 60_000)[:300_000]
+    began_s = time.thread_time()
+    with contextlib.suppress(InvalidDecision):
+        find_json(text)
+    assert time.thread_time() - began_s < 0.5  # some hundredths mostly
+
+
+def test_what_an_object_breaks_off_with_is_found() -> None:
+    assert find_json('{"a":[{"b":1},{"c":{"d":2}},{"e":3') == {"c": {"d": 2}}
+    assert find_json('{"think: {"a":1}') == {"a": 1}
+
+
+def test_a_long_text_is_searched_at_its_end() -> None:
+    reply = json.dumps({"LM1": POD})
+    assert find_json("x" * SEARCHED + reply) == {"LM1": POD}
+    assert "no JSON object" in refused(deployer_format(["LM1"]), reply + "x" * SEARCHED)
+
+
 def test_half_a_surrogate_pair_is_refused_wherever_it_is() -> None:
     reply = sample(FORMATS[0])
     for wrong in ({**reply, "reason": "\ud800"}, {**reply, "\udfff": 1}):
@@ -207,3 +243,8 @@ def test_many_problems_are_counted() -> None:
     assert listed(["a", "b"]) == "a; b"
     told = listed([f"p{k}" for k in range(MAX_PROBLEMS + 3)])
     assert told.endswith(f"p{MAX_PROBLEMS - 1}; and 3 more")
+
+
+def test_a_problem_is_quoted_up_to_a_length() -> None:
+    problems = refused(deployer_format(["LM1"]), {"LM1": POD, "x" * 100_000: 1})
+    assert len(problems) == LONGEST_PROBLEM
