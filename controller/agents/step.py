@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from controller.agents.reasoner import Ask, Completion, Message, Reasoner
+from controller.agents.reasoner import Ask, Completion, Message, Reasoner, ToolCall
 from controller.agents.replies import Format
 from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, Call
 from controller.domain.errors import InvalidDecision
@@ -16,7 +16,9 @@ T = TypeVar("T")
 REPAIRS: Final = 1
 INVALID: Final = "invalid"  # outcome of a call whose reply was sent back or given up
 TOOL: Final = "tool"  # outcome of a call that asked for tools
+QUOTED: Final = 64_000  # characters of a reply that is sent back; none at 600 nodes is longer
 _USED_UP: Final = '{"error":"the budget of trials is used up"}'
+_UNKNOWN: Final = '{"error":"no such tool"}'
 
 
 class Record(Protocol):
@@ -31,13 +33,17 @@ class Record(Protocol):
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function the model may call before it answers, at most ``budget`` times and while the
-    decision has cost less than ``tokens``. Each call is charged ``each_s``."""
+    decision has cost less than ``tokens``. Each call that is run is charged ``each_s``."""
 
     declaration: Mapping[str, Any]  # as in chat completions
     call: Callable[[str], Awaitable[str]]  # JSON arguments -> JSON result; says its own errors
     budget: int
     tokens: int
     each_s: float
+
+    @property
+    def name(self) -> str:
+        return str(self.declaration["function"]["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,66 +82,126 @@ class Step:
 
     async def decide(self, question: Question[T]) -> Answer[T]:
         """Ask until the reply passes the check, repairs are used up or the slot is over."""
-        messages, spent = list(question.messages), Call(cost_usd=0.0)
-        repairs = trials = rounds = 0
+        course = _Course(question, list(question.messages), Call(cost_usd=0.0))
         while True:
-            tool = _offered(question.tool, trials, spent)
-            ask = self._ask(question, messages, rounds, spent, tool)
-            completion = self._record.recall(ask) or await self._reasoner.complete(ask)
-            spent, rounds = _add(spent, completion), rounds + 1
-            if completion.error:
-                late = completion.late or spent.took_s > self._limit_s
-                outcome = LATE if late else FALLBACK
-                self._record.keep(ask, completion, outcome, completion.error)
-                return Answer(None, replace(spent, outcome=outcome, detail=completion.error))
-            if tool and completion.tool_calls:
-                self._record.keep(ask, completion, TOOL, "")
-                messages += await _use(tool, completion, tool.budget - trials)
-                trials += len(completion.tool_calls)
-                spent = replace(
-                    spent, took_s=spent.took_s + tool.each_s * len(completion.tool_calls)
-                )
-                continue
-            try:
-                reply = question.format.parse(_text(completion))
-                value = question.check(reply)
-            except InvalidDecision as error:
-                problems = str(error)
-                self._record.keep(ask, completion, INVALID, problems)
-                if repairs == REPAIRS or spent.took_s >= self._limit_s:
-                    return Answer(None, replace(spent, outcome=FALLBACK, detail=problems))
-                repairs += 1
-                messages += self._send_back(completion, problems)
-                continue
-            outcome = REPAIRED if repairs else OK
-            self._record.keep(ask, completion, outcome, "")
-            return Answer(value, replace(spent, outcome=outcome), reply)
+            answer = await self._advance(course)
+            if answer is not None:
+                return answer
 
-    def _ask(
-        self,
-        question: Question[T],
-        messages: Sequence[Message],
-        rounds: int,
-        spent: Call,
-        tool: Tool | None,
-    ) -> Ask:
+    async def _advance(self, course: _Course[T]) -> Answer[T] | None:
+        """One call and what follows from it; None if another call must be made."""
+        tool = course.tool_on_offer()
+        ask = course.next_ask(tool, self._limit_s)
+        completion = self._record.recall(ask) or await self._reasoner.complete(ask)
+        course.spent = _add(course.spent, completion)
+        if completion.error:
+            return self._give_up(course, ask, completion)
+        if tool and completion.tool_calls:
+            self._record.keep(ask, completion, TOOL, "")
+            await course.use(tool, completion)
+            return None
+        return self._judge(course, ask, completion)
+
+    def _give_up(self, course: _Course[T], ask: Ask, completion: Completion) -> Answer[T]:
+        """There is no reply."""
+        late = completion.late or course.spent.took_s > self._limit_s
+        outcome = LATE if late else FALLBACK
+        self._record.keep(ask, completion, outcome, completion.error)
+        return course.answer(outcome, detail=completion.error)
+
+    def _judge(self, course: _Course[T], ask: Ask, completion: Completion) -> Answer[T] | None:
+        """The decision, or the fallback's turn; None if the reply is sent back."""
+        question = course.question
+        try:
+            reply = question.format.parse(_text(completion))
+            value = question.check(reply)
+        except InvalidDecision as error:
+            problems = str(error)
+            self._record.keep(ask, completion, INVALID, problems)
+            if course.repairs == REPAIRS or course.spent.took_s >= self._limit_s:
+                return course.answer(FALLBACK, detail=problems)
+            course.send_back(completion, self._reword(problems))
+            return None
+        outcome = REPAIRED if course.repairs else OK
+        self._record.keep(ask, completion, outcome, "")
+        return course.answer(outcome, value, reply)
+
+
+@dataclass(slots=True)
+class _Course(Generic[T]):
+    """How far a decision has come."""
+
+    question: Question[T]
+    messages: list[Message]
+    spent: Call
+    rounds: int = 0
+    repairs: int = 0
+    trials: int = 0
+
+    def tool_on_offer(self) -> Tool | None:
+        """The tool while its budgets last."""
+        tool, spent = self.question.tool, self.spent
+        if tool and self.trials < tool.budget and spent.tokens_in + spent.tokens_out < tool.tokens:
+            return tool
+        return None
+
+    def next_ask(self, tool: Tool | None, limit_s: float) -> Ask:
+        question, turn = self.question, self.rounds
+        self.rounds += 1
         return Ask(
             slot=question.slot,
             tier=question.tier,
             node=question.node,
-            round=rounds,
-            messages=tuple(messages),
+            round=turn,
+            messages=tuple(self.messages),
             name=question.format.name,
             schema=question.format.schema,
-            limit_s=self._limit_s - spent.took_s,
+            limit_s=limit_s - self.spent.took_s,
             tools=(tool.declaration,) if tool else (),
         )
 
-    def _send_back(self, completion: Completion, problems: str) -> list[Message]:
-        return [
-            {"role": "assistant", "content": completion.content or "(no reply)"},
-            {"role": "user", "content": self._reword(problems)},
+    async def use(self, tool: Tool, completion: Completion) -> None:
+        """Run the model's tool calls while the budget lasts. A name that the model made up counts
+        against it and takes no time."""
+        said, results = [], []
+        for one in completion.tool_calls:
+            function = {"name": one.name, "arguments": one.arguments}
+            said.append({"id": one.id, "type": "function", "function": function})
+            result = await self._result(tool, one)
+            results.append({"role": "tool", "tool_call_id": one.id, "content": result})
+        content = completion.content or None
+        asked = {"role": "assistant", "content": content, "tool_calls": said}
+        self.messages += [asked, *results]
+
+    async def _result(self, tool: Tool, one: ToolCall) -> str:
+        if self.trials == tool.budget:
+            return _USED_UP
+        self.trials += 1
+        if one.name != tool.name:
+            return _UNKNOWN
+        self.spent = replace(self.spent, took_s=self.spent.took_s + tool.each_s)
+        return await tool.call(one.arguments)
+
+    def send_back(self, completion: Completion, problems: str) -> None:
+        """The reply and what is wrong with it, for the model to repair."""
+        self.repairs += 1
+        content = completion.content or "(no reply)"
+        if len(content) > QUOTED:
+            content = f"{content[:QUOTED]} (cut after {QUOTED} characters)"
+        self.messages += [
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": problems},
         ]
+
+    def answer(
+        self,
+        outcome: str,
+        value: T | None = None,
+        reply: Mapping[str, Any] | None = None,
+        *,
+        detail: str = "",
+    ) -> Answer[T]:
+        return Answer(value, replace(self.spent, outcome=outcome, detail=detail), reply or {})
 
 
 def _text(completion: Completion) -> str:
@@ -152,25 +218,6 @@ def _text(completion: Completion) -> str:
     if completion.tool_calls and not completion.content:
         raise InvalidDecision("no tools are left to call; reply with the decision")
     return completion.content
-
-
-def _offered(tool: Tool | None, trials: int, spent: Call) -> Tool | None:
-    """The tool while its budgets last."""
-    if tool and trials < tool.budget and spent.tokens_in + spent.tokens_out < tool.tokens:
-        return tool
-    return None
-
-
-async def _use(tool: Tool, completion: Completion, budget: int) -> list[Message]:
-    """The model's tool calls and the results of the first ``budget``, as messages."""
-    said, results = [], []
-    for k, one in enumerate(completion.tool_calls):
-        function = {"name": one.name, "arguments": one.arguments}
-        said.append({"id": one.id, "type": "function", "function": function})
-        result = await tool.call(one.arguments) if k < budget else _USED_UP
-        results.append({"role": "tool", "tool_call_id": one.id, "content": result})
-    asked = {"role": "assistant", "content": completion.content or None, "tool_calls": said}
-    return [asked, *results]
 
 
 def _add(spent: Call, completion: Completion) -> Call:

@@ -10,7 +10,7 @@ import pytest
 
 from controller.agents.reasoner import Ask, Completion, ToolCall
 from controller.agents.replies import deployer_format
-from controller.agents.step import Answer, Question, Step, Tool
+from controller.agents.step import QUOTED, Answer, Question, Step, Tool
 from controller.agents.transcript import Unrecorded
 from controller.domain.errors import InvalidDecision
 
@@ -100,6 +100,14 @@ def test_the_repair_message_quotes_every_violation() -> None:
     assert played.log.outcomes == [(0, "invalid", TOO_MUCH), (1, "repaired", "")]
 
 
+def test_a_reply_of_any_length_is_not_sent_back_whole() -> None:
+    played = Played(says("no " * QUOTED), says())
+    quoted = played.messages(1)[-2]["content"]
+    assert quoted.startswith("no no ")
+    assert quoted.endswith(f"(cut after {QUOTED} characters)")
+    assert len(quoted) < QUOTED + 100
+
+
 def test_what_breaks_the_schema_is_quoted_by_field() -> None:
     played = Played(says('{"LM1":{"mode":"tpu","cores":2},"LM2":1}'), says())
     quoted = played.messages(1)[-1]["content"]
@@ -177,7 +185,8 @@ class Trials:
 
     def __init__(self, budget: int, tokens: int = 10_000) -> None:
         self.seen: list[str] = []
-        self.tool = Tool({"type": "function"}, self._call, budget, tokens, each_s=0.25)
+        declaration = {"type": "function", "function": {"name": "try"}}
+        self.tool = Tool(declaration, self._call, budget, tokens, each_s=0.25)
 
     async def _call(self, arguments: str) -> str:
         self.seen.append(arguments)
@@ -205,7 +214,21 @@ def test_trials_beyond_the_budget_are_not_run_and_the_tool_is_withdrawn() -> Non
     played = Played(wants("a", "b"), wants("c", "d"), says(), tool=trials.tool)
     assert trials.seen == ["a", "b", "c"]
     assert "used up" in played.messages(2)[-1]["content"]
+    assert played.call.took_s == 3.0 + 3 * 0.25  # what was not run took no time
     assert [len(ask.tools) for ask in played.script.asks] == [1, 1, 0]
+
+
+def test_a_tool_that_nobody_offered_is_not_run() -> None:
+    """It counts against the budget, or a model could go on asking for it."""
+    trials = Trials(budget=2)
+    made_up = says("", tool_calls=(ToolCall("x", "rm", "a"), ToolCall("y", "try", "b")))
+    played = Played(made_up, says(), tool=trials.tool)
+    assert trials.seen == ["b"]
+    unknown, known = played.messages(1)[-2:]
+    assert (unknown["tool_call_id"], unknown["content"]) == ("x", '{"error":"no such tool"}')
+    assert (known["tool_call_id"], known["content"]) == ("y", "result of b")
+    assert played.script.asks[1].tools == ()
+    assert played.call.took_s == 2.25
 
 
 def test_the_tool_is_withdrawn_when_the_tokens_are_spent() -> None:
