@@ -88,7 +88,7 @@ def _agent_planner(m: Making) -> Planner:
     margin = p.margin
     if p.mode == ADVISE:
         applied = _incumbent(m).planner
-        planner, margin = AdvisedPlanner(applied, planner, m.scenario.testbed, kit.log), 0.0
+        planner, margin = AdvisedPlanner(applied, planner, m.scenario.testbed), 0.0
     if p.mode == APPROVE:
         if kit.approver is None:
             raise InputError(
@@ -104,7 +104,7 @@ def _agent_scheduler(m: Making) -> Scheduler:
     scheduler = SchedulerAgent(m.scenario, m.kit.step, m.kit.prompts, planned)
     if m.parameters.mode == ADVISE:
         applied = _incumbent(m).scheduler
-        return AdvisedScheduler(applied, scheduler, m.scenario.testbed, m.kit.log)
+        return AdvisedScheduler(applied, scheduler, m.scenario.testbed)
     return scheduler
 
 
@@ -112,7 +112,7 @@ def _agent_deployer(m: Making) -> Deployer:
     deployer = DeployerAgent(m.scenario, m.kit.step, m.kit.prompts, PlannedDeployer(m.scenario))
     if m.parameters.mode == ADVISE:
         applied = _incumbent(m).deployer
-        return AdvisedDeployer(applied, deployer, m.scenario.testbed, m.kit.log)
+        return AdvisedDeployer(applied, deployer, m.scenario.testbed)
     return deployer
 
 
