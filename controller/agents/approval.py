@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -34,23 +33,17 @@ class ApprovedPlanner:
     """A planner whose policies need approval. Without it the policy in force stays; at the first,
     the incumbent's is taken.
 
-    ``limit_s`` is how long to wait for the person, in wall time; None waits for ever. That time is
-    not charged to the decision: in the twin it does not pass.
+    It waits for the person as long as it takes. That time is not charged to the decision: in the
+    twin it does not pass.
     """
 
     def __init__(
-        self,
-        planner: Planner,
-        approver: Approver,
-        incumbent: Planner,
-        tenure: Tenure,
-        limit_s: float | None = None,
+        self, planner: Planner, approver: Approver, incumbent: Planner, tenure: Tenure
     ) -> None:
         self._planner = planner
         self._approver = approver
         self._incumbent = incumbent
         self._tenure = tenure
-        self._limit_s = limit_s
 
     async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
         held, slot = self._tenure.policy, state.slot + 1
@@ -61,31 +54,19 @@ class ApprovedPlanner:
         if held is not None and _looks_alike(decision.value, held):
             value = replace(decision.value, routing=held.routing, roles=held.roles)
             decision = Decision(value, decision.calls)
-        elif not self._tenure.is_late(call):
-            verdict = await self._ask(slot, decision.value, held, call.detail)
-            if verdict == "approved":
-                value = decision.value
+        elif not self._tenure.is_late(decision):
+            if await self._approver.approve(slot, decision.value, held, call.detail):
+                value, verdict = decision.value, "approved"
+            elif held:
+                value = held
+                verdict = f"not approved; the policy of slot {self._tenure.decided} stays"
             else:
-                value = held or (await self._incumbent.plan(state, telemetry)).value
-                verdict += (
-                    f"; the policy of slot {self._tenure.decided} stays"
-                    if held
-                    else "; the incumbent's policy instead"
-                )
+                value = (await self._incumbent.plan(state, telemetry)).value
+                verdict = "not approved; the incumbent's policy instead"
             detail = f"{verdict}; {call.detail}" if call.detail else verdict
             decision = Decision(value, (replace(call, detail=detail),))
-        self._tenure.take(slot, decision)
+        self._tenure.take(decision, state)
         return decision
-
-    async def _ask(
-        self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
-    ) -> str:
-        try:
-            async with asyncio.timeout(self._limit_s):
-                approved = await self._approver.approve(slot, policy, held, reason)
-        except TimeoutError:
-            return "not approved: no answer"
-        return "approved" if approved else "not approved"
 
 
 def _looks_alike(policy: MacroPolicy, held: MacroPolicy) -> bool:

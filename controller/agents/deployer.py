@@ -14,7 +14,7 @@ from controller.agents.prompts import Prompts
 from controller.agents.replies import Format, deployer_format
 from controller.agents.step import Answer, Question, Step
 from controller.agents.together import together
-from controller.agents.views import DeployerView, deployer_observation, node_context
+from controller.agents.views import DeployerView, SystemView, deployer_observation, node_context
 from controller.domain.decisions import Decision, Deployment, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -53,7 +53,7 @@ class DeployerAgent:
         n = int(state.rows[row])
         form, system = self._of_node(n)
         observation = deployer_observation(self._scenario, state, row, policy)
-        view = DeployerView({}, observation, observation["blocked"])
+        view = DeployerView(observation, observation["blocked"])
         return await self._step.decide(
             Question(
                 slot=state.slot + 1,
@@ -79,7 +79,7 @@ class DeployerAgent:
         if n not in self._static:
             testbed = self._scenario.testbed
             lms = [lm for lm, can in zip(testbed.lm_names, self._hosts[n], strict=True) if can]
-            view = DeployerView(node_context(self._scenario, n), {}, blocked=False)
+            view = SystemView(node_context(self._scenario, n))
             template = f"deployer/{hardware(testbed.nodes[n].gpus)}.j2"
             self._static[n] = deployer_format(lms), self._prompts.render(template, view)
         return self._static[n]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from controller.agents.cases import SIMILAR, Case, alike, load_distance, make_case, worse
 from controller.agents.memory import CaseMemory
-from controller.domain.decisions import Call, Decision, MacroPolicy
+from controller.domain.decisions import Call, Decision, MacroPolicy, in_force
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Planner
@@ -26,15 +26,18 @@ class Tenure:
         self._slot_s = scenario.slot_s
         self.policy: MacroPolicy | None = None
         self.decided = 0  # slot
+        self.up: list[bool] = []  # (N,) when it was decided
 
-    def is_late(self, call: Call) -> bool:
+    def is_late(self, decision: Decision[MacroPolicy]) -> bool:
         """The loop will hold the policy in force instead of what was decided."""
-        return call.took_s > self._slot_s and self.policy is not None
+        return in_force(decision, self._slot_s, self.policy) is not decision
 
-    def take(self, slot: int, decision: Decision[MacroPolicy]) -> None:
-        """A decision is handed to the loop; a policy that goes on is as old as it was."""
-        if not self.is_late(decision.calls[0]) and decision.value is not self.policy:
-            self.policy, self.decided = decision.value, slot
+    def take(self, decision: Decision[MacroPolicy], state: ClusterState) -> None:
+        """A decision made in this state is handed to the loop. A policy that goes on is as old as
+        it was."""
+        if not self.is_late(decision) and decision.value is not self.policy:
+            self.policy, self.decided = decision.value, state.slot + 1
+            self.up = state.up.tolist()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +90,7 @@ class GuardedPlanner:
             decision = Decision(back.policy, (Call(detail=detail),))
         else:
             decision = await self._planner.plan(state, telemetry)
-        self._tenure.take(state.slot + 1, decision)
+        self._tenure.take(decision, state)
         self._up = state.up.tolist()
         return decision
 

@@ -15,7 +15,13 @@ from controller.agents.performance import demand
 from controller.agents.prompts import Prompts
 from controller.agents.replies import planner_format
 from controller.agents.step import Question, Step, Tool
-from controller.agents.views import PlannerView, cluster_context, demand_json, policy_json
+from controller.agents.views import (
+    PlannerView,
+    SystemView,
+    cluster_context,
+    demand_json,
+    policy_json,
+)
 from controller.agents.what_if import Rehearse, what_if
 from controller.domain.decisions import Decision, MacroPolicy
 from controller.domain.scenario import Scenario
@@ -54,8 +60,7 @@ class PlannerAgent:
         self._trials = trials
         self._format = planner_format(scenario)
         self._check = PolicyCheck(scenario)
-        self._context = cluster_context(scenario, "planner")
-        self._up: list[bool] = []  # when the policy in force was decided
+        self._known = SystemView(cluster_context(scenario, "planner"))
 
     async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
         check = partial(self._check, up=state.up)
@@ -64,7 +69,7 @@ class PlannerAgent:
             if self._trials
             else None
         )
-        view = await self._view(state, telemetry, tool)
+        views = {"system": self._known, "user": await self._view(state, telemetry, tool)}
         answer = await self._step.decide(
             Question(
                 slot=state.slot + 1,
@@ -72,7 +77,7 @@ class PlannerAgent:
                 node="",
                 messages=[
                     {"role": role, "content": self._prompts.render(f"planner/{role}.j2", view)}
-                    for role in ("system", "user")
+                    for role, view in views.items()
                 ],
                 format=self._format,
                 check=check,
@@ -82,7 +87,6 @@ class PlannerAgent:
         if answer.value is None:
             fallback = await self._fallback.plan(state, telemetry)
             return Decision(fallback.value, (answer.call,))
-        self._up = state.up.tolist()
         reason = " ".join(str(answer.reply["reason"]).split())
         return Decision(answer.value, (replace(answer.call, detail=reason),))
 
@@ -100,12 +104,11 @@ class PlannerAgent:
             "policy": policy_json(self._scenario, held) if held else None,
         }
         if held:
-            then = [name for name, was_up in zip(names, self._up, strict=False) if not was_up]
-            observation["nodes_down_when_decided"] = then
+            then = zip(names, self._tenure.up, strict=True)
+            observation["nodes_down_when_decided"] = [name for name, was_up in then if not was_up]
         self._random = self._random or await self._baseline()
         past, latest = self._memory.recall(seen, up), self._memory.latest
         return PlannerView(
-            context=self._context,
             observation=observation,
             epoch=(state.slot + 1) // self._scenario.epoch_slots,
             baseline=self._random,

@@ -25,6 +25,7 @@ from controller.agents.views import (
     DIGITS,
     Json,
     SchedulerView,
+    SystemView,
     cluster_context,
     pod_json,
     policy_json,
@@ -110,7 +111,7 @@ class SchedulerAgent:
         self, k: int, state: ClusterState, policy: MacroPolicy, drift: Floats
     ) -> Answer[Ints]:
         shard = self._shards[k]
-        view = SchedulerView({}, self._observe(k, state, policy, drift))
+        view = SchedulerView(self._observe(k, state, policy, drift))
         names = shard.scenario.testbed.node_names
         return await self._step.decide(
             Question(
@@ -170,7 +171,7 @@ def _shard(scenario: Scenario, rows: Ints, prompts: Prompts) -> Shard:
         lm: [node.name for node, can in zip(nodes, hosts[:, i], strict=True) if can]
         for i, lm in enumerate(testbed.lm_names)
     }
-    view = SchedulerView({**cluster_context(mine, "scheduler"), "shard": not whole}, {})
+    view = SystemView({**cluster_context(mine, "scheduler"), "shard": not whole})
     return Shard(
         rows,
         mine,

@@ -1,9 +1,9 @@
 """What each agent observes, as plain data with names instead of indices.
 
-A view holds what its templates say in sentences and two mappings that go into the prompt as JSON:
-``context``, which never changes during a run, and ``observation``, the present. Hardware models are
-free text in their files, so they appear under aliases (``cpu1``, ``gpu1``); the names of nodes and
-LMs have been checked against a pattern.
+A view holds what its template says in sentences and a mapping that goes into the prompt as JSON:
+``context``, which never changes during a run, in the system message's, and ``observation``, the
+present, in the user message's. Hardware models are free text in their files, so they appear under
+aliases (``cpu1``, ``gpu1``); the names of nodes and LMs have been checked against a pattern.
 """
 
 from __future__ import annotations
@@ -31,10 +31,16 @@ DIGITS = 4  # of shares and rates in prompts
 
 
 @dataclass(frozen=True, slots=True)
+class SystemView:
+    """Once and for all, of every agent."""
+
+    context: Json
+
+
+@dataclass(frozen=True, slots=True)
 class PlannerView:
     """Once an epoch (section IV-A)."""
 
-    context: Json
     observation: Json
     epoch: int
     baseline: str  # what a uniformly random policy achieves, a sentence
@@ -49,7 +55,6 @@ class PlannerView:
 class SchedulerView:
     """Once a slot (section IV-B 1)."""
 
-    context: Json
     observation: Json
 
 
@@ -57,7 +62,6 @@ class SchedulerView:
 class DeployerView:
     """Once a slot and node (section IV-B 2)."""
 
-    context: Json
     observation: Json
     blocked: bool  # by the Pending rule
 

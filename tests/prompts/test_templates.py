@@ -24,6 +24,7 @@ from controller.agents.views import (
     DeployerView,
     PlannerView,
     SchedulerView,
+    SystemView,
     cluster_context,
     node_context,
 )
@@ -49,18 +50,18 @@ class RepairView:
 
 
 VIEWS: dict[str, type] = {
-    "planner/system.j2": PlannerView,
+    "planner/system.j2": SystemView,
     "planner/user.j2": PlannerView,
-    "scheduler/system.j2": SchedulerView,
+    "scheduler/system.j2": SystemView,
     "scheduler/user.j2": SchedulerView,
-    "deployer/cpu_only.j2": DeployerView,
-    "deployer/one_gpu.j2": DeployerView,
-    "deployer/several_gpus.j2": DeployerView,
+    "deployer/cpu_only.j2": SystemView,
+    "deployer/one_gpu.j2": SystemView,
+    "deployer/several_gpus.j2": SystemView,
     "deployer/user.j2": DeployerView,
     "repair.j2": RepairView,
 }
+KNOWN = SystemView(cluster_context(WORLD, "planner"))
 NO_CASES = PlannerView(
-    context=cluster_context(WORLD, "planner"),
     observation={"slot": 0, "demand": None},
     epoch=0,
     baseline="Random policies reach 0.5.",
@@ -118,7 +119,7 @@ def test_every_template_is_some_agents_or_part_of_one() -> None:
 def test_a_missing_field_is_an_error() -> None:
     bare = dict.fromkeys(("slot_s", "epoch_slots", "deadline_s"), 1)
     with pytest.raises(UndefinedError, match="lambda"):
-        PROMPTS.render("planner/system.j2", replace(NO_CASES, context=bare))
+        PROMPTS.render("planner/system.j2", SystemView(bare))
 
 
 def test_the_first_epochs_message() -> None:
@@ -151,11 +152,11 @@ def test_the_repair_message() -> None:
 
 
 def test_the_planners_system_message_holds_the_problem_and_the_context() -> None:
-    said = PROMPTS.render("planner/system.j2", NO_CASES)
+    said = PROMPTS.render("planner/system.j2", KNOWN)
     assert "slots of 10.0 s; an epoch is 4 slots." in said
     assert "lambda = 0.5." in said
     assert said.count("<context>") == 1
-    assert f"<context>{to_json(NO_CASES.context)}</context>" in said
+    assert f"<context>{to_json(KNOWN.context)}</context>" in said
     assert said.endswith("Reply with one JSON object of the given schema and nothing else.")
 
 
@@ -171,7 +172,9 @@ class Listener:
 
 
 class Home:
-    """A scheduler that sends every request to where it was born."""
+    """A scheduler that sends every request to where it was born, whatever is applied."""
+
+    def applied(self, plan: RoutingPlan) -> None: ...
 
     async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
         rows = np.arange(len(policy.routing))
@@ -197,8 +200,8 @@ def tagged(text: str, tag: str) -> Any:
 @pytest.mark.parametrize("scenario", [WORLD, shipped()])
 def test_no_free_text_of_a_file_gets_into_a_prompt(scenario: Scenario) -> None:
     said = slot_prompts(marked(scenario))
-    view = replace(NO_CASES, context=cluster_context(marked(scenario), "planner"))
-    said.append([PROMPTS.render(f"planner/{role}.j2", view) for role in ("system", "user")])
+    context = SystemView(cluster_context(marked(scenario), "planner"))
+    said.append([PROMPTS.render("planner/system.j2", context)])
     assert MARK not in str(said)
     assert said[:-1] == slot_prompts(scenario)
 

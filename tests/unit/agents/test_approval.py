@@ -1,4 +1,4 @@
-"""Mode approve: what a person confirms, refuses or does not answer."""
+"""Mode approve: what a person confirms or refuses, and what is no question."""
 
 from __future__ import annotations
 
@@ -32,27 +32,24 @@ class Proposes:
 
 @dataclass
 class Person:
-    """Answers as told; None never answers."""
+    """Answers as told."""
 
-    answers: Sequence[bool | None]
+    answers: Sequence[bool]
     asked: list[tuple[int, MacroPolicy, MacroPolicy | None, str]] = field(default_factory=list)
 
     async def approve(
         self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
     ) -> bool:
         self.asked.append((slot, policy, held, reason))
-        answer = self.answers[len(self.asked) - 1]
-        if answer is None:
-            await asyncio.Event().wait()
-        return bool(answer)
+        return self.answers[len(self.asked) - 1]
 
 
 def plans(
-    person: Person, *policies: MacroPolicy, took_s: float = 3.0, limit_s: float | None = None
+    person: Person, *policies: MacroPolicy, took_s: float = 3.0
 ) -> list[Decision[MacroPolicy]]:
     """What is applied in each epoch; the incumbent says THIRDS."""
     planner = ApprovedPlanner(
-        Proposes(policies, took_s), person, Proposes([THIRDS]), Tenure(cluster()), limit_s
+        Proposes(policies, took_s), person, Proposes([THIRDS]), Tenure(cluster())
     )
 
     async def run() -> list[Decision[MacroPolicy]]:
@@ -84,12 +81,6 @@ def test_refused_at_the_first_the_incumbents_policy_is_taken() -> None:
     first, second = plans(Person([False, False]), LEFT, RIGHT)
     assert first.value is second.value is THIRDS
     assert first.calls[0].detail == "not approved; the incumbent's policy instead; why"
-
-
-def test_no_answer_is_no_approval() -> None:
-    _, second = plans(Person([True, None]), LEFT, RIGHT, limit_s=0.05)
-    assert second.value is LEFT
-    assert second.calls[0].detail.startswith("not approved: no answer; the policy of slot 0 stays")
 
 
 def test_nobody_is_asked_about_the_policy_in_force_or_one_that_is_late() -> None:
