@@ -22,11 +22,12 @@ from controller.agents.approval import Approver, difference
 from controller.agents.endpoint import Endpoint, Models
 from controller.agents.kit import AgentKit
 from controller.agents.limits import Limiter
+from controller.agents.lines import sorted_lines, whole_lines
 from controller.agents.pace import DeclaredTime, WallTime
 from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Reasoner as Answering
 from controller.agents.step import Step
-from controller.agents.transcript import Silent, Transcript, sorted_lines
+from controller.agents.transcript import Silent, Transcript
 from controller.domain.decisions import MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -76,12 +77,16 @@ class Calls:
 
 @contextlib.contextmanager
 def calls_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[Calls]:
-    """Calls appended to the file ``path``, after those that it holds already."""
+    """Calls appended to the file ``path``, after those that it holds already.
+
+    Raises:
+        InputError: it holds what is no text.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as out:
-        out.seek(0)
-        former = [line for line in out if line.endswith("\n")]
-        out.truncate(len("".join(former).encode()))  # a kill may have cut the last one short
+    content = path.read_bytes() if path.is_file() else b""
+    former = whole_lines(content)
+    with path.open("a+", encoding="utf-8", newline="\n") as out:
+        out.truncate(content.rfind(b"\n") + 1)  # a kill may have cut the last line short
         yield _Appended(former, out, cache=cache, approver=approver)
 
 

@@ -16,6 +16,7 @@ from controller import strategies
 from controller.agency import Access, Asking, Calls, calls_kept_at, check_reasoner, staffed
 from controller.agents.approval import Approver
 from controller.agents.kit import AgentKit
+from controller.agents.lines import whole_lines
 from controller.domain.errors import InputError
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
@@ -128,7 +129,7 @@ def replay(run: Path) -> dict[str, bytes]:
     """The files of a finished run, made again from its transcript with nobody to ask.
 
     Raises:
-        InputError: ``run`` is no finished run with a transcript.
+        InputError: ``run`` is no finished run with a readable transcript.
         Permanent: the transcript does not fit the experiment.
     """
     experiment, transcript = run / "experiment.json", run / folder.TRANSCRIPT
@@ -140,8 +141,7 @@ def replay(run: Path) -> dict[str, bytes]:
     one = load_experiment(experiment.read_bytes(), str(experiment))
     trace = trace_of(one.workload)
     path = trace_path(run.parent.parent, trace.sha256) if trace else None
-    with transcript.open(encoding="utf-8") as lines:
-        calls = Calls(former=list(lines), silent=True)
+    calls = Calls(former=whole_lines(transcript.read_bytes()), silent=True)
     return run_files(one, simulate(_reading_trace(one, path), calls))
 
 

@@ -1,30 +1,27 @@
 """The transcript of a run: every call on one line, and the same lines as answers.
 
 A call is known by slot, tier, node and round, and by the digest of all that was asked. Lines are
-appended as calls end, so a killed run has lost none; :func:`sorted_lines` puts them in an order
-that does not depend on which of several concurrent calls ended first. A text that has been said
-before (system messages, mostly) is written once and then named by its digest.
+appended as calls end, so a killed run has lost none; :mod:`controller.agents.lines` reads them.
+A text that has been said before (system messages, mostly) is written once and then named by its
+digest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Final, TextIO
 
 from controller.agents.approval import Approver
+from controller.agents.lines import FORMAT, Approval, Call, Head, Key, Text, read_lines
 from controller.agents.prompts import to_json
-from controller.agents.reasoner import Ask, Completion, ToolCall
+from controller.agents.reasoner import Ask, Completion
 from controller.domain.decisions import MacroPolicy
-from controller.domain.errors import InputError, Permanent
+from controller.domain.errors import Permanent
 
-FORMAT: Final = 1
-TIERS: Final = ("planner", "scheduler", "deployer")
 LONG: Final = 200  # characters beyond which a text that recurs is written once
 
-Key = tuple[int, str, str, int]
 _USAGE = ("took_s", "tokens_in", "tokens_cached", "tokens_out", "cost_usd", "attempts")
 _REPLY = ("content", "finish", "refusal", "model", "error", "late")
 
@@ -44,15 +41,16 @@ class Transcript:
         self._former: dict[Key, tuple[str, Completion]] = {}
         self._verdicts: dict[int, bool] = {}  # slot -> a person approved
         headed = False
-        for line in read_lines(former):
-            if line["kind"] == "head":
-                headed = True
-            elif line["kind"] == "text":
-                self._said.add(line["sha256"])
-            elif line["kind"] == "call":
-                self._former[_key(line)] = line["asked"], _completion(line)
-            elif line["kind"] == "approval":
-                self._verdicts[line["slot"]] = line["approved"]
+        for _, line in read_lines(former):
+            match line:
+                case Head():
+                    headed = True
+                case Text():
+                    self._said.add(line.sha256)
+                case Call():
+                    self._former[line.key] = line.asked, line.completion()
+                case Approval():
+                    self._verdicts[line.slot] = line.approved
         if not headed:
             self._write({"kind": "head", "format": FORMAT, **head})
 
@@ -167,51 +165,3 @@ def digest(ask: Ask) -> str:
     """SHA-256 of all that is asked, in 16 hex digits."""
     asked = [list(ask.messages), ask.name, ask.schema, list(ask.tools)]
     return hashlib.sha256(to_json(asked).encode()).hexdigest()[:16]
-
-
-def read_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Lines of a transcript as objects; the last may be cut short.
-
-    Raises:
-        InputError: a line is no line of a transcript of this format.
-    """
-    for number, text in enumerate(lines, start=1):
-        if not text.endswith("\n"):
-            return  # a kill in the middle of a write
-        try:
-            line = json.loads(text)
-            if line["kind"] == "head" and line["format"] != FORMAT:
-                raise ValueError(f"format {line['format']}, not {FORMAT}")
-        except (ValueError, LookupError, TypeError) as error:
-            raise InputError(
-                "transcript.jsonl", f"line {number} is no line of a transcript: {error}",
-                remedy="remove the file; the run's calls are then made anew",
-            ) from error  # fmt: skip
-        yield line
-
-
-def sorted_lines(lines: Iterable[str]) -> list[str]:
-    """The head, then texts by digest, then calls by slot, tier, node and round."""
-
-    def place(line: Mapping[str, Any]) -> tuple[Any, ...]:
-        if line["kind"] == "approval":
-            return (2, "", line["slot"], -1, "", 0)
-        if line["kind"] != "call":
-            return (0 if line["kind"] == "head" else 1, line.get("sha256", ""))
-        slot, tier, node, turn = _key(line)
-        return (2, "", slot, TIERS.index(tier), node, turn)
-
-    return [to_json(line) + "\n" for line in sorted(read_lines(lines), key=place)]
-
-
-def _key(line: Mapping[str, Any]) -> Key:
-    return line["slot"], line["tier"], line["node"] or "", line["round"]
-
-
-def _completion(line: Mapping[str, Any]) -> Completion:
-    reply = line["reply"]
-    known = {field.name for field in fields(Completion)} & {*_REPLY, *_USAGE}
-    return Completion(
-        **{name: reply[name] if name in _REPLY else line[name] for name in sorted(known)},
-        tool_calls=tuple(ToolCall(**call) for call in reply.get("tool_calls", ())),
-    )

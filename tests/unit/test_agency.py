@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from controller.agency import (
     Calls,
     _limiter,
     _reference,
+    calls_kept_at,
     staffed,
 )
 from controller.domain.decisions import Demand
+from controller.domain.errors import InputError
 from controller.experiments.reasoning import Reasoner
 from controller.reasoner.completions import Latency
 from tests.unit.experiments.small import small_experiment
@@ -74,3 +77,40 @@ def test_a_reference_reasoner_that_died_is_started_again() -> None:
         assert _SERVERS[latency].is_alive
     finally:
         _SERVERS.pop(latency).end()
+
+
+class Nobody:
+    """An approver whom nothing is to be asked of."""
+
+    async def approve(self, *_: object) -> bool:
+        raise AssertionError
+
+
+def test_a_transcript_cut_within_a_letter_is_gone_on_with(tmp_path: Path) -> None:
+    """A run whose process was killed while it wrote must not be stuck for ever."""
+    path = tmp_path / "runs" / "transcript.jsonl"
+    head, text = (
+        '{"kind":"head","format":1}\n',
+        '{"kind":"text","sha256":"0","content":"Größe"}\n',
+    )
+    with calls_kept_at(path, tmp_path, Nobody()) as calls:
+        assert calls.former == []
+        calls.out.write(head)
+    with path.open("ab") as file:
+        file.write(text.encode()[: text.encode().index("ö".encode()) + 1])
+    with calls_kept_at(path, tmp_path, Nobody()) as calls:
+        assert calls.former == [head]
+        calls.out.write(text)
+        assert calls.lines() == head + text
+    assert path.read_text() == head + text
+
+
+def test_a_transcript_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    path.write_bytes(b"\xff\n")
+    with (
+        pytest.raises(InputError, match="line 1 is no line"),
+        calls_kept_at(path, tmp_path, Nobody()),
+    ):
+        pass
+    assert path.read_bytes() == b"\xff\n"

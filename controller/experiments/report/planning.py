@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from controller.agents.transcript import read_lines
+from controller.agents.lines import Call, Text, read_lines
 from controller.experiments.report.alignment import drifts, read_movements, sent_prompts
 from controller.experiments.report.conduct import Conduct
 from controller.experiments.report.policies import Policy, read_policies
@@ -149,11 +149,11 @@ def _read_asked(path: Path) -> dict[int, list[dict[str, Any]]]:
     texts: dict[str, str] = {}
     if path.is_file():
         with path.open(encoding="utf-8") as lines:
-            for line in read_lines(text for text in lines if _is_planners(text)):
-                if line["kind"] == "text":
-                    texts[line["sha256"]] = line["content"]
-                elif line["kind"] == "call":
-                    asked.setdefault(line["slot"], []).append(line)
+            for text, line in read_lines(text for text in lines if _is_planners(text)):
+                if isinstance(line, Text):
+                    texts[line.sha256] = line.content
+                elif isinstance(line, Call):
+                    asked.setdefault(line.slot, []).append(json.loads(text))
     for calls in asked.values():
         calls.sort(key=lambda call: call["round"])
         for call in calls:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from controller.agents.lines import sorted_lines
 from controller.agents.reasoner import Ask, Completion, ToolCall
-from controller.agents.transcript import LONG, Silent, Transcript, digest, sorted_lines
+from controller.agents.transcript import LONG, Silent, Transcript, digest
 from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError, Permanent
 from tests.unit.agents.epochs import LEFT, RIGHT

@@ -1,0 +1,159 @@
+"""The lines of a transcript as they are read back: whole ones only, and each of them checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from controller.agents.reasoner import Completion, ToolCall
+from controller.domain.errors import InputError
+
+FORMAT: Final = 1
+TIERS: Final = ("planner", "scheduler", "deployer")
+
+Key = tuple[int, str, str, int]
+
+
+class _Line(BaseModel):
+    """What reading needs of a line; it may hold more."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    def place(self) -> tuple[Any, ...]:
+        """Where it stands in an order that does not depend on which call ended first."""
+        return (0, "")
+
+
+class Head(_Line):
+    """What the calls were made with."""
+
+    kind: Literal["head"]
+    format: Literal[1]
+
+
+class Text(_Line):
+    """What was said, to be named by its digest from then on."""
+
+    kind: Literal["text"]
+    sha256: str
+    content: str
+
+    def place(self) -> tuple[Any, ...]:
+        return (1, self.sha256)
+
+
+class _Reply(_Line):
+    content: str
+    finish: str
+    refusal: str
+    model: str
+    error: str
+    late: bool
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class Call(_Line):
+    """A question, by its digest, and what came back."""
+
+    kind: Literal["call"]
+    slot: int
+    tier: Literal["planner", "scheduler", "deployer"]
+    node: str | None
+    round: int
+    asked: str
+    reply: _Reply
+    took_s: float
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+    cost_usd: float | None
+    attempts: int
+
+    @property
+    def key(self) -> Key:
+        return self.slot, self.tier, self.node or "", self.round
+
+    def place(self) -> tuple[Any, ...]:
+        return (2, "", self.slot, TIERS.index(self.tier), self.node or "", self.round)
+
+    def completion(self) -> Completion:
+        reply = self.reply
+        return Completion(
+            content=reply.content,
+            took_s=self.took_s,
+            finish=reply.finish,
+            refusal=reply.refusal,
+            tool_calls=reply.tool_calls,
+            model=reply.model,
+            tokens_in=self.tokens_in,
+            tokens_cached=self.tokens_cached,
+            tokens_out=self.tokens_out,
+            cost_usd=self.cost_usd,
+            attempts=self.attempts,
+            error=reply.error,
+            late=reply.late,
+        )
+
+
+class Approval(_Line):
+    """A person's word on the policy of a slot."""
+
+    kind: Literal["approval"]
+    slot: int
+    approved: bool
+
+    def place(self) -> tuple[Any, ...]:
+        return (2, "", self.slot, -1, "", 0)
+
+
+Line = Head | Text | Call | Approval
+_LINE: Final[TypeAdapter[Line]] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
+
+
+def whole_lines(content: bytes) -> list[str]:
+    """The lines of a file. A kill may have cut the last one short, even within a letter: it is
+    left out.
+
+    Raises:
+        InputError: another line is no text.
+    """
+    found = []
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        try:
+            found.append(line.decode() + "\n")
+        except UnicodeDecodeError as error:
+            raise _no_line(number, str(error)) from error
+    return found
+
+
+def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, Line]]:
+    """Lines with what they hold; the last may be cut short.
+
+    Raises:
+        InputError: a line is no line of a transcript of this format.
+    """
+    for number, text in enumerate(lines, start=1):
+        if not text.endswith("\n"):
+            return  # a kill in the middle of a write
+        try:
+            yield text, _LINE.validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            problem = f"{where}: {first['msg']}" if where else first["msg"]
+            raise _no_line(number, problem) from error
+
+
+def sorted_lines(lines: Iterable[str]) -> list[str]:
+    """The head, then texts by digest, then calls by slot, tier, node and round."""
+    placed = [(line.place(), text) for text, line in read_lines(lines)]
+    return [text for _, text in sorted(placed, key=lambda one: one[0])]
+
+
+def _no_line(number: int, problem: str) -> InputError:
+    return InputError(
+        "transcript.jsonl", f"line {number} is no line of a transcript: {problem}",
+        remedy="remove the file; the run's calls are then made anew",
+    )  # fmt: skip
