@@ -14,7 +14,7 @@ from controller.agents.memory import CaseMemory
 from controller.agents.performance import demand
 from controller.agents.prompts import Prompts
 from controller.agents.replies import planner_format
-from controller.agents.step import Question, Step, Tool
+from controller.agents.step import Question, Step
 from controller.agents.views import (
     PlannerView,
     SystemView,
@@ -64,12 +64,7 @@ class PlannerAgent:
 
     async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
         check = partial(self._check, up=state.up)
-        tool = (
-            what_if(self._format, check, self._rehearse, state, self._trials)
-            if self._trials
-            else None
-        )
-        views = {"system": self._known, "user": await self._view(state, telemetry, tool)}
+        views = {"system": self._known, "user": await self._view(state, telemetry)}
         answer = await self._step.decide(
             Question(
                 slot=state.slot + 1,
@@ -81,7 +76,7 @@ class PlannerAgent:
                 ],
                 format=self._format,
                 check=check,
-                tool=tool,
+                tool=what_if(self._format, check, self._rehearse, state, self._trials),
             )
         )
         if answer.value is None:
@@ -90,9 +85,7 @@ class PlannerAgent:
         reason = " ".join(str(answer.reply["reason"]).split())
         return Decision(answer.value, (replace(answer.call, detail=reason),))
 
-    async def _view(
-        self, state: ClusterState, telemetry: Telemetry, tool: Tool | None
-    ) -> PlannerView:
+    async def _view(self, state: ClusterState, telemetry: Telemetry) -> PlannerView:
         names, lms = self._scenario.testbed.node_names, self._scenario.testbed.lm_names
         seen, held = demand(telemetry), self._tenure.policy
         arrived = bool(telemetry.arrived_requests.any())
@@ -116,5 +109,5 @@ class PlannerAgent:
             best=[str(case) for case in past.best],
             worst=[str(case) for case in past.worst],
             nearest=[str(case) for case in past.nearest],
-            what_if=tool.budget if tool else 0,
+            what_if=self._trials,
         )

@@ -99,11 +99,13 @@ def test_the_replies_are_the_deployment_row_by_row() -> None:
 
 
 def test_a_controller_of_some_nodes_asks_for_these_alone() -> None:
-    played = Played(some)
-    decision = played.decide(rows_of(idle(WORLD), [2, 1]))
-    assert [ask.node for ask in played.script.asks] == ["small", "mid"]
-    assert decision.value.mode.shape == (2, 3)
-    assert len(decision.calls) == 2
+    """In their own roles: "mid" is the only node that has one, and the first row."""
+    roles = POLICY.roles & np.array([[False], [True], [False]])
+    played = Played(lambda ask: some(ask) if ask.node == "mid" else says(pods(ask)))
+    decision = played.decide(rows_of(idle(WORLD), [1, 2]), replace(POLICY, roles=roles))
+    assert [ask.node for ask in played.script.asks] == ["mid", "small"]
+    assert decision.value.mode.tolist() == [[OFF, CPU, OFF], [OFF] * 3]
+    assert [call.outcome for call in decision.calls] == ["ok", "ok"]
 
 
 def test_a_node_that_fails_falls_back_alone() -> None:
