@@ -1,0 +1,8 @@
+"""The command ``edgelm``: parse, call, format. Everything heavy is imported by the command that
+needs it, so that help is instant."""
+
+# Importing a module of commands registers them, in the order of the help.
+from controller.cli import campaigns, files, bench, reasoner, traces  # isort: skip
+from controller.cli.app import app, main
+
+__all__ = ["app", "bench", "campaigns", "files", "main", "reasoner", "traces"]

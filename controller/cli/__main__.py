@@ -1,0 +1,5 @@
+"""``python -m controller.cli``, for processes that this one starts."""
+
+from controller.cli import main
+
+main()

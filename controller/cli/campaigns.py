@@ -1,0 +1,208 @@
+"""Commands on campaigns and their runs: run, report, replay."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli.app import FAILED, INTERRUPTED, app
+from controller.cli.options import AsJson, cores, instead, listed, number_of, numbers, reasoners
+from controller.domain.errors import InputError
+
+if TYPE_CHECKING:
+    from controller.agency import Access
+    from controller.experiments.grid import Grid
+    from controller.experiments.runner import Tally
+
+
+@app.command()
+def run(
+    campaign: Annotated[
+        str, typer.Argument(metavar="CAMPAIGN", help="Shipped name (edgelm list) or file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN]")
+    ] = None,
+    jobs: Annotated[int | None, number_of("Runs at once.  [default: one per core]")] = None,
+    strategy: Annotated[str | None, instead("Strategies ('all': every one)")] = None,
+    seeds: Annotated[int | None, number_of("How many seeds: 0, 1, ...")] = None,
+    epochs: Annotated[int | None, number_of("Epochs of a run.")] = None,
+    testbed: Annotated[str | None, instead("Testbeds, names or files,")] = None,
+    profile: Annotated[str | None, instead("Profiles, names or files,")] = None,
+    workload: Annotated[str | None, instead("Workloads, names or files,")] = None,
+    load: Annotated[
+        str | None,
+        typer.Option(metavar="X,...", help="Loads; 1 is the workload's own, 0.5 half of it."),
+    ] = None,
+    reasoner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHO,...",
+            help="Who answers agents: reference (an optimiser), openai, a server's URL, or "
+            "faulty:KIND=RATE.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its model, or planner=A,scheduler=B,deployer=C."),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of its replies.")] = None,
+    reasoning_effort: Annotated[
+        str | None, typer.Option(metavar="EFFORT", help="minimal, low, medium or high.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="Of agents: off, advise, approve or apply.")
+    ] = None,
+    requests_per_minute: Annotated[
+        float | None, typer.Option(metavar="N", min=0.1, help="Limit for a reasoner elsewhere.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        float | None, typer.Option(metavar="N", min=0.1, help="Limit for a reasoner elsewhere.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What models cost, beside the shipped list.")
+    ] = None,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run a campaign, or what is left of it.
+
+    A finished run is never made again: after a crash, Ctrl-C or a full disk, give the same command.
+
+    \b
+    Examples:
+      edgelm run paper
+      edgelm run paper --strategy RF,SOLVER --seeds 3 --epochs 5 --out results/quick
+      edgelm run load-sweep --load 0.5,1,1.5 --jobs 4
+      edgelm run my/campaign.yaml --json
+      edgelm run paper --strategy MA --seeds 1 --epochs 2 --reasoner openai
+      edgelm run paper --strategy MA --reasoner http://localhost:8000/v1 --model qwen3
+    """
+    from controller.agency import Access
+    from controller.bootstrap import check_reasoners, resolve
+    from controller.experiments.campaign import Overrides
+
+    changes = Overrides(
+        strategies=listed(strategy),
+        seeds=seeds,
+        epochs=epochs,
+        testbeds=listed(testbed),
+        profiles=listed(profile),
+        workloads=listed(workload),
+        loads=numbers("--load", load),
+        reasoners=reasoners(reasoner, model, temperature, reasoning_effort),
+    )
+    if mode == "approve" and not sys.stdin.isatty():
+        raise InputError(
+            "--mode", "needs a person at a terminal", value=mode,
+            remedy="run it in a terminal, or give api.simulate an approver",
+        )  # fmt: skip
+    grid = resolve(campaign, changes, mode)
+    root = out or Path("results") / grid.campaign.name
+    at_once = min(jobs or cores(), len(grid.cells))
+    access = Access(
+        requests_per_minute and requests_per_minute / at_once,
+        tokens_per_minute and tokens_per_minute / at_once,
+        str(prices) if prices else None,
+    )
+    for who, notes in check_reasoners(grid, access).items():
+        for note in notes:
+            typer.echo(f"{who}: {note}", err=True)
+    tally = _run_grid(grid, root, at_once, access)
+    page = _report(root) if report and tally.done else None
+    _show_results(root, tally, page, as_json=as_json)
+    if not tally.complete:
+        raise typer.Exit(FAILED)
+
+
+def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
+    from controller.bootstrap import twin_engine
+    from controller.experiments.progress import fitting
+    from controller.experiments.runner import run_grid
+
+    try:
+        return run_grid(grid, root, twin_engine(access), jobs, fitting())
+    except KeyboardInterrupt:
+        again = shlex.join(["edgelm", *sys.argv[1:]])
+        typer.echo(f"\nInterrupted. Finished runs are kept; go on with:\n  {again}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _report(root: Path) -> Path:
+    from controller.experiments.manifest import read_manifest
+    from controller.experiments.report import write_report
+
+    read_manifest(root)  # refuses a folder of another version
+    return write_report(root)
+
+
+def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool) -> None:
+    from controller.experiments.standing import print_table, standings
+
+    found = standings(root)
+    if as_json:
+        document = {
+            "folder": str(root),
+            "report": str(page) if page else None,
+            "runs": tally.total,
+            "done": tally.done,
+            "failed": dict(tally.errors),
+            "strategies": [standing.document() for standing in found],
+        }
+        typer.echo(json.dumps(document, indent=1))
+        return
+    if found:
+        print_table(found)
+    for run_id, error in tally.errors.items():
+        typer.echo(f"failed {run_id}: {error} (more in {root}/failures/{run_id}.txt)", err=True)
+    typer.echo(f"{tally.done} of {tally.total} runs are done, {tally.made} of them now, in {root}")
+    if page:
+        typer.echo(f"report: {page}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A campaign's folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a campaign's report.
+
+    One HTML page, figures and tables; of an unfinished campaign too.
+
+    \b
+    Examples:
+      edgelm report results/paper
+    """
+    page = _report(folder)
+    typer.echo(json.dumps({"report": str(page)}) if as_json else f"report: {page}")
+
+
+@app.command()
+def replay(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run with agents, CAMPAIGN/runs/ID.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a run again from its transcript, without any model, and compare.
+
+    \b
+    Examples:
+      edgelm replay results/paper/runs/0123456789ab
+    """
+    from controller.bootstrap import replay as again
+    from controller.experiments.replay import compare
+
+    found = compare(run, again(run))
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        for name, same in found.items():
+            typer.echo(f"{name}: {'same' if same else 'DIFFERENT'}")
+    if not all(found.values()):
+        raise typer.Exit(FAILED)

@@ -1,0 +1,107 @@
+"""Commands on input files: list, validate, schema."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.cli.app import BAD_INPUT, app
+from controller.cli.options import AsJson
+from controller.domain.errors import InputError
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KIND", help="strategies, testbeds, profiles, workloads or campaigns."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what has a name and can be given by it.
+
+    \b
+    Examples:
+      edgelm list
+      edgelm list workloads --json
+    """
+    from controller.bootstrap import catalog
+
+    names = catalog()
+    if kind is not None and kind not in names:
+        raise InputError(
+            "list", "no such kind", value=kind, remedy=f"choose one of {', '.join(names)}"
+        )
+    chosen = {kind: names[kind]} if kind else names
+    if as_json:
+        typer.echo(json.dumps(chosen, indent=1, ensure_ascii=False))
+        return
+    for title, entries in chosen.items():
+        typer.echo(f"{title}\n{_aligned(entries)}\n")
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="YAML, JSON or request files.")
+    ],
+) -> None:
+    """Check input files of any kind.
+
+    Testbeds, profiles, workloads, requests; campaigns with all that they name.
+
+    \b
+    Examples:
+      edgelm validate inventory/paper.yaml my/campaign.yaml
+    """
+    from controller.bootstrap import STRATEGY_BOOK
+    from controller.experiments.files import check_file
+
+    wrong = 0
+    for path in files:
+        try:
+            kind, content = check_file(path, STRATEGY_BOOK)
+        except InputError as error:
+            wrong += 1
+            typer.echo(f"edgelm: {error}", err=True)
+        else:
+            typer.echo(f"{path}: good {kind} ({content})")
+    if wrong:
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def schema(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="testbed, profile, workload, campaign, prices or experiment."
+        ),
+    ],
+) -> None:
+    """Print the JSON Schema of a kind of file.
+
+    \b
+    Examples:
+      edgelm schema campaign > campaign.schema.json
+    """
+    from controller.experiments.files import json_schema
+
+    typer.echo(json.dumps(json_schema(kind), indent=1, ensure_ascii=False))
+
+
+def _aligned(entries: dict[str, str]) -> str:
+    """Names and their sentences in two columns, as wide as the terminal."""
+    indent = 4 + max((len(name) for name in entries), default=0)
+    room = max(40, shutil.get_terminal_size().columns - indent)
+    return "\n".join(
+        f"  {name:{indent - 4}}  " + f"\n{'':{indent}}".join(textwrap.wrap(sentence, room))
+        for name, sentence in entries.items()
+    )

@@ -1,0 +1,43 @@
+"""The command reasoner: the reference reasoner as a server of its own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from controller.cli.app import app
+
+
+@app.command("reasoner")
+def serve_reasoner(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8765,
+    faults: Annotated[
+        str, typer.Option(metavar="KIND=RATE,...", help="Spoil replies, for tests.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of the faults.")] = 0,
+    first_token_s: Annotated[float, typer.Option(help="Declared time to the first token.")] = 0.4,
+    token_s: Annotated[float, typer.Option(help="Declared time per token.")] = 0.01,
+    with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Serve the reference reasoner.
+
+    It speaks OpenAI's chat completions and answers with an optimiser; it is no language model.
+
+    \b
+    Examples:
+      edgelm reasoner
+      edgelm run paper --strategy MA --reasoner http://127.0.0.1:8765/v1 --model edgelm-reference
+    """
+    from controller.reasoner.completions import Latency
+    from controller.reasoner.faults import parse_faults
+    from controller.reasoner.server import serve
+
+    def announce(url: str) -> None:
+        typer.echo(url if with_parent else f"Serving {url} (Ctrl-C ends it)")
+        sys.stdout.flush()
+
+    latency = Latency(first_token_s, token_s)
+    serve(host, port, latency, parse_faults(faults, seed), announce, with_parent=with_parent)
