@@ -11,6 +11,8 @@ from controller.domain.errors import InputError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 SOURCE = "reasoner"
+SECRET = 8  # characters; shorter keys ("EMPTY") are placeholders and ordinary words
+_OPENAI = "https://api.openai.com/"
 _EXAMPLE = "give an address such as https://api.openai.com/v1"
 _KEY = re.compile(r"[!-~]*")  # what an HTTP header can carry
 
@@ -22,6 +24,14 @@ class Address:
     url: str
     loopback: bool
 
+    @property
+    def is_openai(self) -> bool:
+        return self.url.lower().startswith(_OPENAI)
+
+    @property
+    def encrypted(self) -> bool:
+        return self.url.startswith("https://")
+
     @classmethod
     def of(cls, text: str) -> Address:
         """``http://host:port`` means its ``/v1``, where such servers have their routes.
@@ -32,10 +42,10 @@ class Address:
         try:
             parts = urlsplit(text.strip())
             host, port = parts.hostname or "", parts.port
-        except ValueError as error:
-            raise _wrong("is not an address", text) from error
-        if parts.username is not None or parts.password is not None:  # not shown: it is a secret
-            raise _wrong("carries a name or password", None, f"put the key into {KEY_VARIABLE}")
+        except ValueError:  # whose text may hold a part of a password
+            raise _wrong("is not an address", text) from None
+        if parts.username is not None or parts.password is not None:
+            raise _wrong("carries a name or password", text, f"put the key into {KEY_VARIABLE}")
         if parts.query or parts.fragment:
             raise _wrong("carries a query or fragment", None)
         if parts.scheme not in ("http", "https") or not host or port == 0:
@@ -44,17 +54,24 @@ class Address:
         return cls(f"{parts.scheme}://{parts.netloc}{path}", _is_loopback(host))
 
 
-def checked_key(text: str) -> str:
+def checked_key(text: str, address: Address) -> str:
     """The key without the white space around it; empty is none.
 
     Raises:
-        InputError: no header could carry it. The message does not show it.
+        InputError: no header could carry it, or everybody between here and ``address`` could read
+            it. The message does not show it.
     """
     key = text.strip()
     if not _KEY.fullmatch(key):
         raise InputError(
             KEY_VARIABLE, "is not a key: keys are ASCII without spaces", remedy="copy it again"
         )
+    if len(key) >= SECRET and not address.encrypted and not address.loopback:
+        raise InputError(
+            SOURCE, f"would be sent the key in {KEY_VARIABLE} unencrypted", field="url",
+            value=address.url,
+            remedy=f"use https or a tunnel to this machine, or unset {KEY_VARIABLE}",
+        )  # fmt: skip
     return key
 
 
@@ -66,4 +83,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _wrong(problem: str, value: str | None, remedy: str = _EXAMPLE) -> InputError:
-    return InputError(SOURCE, problem, field="url", value=value, remedy=remedy)
+    """What stands before an @ may be a password: such a value is not shown."""
+    secret = value is not None and any(sign in value for sign in ("@", "%40"))
+    return InputError(SOURCE, problem, field="url", value=None if secret else value, remedy=remedy)

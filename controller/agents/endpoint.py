@@ -86,8 +86,9 @@ class Endpoint:
         max_tokens: int | None = None,
         seed: int = 0,
     ) -> None:
-        key = checked_key(key)
-        self.models, self.address, self.has_key = models, Address.of(url), bool(key)
+        self.address = Address.of(url)
+        key = checked_key(key, self.address)
+        self.models, self.has_key = models, bool(key)
         self.transport = Transport(self.address, key)
         self.notes: list[str] = []
         self._prices, self._limits, self._pace = prices, limits or Limiter(), pace

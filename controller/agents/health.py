@@ -37,7 +37,7 @@ async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
         InputError: key, model or address are wrong; says what to do.
         Permanent: the server is there and cannot answer.
     """
-    if not endpoint.has_key and not endpoint.address.loopback:
+    if not endpoint.has_key and endpoint.address.encrypted and not endpoint.address.loopback:
         raise InputError(
             SOURCE,
             f"needs a key, and {KEY_VARIABLE} is empty",

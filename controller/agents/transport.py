@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.agents.address import Address
+from controller.agents.address import SECRET, Address
 from controller.agents.answers import Failure, one_line, read_failure
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 CONNECT_S: Final = 10.0
 KEPT_S: Final = 4.0  # less than servers keep an idle connection, often 5 s: no race at its end
-SECRET: Final = 8  # characters; shorter keys ("EMPTY") are placeholders and ordinary words
 _NO_KEY: Final = "none"
 
 
@@ -55,24 +54,30 @@ class Transport:
         if self._sdk is not None:
             return self._sdk
         import httpx2
-        from openai import AsyncOpenAI, DefaultAioHttpClient
+        from openai import AsyncOpenAI
+
+        from controller.agents.client import Client
 
         self._response = httpx2.Response
+        client = Client(
+            limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEPT_S),
+            follow_redirects=False,  # the key is for this address only
+            trust_env=not self._address.loopback,  # proxies are for other machines
+        )
         self._sdk = AsyncOpenAI(
             api_key=self._key or _NO_KEY,
             base_url=self._address.url,
             max_retries=0,
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
-            http_client=DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEPT_S),
-                follow_redirects=False,  # the key is for this address only
-                trust_env=not self._address.loopback,  # proxies are for other machines
-            ),
+            http_client=client,
         )
+        client.sent = sent_headers(self._address, self._sdk)
         return self._sdk
 
     async def _answer(self, request: Any, patience_s: float) -> Answer | Failure:
         from openai import APIStatusError
+
+        from controller.agents.client import TooLargeError
 
         try:
             async with asyncio.timeout(patience_s) as deadline:
@@ -80,6 +85,8 @@ class Transport:
         except APIStatusError as error:
             status, headers = error.response.status_code, error.response.headers
             return read_failure(status, headers, self._hidden(error.response.content))
+        except TooLargeError as error:
+            return Failure(str(error), error.status)
         except Exception as error:  # whatever the client makes of what came: errors are data
             if isinstance(error, TimeoutError) and deadline.expired():
                 return Failure("no reply before the limit", late=True)
@@ -96,3 +103,19 @@ class Transport:
         """Without the key, should the other side repeat it."""
         key = self._key.encode()
         return content.replace(key, b"***") if len(key) >= SECRET and key in content else content
+
+
+def sent_headers(address: Address, sdk: AsyncOpenAI) -> dict[str, str]:
+    """The headers of a request: the key, and what HTTP needs. Organisation and project, which the
+    official client finds in the environment, are for OpenAI's own address."""
+    headers = {
+        "accept": "application/json",
+        "accept-encoding": "gzip, deflate",
+        "content-type": "application/json",
+        "user-agent": sdk.user_agent,
+        "authorization": f"Bearer {sdk.api_key}",
+    }
+    named = {"openai-organization": sdk.organization, "openai-project": sdk.project}
+    if address.is_openai:
+        headers |= {name: value for name, value in named.items() if value}
+    return headers

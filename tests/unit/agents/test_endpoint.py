@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import json
 import logging
 import time
+import tracemalloc
+from typing import Any
 
 import pytest
+from openai import AsyncOpenAI
 
+from controller.agents.address import Address
+from controller.agents.client import LARGEST_BODY
 from controller.agents.endpoint import ATTEMPTS, Endpoint
 from controller.agents.limits import Limiter
 from controller.agents.reasoner import Completion
+from controller.agents.transport import sent_headers
 from tests.unit.agents.questions import KEY, SCHEMA, asked, endpoint, question, with_endpoint
 from tests.unit.agents.servers import (
     Reply,
@@ -139,6 +146,45 @@ def test_a_server_that_is_not_there() -> None:
     assert "Connect call failed" in got.error
     assert got.attempts > 1
     assert got.took_s < 1.0
+
+
+# --- the size ----------------------------------------------------------------------------------
+
+
+def too_large(**fields: Any) -> Reply:
+    return Reply(b" " * (LARGEST_BODY + 1), **fields)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_reply_of_any_size_is_not_taken(status: int) -> None:
+    with serving(too_large(status=status)) as server:
+        got = asked(server)
+        assert len(server.requests) == 1  # it would not get smaller
+    assert got.error == "the reply is larger than 8 MB"
+    assert not got.late
+
+
+def test_it_is_the_size_after_decompression_that_counts() -> None:
+    packed = gzip.compress(b" " * (LARGEST_BODY + 1))
+    assert len(packed) < 10_000
+    headers = {"content-encoding": "gzip"}
+    with serving(Reply(packed, headers=headers)) as server:
+        assert asked(server).error == "the reply is larger than 8 MB"
+    small = gzip.compress(json.dumps(completion()).encode())
+    with serving(Reply(small, headers=headers)) as server:
+        assert asked(server).content == '{"ok":true}'
+
+
+def test_a_reply_without_end_is_left_in_time() -> None:
+    """Of what a server pours out no more is kept than the largest reply."""
+    with serving(Reply(b" " * 200_000_000)) as server:
+        asked(server)  # imports what it needs
+        tracemalloc.start()
+        got = asked(server)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert got.error == "the reply is larger than 8 MB"
+    assert most < 3 * LARGEST_BODY
 
 
 # --- the limit ---------------------------------------------------------------------------------
@@ -310,12 +356,33 @@ def test_key_and_address_come_from_the_caller_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment-key")
     monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-environment-admin")
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-environment")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-environment")
+    custom = "x-environment: 1\nAuthorization: Bearer sk-environment\nuser-agent: environment"
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", custom)
     with serving(answer()) as server:
         asked(server)
         asked(server, key="")
         sent = [json.dumps(dict(request.headers)) for request in server.requests]
     assert KEY in sent[0]
-    assert not any("sk-environment" in headers for headers in sent)
+    assert not any("environment" in headers for headers in sent)
+
+
+def test_openai_is_told_of_organisation_and_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.delenv("OPENAI_PROJECT_ID", raising=False)
+
+    async def told(url: str) -> dict[str, str]:
+        sdk = AsyncOpenAI(api_key=KEY)
+        headers = sent_headers(Address.of(url), sdk)
+        await sdk.close()
+        return headers
+
+    ours = asyncio.run(told("https://api.openai.com/v1"))
+    assert ours["openai-organization"] == "org-mine"
+    assert "openai-project" not in ours
+    for url in ("https://api.openai.com.example/v1", "http://api.openai.com/v1"):
+        assert "openai-organization" not in asyncio.run(told(url))
 
 
 @pytest.mark.parametrize(

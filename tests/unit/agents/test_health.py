@@ -60,8 +60,25 @@ def test_no_key_for_a_server_elsewhere() -> None:
 
 
 def test_a_key_is_enough_to_try_a_server_elsewhere() -> None:
-    said = checked("http://192.0.2.1/v1")  # which the tests are kept from reaching
+    said = checked("https://192.0.2.1/v1")  # which the tests are kept from reaching
     assert said.startswith("InputError reasoner: url: cannot be reached")
+
+
+@pytest.mark.parametrize("key", ["", "EMPTY", "none"])
+def test_a_server_in_the_lab_may_want_no_key(key: str) -> None:
+    said = checked("http://192.0.2.1/v1", key=key)
+    assert said.startswith("InputError reasoner: url: cannot be reached")
+
+
+def test_a_key_is_not_sent_where_everybody_can_read_it() -> None:
+    with pytest.raises(
+        InputError, match=r"unencrypted .*'http://192\.0\.2\.1/v1'.* https"
+    ) as caught:
+        endpoint("http://192.0.2.1")
+    assert KEY not in str(caught.value)
+    assert "unset OPENAI_API_KEY" in str(caught.value)
+    assert endpoint("https://192.0.2.1").has_key
+    assert endpoint("http://[::1]:8000").has_key
 
 
 def test_no_key_is_fine_on_this_machine() -> None:
@@ -220,7 +237,17 @@ def test_what_is_no_address(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"http://user:{KEY}@host/v1", f"http://host/v1?key={KEY}", f"http://host/v1#{KEY}"]
+    "text",
+    [
+        f"http://user:{KEY}@host/v1",
+        f"http://host/v1?key={KEY}",
+        f"http://host/v1#{KEY}",
+        f"http://user:{KEY}@host:99999/v1",
+        f"http://user:{KEY}%40host/v1",
+        f"http://user:{KEY}/x@host/v1",
+        f"user:{KEY}@host/v1",
+        f"ftp://user:{KEY}@host",
+    ],
 )
 def test_an_address_with_a_secret_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(InputError) as caught:
