@@ -170,6 +170,7 @@ def _endpoint(reasoner: Reasoner, url: str, seed: int, access: Access) -> Endpoi
         pace=DeclaredTime if reasoner.embedded else WallTime,
         temperature=reasoner.temperature,
         reasoning_effort=reasoner.reasoning_effort,
+        max_tokens=reasoner.max_tokens,
         seed=seed,
     )
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, model_validator
 
 from controller.agents.reasoner import REFERENCE_MODEL
-from controller.inputs.fields import NonNegative, Record
+from controller.inputs.fields import Count, NonNegative, Record
 
 REFERENCE: Final = "reference"
 FAULTY: Final = "faulty"
@@ -40,6 +40,7 @@ class Reasoner(Record):
     faults: str = Field(default="", description="KIND=RATE,... of a faulty one")
     temperature: NonNegative | None = None
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
+    max_tokens: Count | None = Field(default=None, description="of one reply, reasoning included")
     first_token_s: NonNegative = Field(default=0.4, description="declared, not measured")
     token_s: NonNegative = Field(default=0.01, description="declared, per token of the reply")
 
@@ -87,7 +88,7 @@ class Reasoner(Record):
 
     def label(self) -> str:
         """For tables: who it is and what it is not."""
-        place = "" if self.embedded else f" at {urlsplit(self.address).netloc}"
+        place = "" if self.embedded else f" at {urlsplit(self.address).netloc.rpartition('@')[2]}"
         kind = "" if self.is_language_model else " (optimiser, not a language model)"
         return f"{self.short()}{place}{kind}"
 

@@ -21,12 +21,14 @@ from controller.agency import (
     _limiter,
     _reference,
     calls_kept_at,
+    check_reasoner,
     staffed,
 )
 from controller.domain.decisions import Demand
 from controller.domain.errors import InputError
-from controller.experiments.reasoning import Reasoner
+from controller.experiments.reasoning import Models, Reasoner
 from controller.reasoner.completions import Latency
+from tests.unit.agents.servers import Reply, Request, answer, complaint, serving
 from tests.unit.experiments.small import small_experiment
 from tests.unit.policies.states import idle, open_policy
 
@@ -77,6 +79,20 @@ def test_a_reference_reasoner_that_died_is_started_again() -> None:
         assert _SERVERS[latency].is_alive
     finally:
         _SERVERS.pop(latency).end()
+
+
+def test_a_campaigns_token_limit_reaches_the_server_by_the_name_that_it_knows() -> None:
+    def script(request: Request) -> Reply:
+        unknown = "max_completion_tokens" in request.body
+        return complaint(400, "unknown field: max_completion_tokens") if unknown else answer()
+
+    models = Models(planner="m", scheduler="m", deployer="m")
+    with serving(script) as server:
+        one = Reasoner(kind="url", url=server.url, models=models, max_tokens=700)
+        notes = asyncio.run(check_reasoner(one, Access()))
+        first, second = server.asked()
+    assert first["max_completion_tokens"] == second["max_tokens"] == 700
+    assert "max_completion_tokens sent as max_tokens" in notes[0]
 
 
 class Nobody:

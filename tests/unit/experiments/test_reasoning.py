@@ -51,6 +51,8 @@ def test_a_url_is_spelt_with_the_model_of_the_command_line() -> None:
         ({"kind": "openai", "temperature": -1.0}, "temperature"),
         ({"kind": "openai", "reasoning_effort": "utmost"}, "reasoning_effort"),
         ({"kind": "openai", "key": "sk-1"}, "key"),
+        ({"kind": "openai", "max_tokens": 0}, "max_tokens"),
+        ({"kind": "openai", "max_tokens": 0.5}, "max_tokens"),
         ({"kind": "reference", "token_s": float("inf")}, "token_s"),
         ({"kind": "openai", "models": {**MODELS, "planner": "a b"}}, "planner"),
         ({"kind": "openai", "models": {"planner": "a"}}, "scheduler"),
@@ -89,9 +91,21 @@ def test_openai_has_an_address_and_models() -> None:
 def test_the_reasoner_is_part_of_the_experiment() -> None:
     ids = {
         small_experiment(strategy="MA", reasoner=Reasoner(**fields)).run_id
-        for fields in ({}, {"token_s": 0.02}, {"kind": "openai"}, {"temperature": 0.5})
+        for fields in (
+            {},
+            {"token_s": 0.02},
+            {"kind": "openai"},
+            {"temperature": 0.5},
+            {"max_tokens": 9},
+        )
     }
-    assert len(ids) == 4
+    assert len(ids) == 5
+
+
+def test_a_label_shows_no_password() -> None:
+    """The address is refused, but only when it is to be asked."""
+    one = Reasoner(kind="url", url="https://me:s3cret@host/v1", models=Models(**MODELS))
+    assert one.label() == "large / small at host"
 
 
 def test_only_strategies_with_agents_are_run_per_reasoner() -> None:
