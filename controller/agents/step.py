@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from controller.agents.answers import one_line
 from controller.agents.reasoner import Ask, Completion, Message, Reasoner, ToolCall
 from controller.agents.replies import Format
 from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, Call
@@ -214,7 +215,8 @@ def _text(completion: Completion) -> str:
         # Before empty content: reasoning may have eaten the budget.
         raise InvalidDecision("the reply was cut off at the token limit; be brief")
     if completion.refusal or completion.finish == "content_filter":
-        raise InvalidDecision(f"the model refused: {completion.refusal or 'content filter'}")
+        refusal = one_line(completion.refusal) or "content filter"
+        raise InvalidDecision(f"the model refused: {refusal}")
     if completion.tool_calls and not completion.content:
         raise InvalidDecision("no tools are left to call; reply with the decision")
     return completion.content

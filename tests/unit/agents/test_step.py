@@ -108,6 +108,12 @@ def test_a_reply_of_any_length_is_not_sent_back_whole() -> None:
     assert len(quoted) < QUOTED + 100
 
 
+def test_a_refusal_of_any_length_is_quoted_in_one_line() -> None:
+    played = Played(says("", refusal="no\n" * 100_000), says())
+    assert played.messages(1)[-1]["content"].startswith("Wrong: the model refused: no no no")
+    assert len(played.messages(1)[-1]["content"]) < 400
+
+
 def test_what_breaks_the_schema_is_quoted_by_field() -> None:
     played = Played(says('{"LM1":{"mode":"tpu","cores":2},"LM2":1}'), says())
     quoted = played.messages(1)[-1]["content"]
