@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -87,8 +88,8 @@ def serve(
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:
-        listener = config.bind_socket()
-    except (OSError, SystemExit) as error:
+        listener = _listen(host, port)
+    except OSError as error:
         raise InputError(
             "edgelm reasoner", "cannot listen on the address", field="--port", value=port,
             remedy="another process may have it: give another port, or 0 for a free one",
@@ -97,6 +98,22 @@ def serve(
         threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
     ready(f"http://{host}:{listener.getsockname()[1]}/v1")
     server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that says it is TCP's. On one that does not, as uvicorn's own, asyncio leaves
+    Nagle's algorithm on, and every answer waits 40 ms for the client's acknowledgement."""
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _end_with_input(server: Any) -> None:

@@ -1,13 +1,17 @@
 """The reference reasoner over HTTP, as its own process and through the official client."""
 
+import http.client
 import json
 import socket
+import statistics
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -132,6 +136,21 @@ def test_what_it_cannot_read_is_400_and_says_why(url: str, body: bytes, problem:
     assert problem in found["error"]["message"]
     assert found["error"]["type"] == "invalid_request_error"
     assert "x-edgelm-latency-s" in headers
+
+
+def test_a_kept_connection_answers_without_delay(url: str) -> None:
+    """Where Nagle's algorithm is on, every answer but the first takes 40 ms."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    body = json.dumps(request()).encode()
+    took_s = []
+    for _ in range(9):
+        started_s = time.perf_counter()
+        connection.request("POST", f"{parts.path}/chat/completions", body)
+        connection.getresponse().read()
+        took_s.append(time.perf_counter() - started_s)
+    connection.close()
+    assert statistics.median(took_s) < 0.03, took_s
 
 
 def test_any_other_path_is_404_in_json(url: str) -> None:
