@@ -9,7 +9,7 @@ import functools
 import io
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,6 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
 from controller.experiments.experiment import Experiment
 from controller.experiments.folder import write_atomically
-from controller.experiments.pool import Confirm
 from controller.experiments.reasoning import FAULTY, Reasoner
 from controller.inputs.catalog import template_dir
 from controller.inputs.prices import load_prices
@@ -208,7 +207,7 @@ def _reference(latency: Latency) -> str:
 class Asking:
     """Puts macro-policies to a person through ``confirm``, as a text to say yes or no to."""
 
-    def __init__(self, experiment: Experiment, confirm: Confirm) -> None:
+    def __init__(self, experiment: Experiment, confirm: Callable[[str], bool]) -> None:
         self._experiment = experiment
         self._confirm = confirm
 

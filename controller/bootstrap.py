@@ -28,9 +28,10 @@ from controller.experiments.grid import Grid, StrategyBook, resolve_grid
 from controller.experiments.journal import RunJournal
 from controller.experiments.manifest import trace_path
 from controller.experiments.outcome import Outcome, run_files
-from controller.experiments.pool import Confirm, Engine
+from controller.experiments.pool import Desk, Engine
 from controller.experiments.records import request_table
 from controller.experiments.summary import Usage
+from controller.experiments.watch import WatchedJournal
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.inputs.documents import read_yaml_text
 from controller.loop import Strategy, run
@@ -60,7 +61,10 @@ def draw_requests(experiment: Experiment, scenario: Scenario) -> Requests:
 
 
 def simulate(
-    experiment: Experiment, calls: Calls | None = None, access: Access | None = None
+    experiment: Experiment,
+    calls: Calls | None = None,
+    access: Access | None = None,
+    journal: RunJournal | None = None,
 ) -> Outcome:
     """Run an experiment on the twin. ``calls``: those of its agents, former and new.
 
@@ -77,7 +81,8 @@ def simulate(
     outages = draw_outages(
         experiment.faults, scenario.testbed, horizon_s, rng_of(experiment.seed, OUTAGES)
     )
-    twin, journal, calls = Twin(scenario, requests, outages), RunJournal(), calls or Calls()
+    twin, calls = Twin(scenario, requests, outages), calls or Calls()
+    journal = journal or RunJournal()
 
     async def play() -> int:
         async with staffed(experiment, scenario, calls, access or Access()) as agents:
@@ -110,19 +115,19 @@ def _build(
     )
 
 
-def execute(text: str, root: Path, ask: Confirm, access: Access | None = None) -> dict[str, bytes]:
+def execute(text: str, root: Path, desk: Desk, access: Access | None = None) -> dict[str, bytes]:
     """Make the run of an experiment.json that belongs to the campaign at ``root``. A run with
-    agents goes on from the calls that an earlier attempt has made; ``ask`` puts a policy to a
-    person."""
+    agents goes on from the calls that an earlier attempt has made."""
     experiment = load_experiment(text, "experiment.json")
     trace = trace_of(experiment.workload)
     path = trace_path(root, trace.sha256) if trace else None
     readable = _reading_trace(experiment, path)
+    journal = WatchedJournal(experiment.slots, partial(desk.advanced, experiment.run_id))
     if experiment.reasoner is None:
-        return run_files(experiment, simulate(readable))
+        return run_files(experiment, simulate(readable, journal=journal))
     transcript = folder.unfinished_transcript(root, experiment.run_id)
-    with calls_kept_at(transcript, root / "baselines", Asking(experiment, ask)) as calls:
-        return run_files(experiment, simulate(readable, calls, access))
+    with calls_kept_at(transcript, root / "baselines", Asking(experiment, desk.confirm)) as calls:
+        return run_files(experiment, simulate(readable, calls, access, journal))
 
 
 def replay(run: Path) -> dict[str, bytes]:

@@ -114,7 +114,10 @@ def run(
         for note in notes:
             typer.echo(f"{who}: {note}", err=True)
     tally = _run_grid(grid, root, at_once, access)
-    page = _report(root) if report and tally.done else None
+    page = None
+    if report and tally.done:
+        typer.echo("writing the report", err=True)
+        page = _report(root)
     _show_results(root, tally, page, as_json=as_json)
     if not tally.complete:
         raise typer.Exit(FAILED)
@@ -129,7 +132,8 @@ def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
         return run_grid(grid, root, twin_engine(access), jobs, fitting())
     except KeyboardInterrupt:
         again = shlex.join(["edgelm", *sys.argv[1:]])
-        typer.echo(f"\nInterrupted. Finished runs are kept; go on with:\n  {again}", err=True)
+        kept = "Finished runs are kept, and agents' calls of the others; go on with:"
+        typer.echo(f"\nInterrupted. {kept}\n  {again}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -160,7 +164,8 @@ def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool)
         print_table(found)
     for run_id, error in tally.errors.items():
         typer.echo(f"failed {run_id}: {error} (more in {root}/failures/{run_id}.txt)", err=True)
-    typer.echo(f"{tally.done} of {tally.total} runs are done, {tally.made} of them now, in {root}")
+    are = "run is" if tally.total == 1 else "runs are"
+    typer.echo(f"{tally.done} of {tally.total} {are} done, {tally.made} of them now, in {root}")
     if page:
         typer.echo(f"report: {page}")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from controller.agents.parameters import ADVISE, APPROVE, OFF
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.experiments.campaign import ALL, CampaignFile, Part, ProfileEntry, StrategyEntry
@@ -209,15 +210,27 @@ class _Contestant:
 def _contestants(
     entry: StrategyEntry, reasoners: Sequence[Reasoner], book: StrategyBook, mode: str | None
 ) -> Iterator[_Contestant]:
-    """The entry once for each reasoner. Where there are several, its label tells which."""
+    """The entry once for each reasoner. Where there are several, its label tells which; and where
+    agents do not decide alone, who does."""
     label, parameters = entry.label or entry.name, entry.parameters
     if not book.has_agents(entry.name):
         yield _Contestant(entry.name, label, book.resolve(entry.name, parameters), None)
         return
     parameters = book.resolve(entry.name, {**parameters, **({"mode": mode} if mode else {})})
+    label = entry.label or f"{entry.name}{_deciders(parameters)}"
+    if parameters["mode"] == OFF:
+        yield _Contestant(entry.name, label, parameters, None)
+        return
     for reasoner in reasoners:
         which = f"{label} ({reasoner.short()})" if len(reasoners) > 1 else label
         yield _Contestant(entry.name, which, parameters, reasoner)
+
+
+def _deciders(parameters: Mapping[str, Any]) -> str:
+    mode, incumbent = parameters["mode"], parameters["incumbent"]
+    if mode in (OFF, ADVISE):
+        return f" ({mode}: {incumbent} decides)"
+    return f" ({mode})" if mode == APPROVE else ""
 
 
 def _refuse_ambiguity(cells: tuple[Cell, ...]) -> None:

@@ -17,10 +17,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 from controller.domain.errors import EdgelmError
 from controller.experiments import folder
+from controller.experiments.watch import Advance
 
 DONE: Final = "done"
 BUSY: Final = "busy"  # another process is making this run
@@ -32,15 +33,22 @@ POLL_S: Final = 0.1
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
-Confirm = Callable[[str], bool]  # a text that a person says yes or no to
+class Desk(Protocol):
+    """Whoever has ordered runs, while they are made."""
+
+    def confirm(self, text: str) -> bool:
+        """A person says yes to ``text``. Without one: no."""
+
+    def advanced(self, run_id: str, advance: Advance) -> None:
+        """A run is so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """What makes runs; functions of a module, so that a new process can import them."""
 
-    # experiment.json, campaign, whom to ask -> files
-    execute: Callable[[str, Path, Confirm], Mapping[str, bytes]]
+    # experiment.json, campaign, who has ordered it -> files
+    execute: Callable[[str, Path, Desk], Mapping[str, bytes]]
     warm_up: Callable[[], None]  # compile what is compiled at first use
 
 
@@ -57,6 +65,14 @@ class Question:
     """A worker waits for a person's word."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run goes on."""
+
+    run_id: str
+    advance: Advance
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +107,15 @@ class Worker:
         with contextlib.suppress(OSError):  # it has died: its sentinel says so
             self.connection.send(task)
 
-    def hear(self, task: Task, confirm: Confirm) -> Reply | None:
-        """How its task ended, whichever way it did; None if it only had a question."""
+    def hear(self, task: Task, desk: Desk) -> Reply | None:
+        """How its task ended, whichever way it did; None if it goes on."""
         try:
-            said: Reply | Question = self.connection.recv()
+            said: Reply | Report | Question = self.connection.recv()
             if isinstance(said, Question):
-                self.connection.send(confirm(said.text))
+                self.connection.send(desk.confirm(said.text))
+                return None
+            if isinstance(said, Report):
+                desk.advanced(said.run_id, said.advance)
                 return None
         except (EOFError, OSError):
             self.process.join()
@@ -119,8 +138,8 @@ class Worker:
 class Pool:
     """As many workers as there are tasks at once, replaced when they die."""
 
-    def __init__(self, root: Path, engine: Engine, size: int, confirm: Confirm) -> None:
-        self._root, self._engine, self._size, self._confirm = root, engine, size, confirm
+    def __init__(self, root: Path, engine: Engine, size: int, desk: Desk) -> None:
+        self._root, self._engine, self._size, self._desk = root, engine, size, desk
         self._workers: list[Worker] = []
 
     def __enter__(self) -> Pool:
@@ -158,7 +177,7 @@ class Pool:
         """Tasks that have ended; waits for the first of them, up to ``timeout_s``."""
         busy = [(worker, worker.task) for worker in self._workers if worker.task is not None]
         ready = wait([worker.connection for worker, _ in busy], timeout_s)
-        heard = [w.hear(task, self._confirm) for w, task in busy if w.connection in ready]
+        heard = [w.hear(task, self._desk) for w, task in busy if w.connection in ready]
         for worker in [each for each in self._workers if each.is_gone]:
             self._workers.remove(worker)
             worker.end()
@@ -172,16 +191,25 @@ def serve(connection: Connection, root: Path) -> None:
         os.environ.setdefault(name, "1")
     with contextlib.suppress(EOFError, ConnectionError, BrokenPipeError):
         engine: Engine = connection.recv()  # imports what it names, after the settings above
-        warm = False
-
-        def confirm(text: str) -> bool:
-            connection.send(Question(text))
-            return bool(connection.recv())
-
+        desk, warm = _DeskElsewhere(connection), False
         while True:
             task: Task = connection.recv()
-            connection.send(_attempt(root, engine, task, confirm, warm=warm))
+            connection.send(_attempt(root, engine, task, desk, warm=warm))
             warm = True
+
+
+class _DeskElsewhere:
+    """The desk as a worker knows it: at the other end of a pipe."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def confirm(self, text: str) -> bool:
+        self._connection.send(Question(text))
+        return bool(self._connection.recv())
+
+    def advanced(self, run_id: str, advance: Advance) -> None:
+        self._connection.send(Report(run_id, advance))
 
 
 def _end_with_parent() -> None:
@@ -192,7 +220,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _attempt(root: Path, engine: Engine, task: Task, confirm: Confirm, *, warm: bool) -> Reply:
+def _attempt(root: Path, engine: Engine, task: Task, desk: Desk, *, warm: bool) -> Reply:
     """Make a run unless someone else does or has."""
     run_id, started_s = task.run_id, time.perf_counter()
     try:
@@ -206,7 +234,7 @@ def _attempt(root: Path, engine: Engine, task: Task, confirm: Confirm, *, warm: 
                 return Reply(run_id, BUSY)
             made = not folder.is_complete(folder.run_folder(root, run_id))
             if made:
-                folder.publish(root, run_id, engine.execute(task.experiment, root, confirm))
+                folder.publish(root, run_id, engine.execute(task.experiment, root, desk))
         return Reply(run_id, DONE, made, time.perf_counter() - started_s)
     except OSError as error:
         state = STORAGE if error.errno in folder.STORAGE_ERRORS else FAILED

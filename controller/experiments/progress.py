@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Final, Protocol, Self, TextIO
+
+QUIET_S: Final = 30.0  # after which a log says how far a run is
 
 
 class Progress(Protocol):
@@ -27,6 +30,9 @@ class Progress(Protocol):
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
         """A run is over; ``error`` is empty if it is done."""
+
+    def advanced(self, title: str, far: str) -> None:
+        """A run goes on; ``far`` says how far it is."""
 
     def confirm(self, text: str) -> bool:
         """A person says yes to ``text``. Without one: no."""
@@ -82,16 +88,19 @@ class Silence:
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None: ...
 
+    def advanced(self, title: str, far: str) -> None: ...
+
     def confirm(self, text: str) -> bool:
         del text
         return False
 
 
 class Lines:
-    """A line per run, for logs and pipes."""
+    """A line per run, for logs and pipes; also within one where it takes long."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
+        self._said_s = time.monotonic()
         self._total = 0
         self._forecast = Forecast((), 1)
 
@@ -104,7 +113,7 @@ class Lines:
         self._forecast = Forecast(strategies, jobs)
         self._total = finished + self._forecast.left
         kept = f", {finished} finished before" if finished else ""
-        self._say(f"{self._total} runs{kept}")
+        self._say(f"{self._total} {'run' if self._total == 1 else 'runs'}{kept}")
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
         self._forecast.note(strategy, wall_s)
@@ -112,10 +121,16 @@ class Lines:
         result = f"FAILED: {error}" if error else f"{wall_s:.2f} s"
         self._say(f"[{number}] {title}: {result}{self._forecast.text()}")
 
+    def advanced(self, title: str, far: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._said_s >= QUIET_S:
+            self._say(f"{title}: {far}")
+
     def confirm(self, text: str) -> bool:
         return _asked(text)
 
     def _say(self, line: str) -> None:
+        self._said_s = time.monotonic()
         print(line, file=self._out, flush=True)
 
 
@@ -164,6 +179,9 @@ class Bar:
             self._bar.console.print(told, highlight=False)
         last = f"{title}, {wall_s:.1f} s{self._forecast.text()}"
         self._bar.update(self._task, advance=1, description=last)
+
+    def advanced(self, title: str, far: str) -> None:
+        self._bar.update(self._task, description=f"{title}: {far}{self._forecast.text()}")
 
     def confirm(self, text: str) -> bool:
         self._bar.stop()

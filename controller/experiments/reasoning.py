@@ -50,6 +50,11 @@ class Reasoner(Record):
             raise ValueError("a reasoner of kind url needs its url")
         if self.kind == URL and self.models is None:
             raise ValueError("a reasoner of kind url needs models (--model NAME)")
+        if self.embedded and self.models is not None:
+            raise ValueError(
+                "the reference reasoner has no other models (--model needs --reasoner openai or "
+                "a URL)"
+            )
         if self.kind == FAULTY and not self.faults:
             raise ValueError("a faulty reasoner needs faults, as faulty:all=0.2")
         return self

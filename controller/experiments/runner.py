@@ -15,6 +15,7 @@ from controller.experiments.grid import Cell, Grid
 from controller.experiments.manifest import DONE, Manifest, joined
 from controller.experiments.pool import BUSY, FAILED, STORAGE, Engine, Pool, Reply, Task
 from controller.experiments.progress import Progress
+from controller.experiments.watch import Advance
 
 SAVE_EVERY_S: Final = 2.0
 WAIT_S: Final = 1.0
@@ -72,7 +73,7 @@ class _Run:
         size = min(jobs, len(self._waiting))
         self._progress.begin(self._done, [cell.label for cell in self._waiting], size)
         try:
-            with Pool(self._root, engine, size, self._progress.confirm) as workers:
+            with Pool(self._root, engine, size, self) as workers:
                 while self._waiting or not workers.idle:
                     while self._waiting and workers.free:
                         workers.begin(_task(self._waiting.popleft()))
@@ -82,6 +83,14 @@ class _Run:
         finally:
             self._manifest.save()
         return Tally(len(self._cells), self._done, self._made, self._errors)
+
+    def confirm(self, text: str) -> bool:
+        """As Progress: a worker asks."""
+        return self._progress.confirm(text)
+
+    def advanced(self, run_id: str, advance: Advance) -> None:
+        """As Progress: a worker tells."""
+        self._progress.advanced(self._cells[run_id].title(), f"{advance}")
 
     def _take(self, reply: Reply) -> None:
         cell = self._cells[reply.run_id]

@@ -287,4 +287,4 @@ def test_another_grid_in_the_same_folder_keeps_the_runs(tmp_path: Path) -> None:
     assert "2 of them now" in edgelm(out, grid=(*grid, "2")).stdout
     more = edgelm(out, grid=(*grid, "3")).stdout
     assert "3 of 3 runs are done, 1 of them now" in more
-    assert "1 of 1 runs are done, 0 of them now" in edgelm(out, grid=(*grid, "1")).stdout
+    assert "1 of 1 run is done, 0 of them now" in edgelm(out, grid=(*grid, "1")).stdout

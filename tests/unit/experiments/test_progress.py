@@ -45,3 +45,15 @@ def test_the_bar_shows_what_a_server_said_as_it_said_it(capsys: pytest.CaptureFi
         progress.begin(0, ["MA"], 1)
         progress.ended("MA", "MA [red], seed 0", 1.0, "HTTP 400: bad token [/INST]")
     assert "MA [red], seed 0: HTTP 400: bad token [/INST]" in capsys.readouterr().err
+
+
+def test_a_log_says_how_far_a_run_is_when_it_has_been_quiet_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.StringIO()
+    with Lines(out) as progress:
+        progress.begin(0, ["MA"], 1)
+        progress.advanced("MA, seed 0", "slot 3 of 50")
+        monkeypatch.setattr("controller.experiments.progress.QUIET_S", 0.0)
+        progress.advanced("MA, seed 0", "slot 4 of 50")
+    assert out.getvalue() == "1 run\nMA, seed 0: slot 4 of 50\n"

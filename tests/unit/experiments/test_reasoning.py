@@ -121,3 +121,20 @@ def test_only_strategies_with_agents_are_run_per_reasoner() -> None:
 def test_a_campaign_needs_some_reasoner() -> None:
     with pytest.raises(ValidationError, match="must not be empty"):
         small_campaign(reasoners=())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "label", "is_asked"),
+    [
+        ({}, "MA", True),
+        ({"mode": "advise"}, "MA (advise: SOLVER decides)", True),
+        ({"mode": "approve"}, "MA (approve)", True),
+        ({"mode": "off", "incumbent": "RF"}, "MA (off: RF decides)", False),
+    ],
+)
+def test_a_label_says_who_decides_where_agents_do_not_alone(
+    parameters: dict[str, str], label: str, *, is_asked: bool
+) -> None:
+    (cell,) = small_grid(strategies=({"name": "MA", "parameters": parameters},), seeds=1).cells
+    assert cell.label == label
+    assert (cell.experiment.reasoner is not None) == is_asked
