@@ -31,6 +31,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{places}f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 epoch, 2 epochs."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def ranges(numbers: Iterable[int]) -> str:
     """1, 2, 3, 7 as "1 to 3, 7"."""
     spans: list[list[int]] = []

@@ -59,19 +59,29 @@ class Pen:
             artist.set_gid(f"{SERIES_ID}{self._index[strategy]}-{next(self._count)}")
 
     def point(
-        self, axes: Axes, strategy: str, x: float, y: float, **errors: tuple[float, float] | None
+        self,
+        axes: Axes,
+        strategy: str,
+        x: float,
+        y: float,
+        *,
+        ring: int = 0,
+        **errors: tuple[float, float] | None,
     ) -> None:
-        """A marker with error bars; ``xerr`` and ``yerr`` are (low, high) limits, None for none."""
+        """A marker with error bars; ``xerr`` and ``yerr`` are (low, high) limits, None for none.
+        ``ring``: markers at the same place, around which it is drawn hollow."""
         look = self.look(strategy)
         for direction, limits in errors.items():
             if limits is not None:
                 along = (limits, (y, y)) if direction == "xerr" else ((x, x), limits)
                 (line,) = axes.plot(*along, color=look.colour, lw=1.1, solid_capstyle="butt")
                 self.mark(strategy, line)
-        (marker,) = axes.plot(
-            [x], [y], look.marker, color=look.colour, ms=_size(look), mec=style.SURFACE, mew=0.6,
-            zorder=3,
-        )  # fmt: skip
+        fill: dict[str, Any] = (
+            {"mfc": "none", "mec": look.colour, "mew": 1.1, "ms": _size(look) + 5.5 * ring}
+            if ring
+            else {"mfc": look.colour, "mec": style.SURFACE, "mew": 0.6, "ms": _size(look)}
+        )
+        (marker,) = axes.plot([x], [y], look.marker, zorder=3, **fill)
         self.mark(strategy, marker)
 
     def line(

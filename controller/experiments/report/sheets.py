@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import isnan
 
+from controller.experiments.report.captions import averaged
 from controller.experiments.report.formats import NONE
 from controller.experiments.report.plates import Table
 from controller.experiments.report.study import DIAGNOSTICS, MEASURES, Measure, Study
@@ -72,8 +73,9 @@ def summarise_strategies(study: Study) -> Sheet | None:
     )
     sheet = Sheet(
         name="summary",
-        caption="Strategies on the nominal setting: mean over seeds, ± half the width of the "
-        "95 % t-interval. Bold is best in its column.",
+        caption="Strategies on the nominal setting. "
+        + averaged(study, ", ± half the width of the 95 % t-interval")
+        + ". Bold is best in its column.",
         heads=(
             Head("Strategy", numeric=False),
             Head("Seeds"),
@@ -118,8 +120,8 @@ def without_empty_columns(sheet: Sheet) -> Sheet:
     )
 
 
-def _measured(measure: Measure, interval: Interval, best: float) -> Cell:
-    is_best = bool(measure.better) and interval.mean == best
+def _measured(measure: Measure, interval: Interval, best: str) -> Cell:
+    is_best = bool(measure.better) and f"{interval.mean:.{measure.digits}f}" == best
     return interval_cell(interval, measure.digits, best=is_best)
 
 
@@ -127,11 +129,13 @@ def _title(measure: Measure) -> str:
     return f"{measure.title} ({measure.unit})" if measure.unit else measure.title
 
 
-def _best(measure: Measure, means: list[float]) -> float:
+def _best(measure: Measure, means: list[float]) -> str:
+    """The best mean as it is shown; all that read the same are best."""
     known = [mean for mean in means if not isnan(mean)]
     if len(known) < 2:
-        return float("nan")
-    return max(known) if measure.better == "high" else min(known)
+        return ""
+    best = max(known) if measure.better == "high" else min(known)
+    return f"{best:.{measure.digits}f}"
 
 
 def _summary_table(study: Study) -> Table:

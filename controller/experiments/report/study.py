@@ -158,6 +158,10 @@ class Study:
                     return tuple(run.summary.per_lm)
         return ()
 
+    def most_seeds(self) -> int:
+        """Finished seeds of the strategy and setting that have the most."""
+        return max((len(runs) for runs in self.cells.values()), default=0)
+
     def shown_seed(self) -> int | None:
         """The lowest seed that most strategies have finished: drawn where one run must do."""
         seeds = [seed for s in self.present() for seed in self.finished(s)]

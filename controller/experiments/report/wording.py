@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from math import isnan
 
 from controller.experiments.report import reasoners
+from controller.experiments.report.captions import lowest_objective
 from controller.experiments.report.comparison import compare_with_reference
 from controller.experiments.report.context import Context
-from controller.experiments.report.formats import SPACE, listed, percent, ranges, significant
+from controller.experiments.report.formats import (
+    SPACE,
+    counted,
+    listed,
+    percent,
+    ranges,
+    significant,
+)
 from controller.experiments.report.study import DIAGNOSTICS, PAPER_BASELINES, Study
 
 MANY = 12  # problems named before the rest is only counted
@@ -62,11 +70,11 @@ def headline(study: Study) -> str:
         return "Nothing has finished yet"
     best = ranking[0]
     objective = significant(study.interval("objective", best).mean)
-    reference = study.reference()
+    reference, leads = study.reference(), lowest_objective(study)
     if len(ranking) == 1 or reference is None:
         return f"{best}: objective {objective}"
     if reference == best:
-        return f"{best} has the lowest objective, {objective}"
+        return f"{leads}, {objective}"
     comparison = next(c for c in compare_with_reference(study) if c.strategy == best)
     kind = (
         "the best of the paper's baselines without agents"
@@ -74,9 +82,9 @@ def headline(study: Study) -> str:
         else "the next"
     )
     if isnan(comparison.share):
-        return f"{best} has the lowest objective, {objective}; no seed in common with {kind}"
+        return f"{leads}, {objective}; no seed in common with {kind}"
     return (
-        f"{best} has the lowest objective, {objective}: "
+        f"{leads}, {objective}: "
         f"{100 * (1 - comparison.share):.0f}{SPACE}% below {reference}, {kind}"
     )
 
@@ -91,7 +99,7 @@ def facts(study: Study, context: Context) -> tuple[Fact, ...]:
         Fact("Seeds", f"{len(seeds)} ({ranges(seeds)}), the same arrivals for every strategy"),
         Fact(
             "Length",
-            f"{context.epochs} epochs of {constants.epoch_slots} slots of "
+            f"{counted(context.epochs, 'epoch')} of {counted(constants.epoch_slots, 'slot')} of "
             f"{constants.slot_s:g} s: {hours:.1f} h of operation a run",
         ),
         Fact("Where", _where(context)),
@@ -115,7 +123,7 @@ def estimates(context: Context) -> str:
         return "The runs do not say where their service times come from."
     total = sum(counts.values())
     parts = [f"{count} {source}" for source, count in counts.items()]
-    text = f"Of {total} blocks of numbers behind these runs, {listed(parts)}."
+    text = f"Of {counted(total, 'block')} of numbers behind these runs, {listed(parts)}."
     if counts.get("estimated"):
         text += (
             " Absolute times are as good as these numbers; how far the ranking of strategies hangs "
@@ -135,10 +143,9 @@ def missing(study: Study) -> tuple[str, ...]:
         seeds = sorted(
             {r.seed for r in absent if (r.strategy, r.problem or r.state) == (strategy, reason)}
         )
-        runs = "run" if count == 1 else "runs"
-        lines.append(f"{strategy}, seed {ranges(seeds)} ({count} {runs}): {reason}")
+        lines.append(f"{strategy}, seed {ranges(seeds)} ({counted(count, 'run')}): {reason}")
     if len(reasons) > MANY:
-        lines.append(f"and {len(reasons) - MANY} more kinds, all in tables/runs.csv")
+        lines.append(f"and {counted(len(reasons) - MANY, 'more kind')}, all in tables/runs.csv")
     return tuple(lines)
 
 
@@ -146,13 +153,12 @@ def progress(study: Study) -> str:
     """How many of the grid's runs are finished."""
     runs = study.campaign.runs
     done = sum(run.summary is not None for run in runs)
-    return f"{done} of {len(runs)} runs finished"
+    return f"{done} of {counted(len(runs), 'run')} finished"
 
 
 def caveat(study: Study) -> str:
     """What a reader must know before the figures; empty if nothing."""
-    seeds = [len(study.finished(s)) for s in study.present()]
-    if not seeds or max(seeds) > 1:
+    if study.most_seeds() != 1:
         return ""
     return (
         "One seed only: nothing here has an interval, and no difference can be told from chance. "
@@ -191,4 +197,4 @@ def evidence(study: Study) -> str:
         return text
     ours, theirs = study.paired("objective", ranking[0], reference)
     won = int((ours < theirs).sum())
-    return f"{text} {ranking[0]} is below {reference} on {won} of {len(ours)} seeds."
+    return f"{text} {ranking[0]} is below {reference} on {won} of {counted(len(ours), 'seed')}."

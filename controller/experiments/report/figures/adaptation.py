@@ -6,6 +6,7 @@ import numpy as np
 
 from controller.experiments.report import style
 from controller.experiments.report.adaptation import Change, Recovery
+from controller.experiments.report.captions import averaged
 from controller.experiments.report.plates import Pen, Plate, Table, new_figure
 from controller.experiments.report.reading import Setting
 from controller.experiments.report.study import Study
@@ -50,7 +51,8 @@ def draw_adaptation(
     return Plate(
         name="after-changes",
         title=_finding(study.ranking(setting), found),
-        caption="Mean over seeds by epoch of birth; bands are 95 % t-intervals, cut at the top. "
+        caption=averaged(study, "; bands are 95 % t-intervals, cut at the top")
+        + ". A request counts in the epoch of its birth. "
         "Dashed lines: the mix of the load changes, a node goes down or comes back.",
         alt="Changes: "
         + "; ".join(f"epoch {c.epoch + 1}: {c.words}" for c in changes)

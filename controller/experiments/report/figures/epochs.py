@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from controller.experiments.report import published, style
+from controller.experiments.report.captions import averaged
 from controller.experiments.report.plates import Pen, Plate, Table, new_figure
 from controller.experiments.report.study import Study
 from controller.experiments.statistics import Interval, mean_interval
@@ -53,7 +54,8 @@ def _by_epoch(study: Study, strategy: str) -> list[Interval]:
 
 
 def _caption(study: Study) -> str:
-    text = "Mean over seeds; bands are 95 % t-intervals. A request counts where it was born."
+    text = averaged(study, "; bands are 95 % t-intervals")
+    text += ". A request counts where it was born."
     if published.applies(study):
         first, last = published.STABLE_EPOCHS
         text += f" The paper reports that MA is stable within {first} to {last} epochs."

@@ -7,6 +7,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Final
 
 from controller.experiments.report import style
+from controller.experiments.report.captions import averaged
 from controller.experiments.report.formats import percent, significant
 from controller.experiments.report.plates import Pen, Plate, Table, new_figure
 from controller.experiments.report.study import Study
@@ -45,7 +46,8 @@ def draw_fault_rates(study: Study) -> Plate | None:
     return Plate(
         name="fault-rates",
         title=_finding(study, curves),
-        caption="Mean over seeds, bars are 95 % t-intervals. Faults are malformed, infeasible, "
+        caption=averaged(study, ", bars are 95 % t-intervals")
+        + ". Faults are malformed, infeasible, "
         "refused, empty, cut, slow or lost replies in the given mix. Some are survived without "
         "the fallback: prose around a valid reply, a slow one that is still in time, what a "
         "repair mends.",

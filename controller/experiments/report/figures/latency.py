@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from controller.experiments.report import style
+from controller.experiments.report.captions import conjugated, tied
 from controller.experiments.report.formats import percent
 from controller.experiments.report.outcomes import GRID_S, Outcomes
 from controller.experiments.report.plates import Pen, Plate, Table, draw_key, new_figure
@@ -83,10 +84,11 @@ def draw_failures(study: Study, outcomes: Outcomes) -> Plate | None:
     axes.set_xlabel("share of all requests")
     draw_key(figure, {REASONS.get(reason, reason): _colour(reason) for reason in reasons})
     rivals = [s for s in shares if s in study.contestants()] or list(shares)
-    least = min(rivals, key=lambda s: sum(shares[s].values()))
+    failed = {s: sum(shares[s].values()) for s in rivals}
+    least = conjugated(tied(failed, percent), "fails", "fail")
     return Plate(
         name="failures",
-        title=f"{least} fails the fewest requests: {percent(sum(shares[least].values()))}",
+        title=f"{least} the fewest requests: {percent(min(failed.values()))}",
         caption="Share of all requests that failed, by reason; mean over seeds.",
         alt="Failed share by strategy: "
         + "; ".join(f"{s} {sum(of.values()):.1%}" for s, of in shares.items())

@@ -6,6 +6,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from controller.experiments.report import style
+from controller.experiments.report.captions import averaged
 from controller.experiments.report.plates import Pen, Plate, Table, new_figure
 from controller.experiments.report.reading import Setting
 from controller.experiments.report.study import Study
@@ -44,7 +45,7 @@ def draw_load(study: Study) -> Plate | None:
         name="load-sweep",
         title=_finding(best),
         caption=(
-            "Mean over seeds, bars are 95 % t-intervals; points of one load are set apart a "
+            averaged(study, ", bars are 95 % t-intervals") + "; points of one load are set apart a "
             "little. Thin dotted lines in (a) are the bounds at each strategy's own success rate."
         ),
         alt="Lowest objective by load: "

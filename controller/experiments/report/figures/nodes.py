@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.experiments.report import style
+from controller.experiments.report.captions import conjugated, tied
 from controller.experiments.report.occupancy import MAX_NODES, STATES, Occupancy, read_occupancy
 from controller.experiments.report.plates import Pen, Plate, Table, draw_key, new_figure
 from controller.experiments.report.study import Study
@@ -47,10 +48,11 @@ def draw_backlog(study: Study, shown: Shown, seed: int | None) -> Plate | None:
     bar.set_label("prompts at the node (mean)", fontsize=7)
     bar.outline.set_linewidth(0.4)
     totals = {s: float(o.backlog.sum(axis=0).mean()) for s, o in shown.items()}
-    least = min([s for s in totals if s in study.contestants()] or totals, key=lambda s: totals[s])
+    rivals = {s: total for s, total in totals.items() if s in study.contestants()} or totals
+    least = tied(rivals, "{:.0f}".format)
     return Plate(
         name="backlog",
-        title=f"{least} keeps the shortest queues",
+        title=f"{conjugated(least, 'keeps', 'keep')} the shortest queues",
         caption=(
             f"Prompts waiting or in service, seed {seed}, averaged over bins of time; the colour "
             "scale is a square root. The tail after the last arrivals is the drain."

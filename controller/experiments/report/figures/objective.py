@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from controller.experiments.report import style
+from controller.experiments.report.captions import averaged, conjugated, lowest_objective, tied
 from controller.experiments.report.plates import Pen, Plate, Table, new_figure
 from controller.experiments.report.study import Study
 
@@ -38,14 +39,15 @@ def draw_objective(study: Study) -> Plate | None:
     axes.set_xlabel("objective (lower is better)")
     axes.set_xlim(left=0)
     best, last = next(iter(study.ranking()), ranking[0]), ranking[-1]
-    title = f"{best} has the lowest objective"
+    title = lowest_objective(study)
     if len(ranking) == 1:
         title = f"Objective of {best}"
     return Plate(
         name="objective",
         title=title,
         caption=(
-            "Mean and 95 % t-interval over seeds; faint dots are single seeds."
+            averaged(study, " with its 95 % t-interval; faint dots are single seeds")
+            + "."
             + (BOUND_WORDS if bounded else "")
         ),
         alt=f"Objective by strategy, from {_words(study, best)} to {_words(study, last)}.",
@@ -69,11 +71,13 @@ def draw_bound_ratio(study: Study) -> Plate | None:
     axes.set_xlim(left=min(0.8, axes.get_xlim()[0]))
     axes.set_xlabel("objective / bound (1 cannot be beaten)")
     ratios = {s: study.interval("bound_ratio", s) for s in ranking}
-    best = next((s for s in ranking if s in study.contestants()), ranking[0])
+    rivals = {s: r.mean for s, r in ratios.items() if s in study.contestants()}
+    rivals = rivals or {s: r.mean for s, r in ratios.items()}
+    best = tied(rivals, "{:.2f}".format)
     words = ", ".join(f"{s} {ratio.mean:.2f}" for s, ratio in ratios.items())
     return Plate(
         name="bound-ratio",
-        title=f"{best} is {ratios[best].mean:.2f} times the bound",
+        title=f"{conjugated(best, 'is', 'are')} {min(rivals.values()):.2f} times the bound",
         caption=(
             "The bound is a relaxation with perfect foresight at the strategy's own success "
             "rate; how much of the gap could be closed is not known."

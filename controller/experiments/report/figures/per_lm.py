@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from controller.experiments.report import published, style
-from controller.experiments.report.formats import percent
+from controller.experiments.report.captions import averaged, conjugated, tied
+from controller.experiments.report.formats import listed, percent
 from controller.experiments.report.outcomes import COMPONENTS, Outcomes
 from controller.experiments.report.plates import Pen, Plate, Table, draw_key, new_figure
 from controller.experiments.report.study import Study
@@ -46,7 +47,7 @@ def draw_per_lm(study: Study) -> Plate | None:
     return Plate(
         name="fig6-per-lm",
         title=_finding(success, study.contestants() or strategies, lms),
-        caption=_caption(beside),
+        caption=_caption(study, beside),
         alt=_alt(success, strategies, lms),
         figure=figure,
         data=_table(latency, success),
@@ -150,17 +151,19 @@ def _draw_published(upper: Axes, lower: Axes, group: int) -> None:
 
 def _finding(success: Cells, strategies: tuple[str, ...], lms: tuple[str, ...]) -> str:
     worst = {s: min((success[s, lm].mean, lm) for lm in lms) for s in strategies}
-    best = max(worst, key=lambda s: worst[s][0])
-    ratio, lm = worst[best]
+    best = tied({s: ratio for s, (ratio, _) in worst.items()}, percent, highest=True)
+    ratio, lm = worst[best[0]]
     if len(strategies) == 1:
-        return f"{best} answers {percent(ratio)} of requests for {lm}, its worst-served LM"
+        return f"{best[0]} answers {percent(ratio)} of requests for {lm}, its worst-served LM"
     if ratio == 1:
-        return f"{best} answers every request of every LM in time"
-    return f"{best} serves its worst-served LM best: {percent(ratio)} of {lm}"
+        return f"{conjugated(best, 'answers', 'answer')} every request of every LM in time"
+    if len(best) > 1:
+        return f"{listed(best)} serve their worst-served LM best: {percent(ratio)}"
+    return f"{best[0]} serves its worst-served LM best: {percent(ratio)} of {lm}"
 
 
-def _caption(beside: bool) -> str:
-    text = "Mean over seeds with 95 % t-intervals."
+def _caption(study: Study, beside: bool) -> str:
+    text = averaged(study, " with 95 % t-intervals") + "."
     if beside:
         text += f" Dashed grey lines are {published.WHERE}."
     return text

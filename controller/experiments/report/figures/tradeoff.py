@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from controller.experiments.report import published, style
+from controller.experiments.report.captions import averaged, conjugated, tied
 from controller.experiments.report.figures.labels import Label, place_labels
 from controller.experiments.report.plates import Pen, Plate, Table, new_figure
-from controller.experiments.report.study import Study
+from controller.experiments.report.study import MEASURE, Study
 from controller.experiments.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+NEAR: Final = 0.012  # of the axes' width and height: markers this close cover each other
 
 
 def draw_tradeoff(study: Study) -> Plate | None:
@@ -32,10 +36,11 @@ def draw_tradeoff(study: Study) -> Plate | None:
     _set_limits(axes, points, beside)
     _draw_levels(axes, study)
     labels = []
+    rings = _rings(axes, points)
     for strategy, (latency, fairness) in points.items():
         pen.point(
             axes, strategy, latency.mean, fairness.mean,
-            xerr=_limits(latency), yerr=_limits(fairness),
+            ring=rings[strategy], xerr=_limits(latency), yerr=_limits(fairness),
         )  # fmt: skip
         look = pen.look(strategy)
         labels.append(
@@ -49,7 +54,7 @@ def draw_tradeoff(study: Study) -> Plate | None:
     return Plate(
         name="fig5-latency-fairness",
         title=_finding({s: points[s] for s in study.contestants() if s in points} or points),
-        caption=_caption(beside),
+        caption=_caption(study, beside, any(rings.values())),
         alt=_alt(points),
         figure=figure,
         data=_table(points),
@@ -61,6 +66,17 @@ Points = dict[str, tuple[Interval, Interval]]
 
 def _limits(interval: Interval) -> tuple[float, float] | None:
     return None if isnan(interval.low) else (interval.low, interval.high)
+
+
+def _rings(axes: Axes, points: Points) -> dict[str, int]:
+    """How many markers lie under a strategy's: it is drawn as a ring around them."""
+    width, height = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
+    places = {s: (t.mean / width, f.mean / height) for s, (t, f) in points.items()}
+    rings: dict[str, int] = {}
+    for strategy, (x, y) in places.items():
+        under = (places[s] for s in rings)
+        rings[strategy] = sum(abs(x - a) < NEAR and abs(y - b) < 2 * NEAR for a, b in under)
+    return rings
 
 
 def _set_limits(axes: Axes, points: Points, beside: bool) -> None:
@@ -119,21 +135,35 @@ def _draw_hollow(axes: Axes, strategy: str, t_mean_s: float, f_norm: float) -> N
 
 
 def _finding(points: Points) -> str:
-    fastest = min(points, key=lambda s: points[s][0].mean)
-    fairest = max(points, key=lambda s: points[s][1].mean)
-    if fastest == fairest and len(points) > 1:
-        return f"{fastest} is both the fastest and the fairest"
+    """All that tie at the precision of the table are named."""
+    latency = {s: t.mean for s, (t, _) in points.items()}
+    fairness = {s: f.mean for s, (_, f) in points.items()}
+    fastest = tied(latency, _written("t_mean_s"))
+    fairest = tied(fairness, _written("f_norm"), highest=True)
     if len(points) == 1:
-        return f"Latency and fairness of {fastest}"
-    return f"{fastest} is the fastest, {fairest} the fairest"
+        return f"Latency and fairness of {fastest[0]}"
+    if fastest == fairest:
+        return f"{conjugated(fastest, 'is', 'are')} both the fastest and the fairest"
+    return (
+        f"{conjugated(fastest, 'is', 'are')} the fastest; "
+        f"{conjugated(fairest, 'is', 'are')} the fairest"
+    )
 
 
-def _caption(beside: bool) -> str:
+def _written(measure: str) -> Callable[[float], str]:
+    digits = MEASURE[measure].digits
+    return lambda value: f"{value:.{digits}f}"
+
+
+def _caption(study: Study, beside: bool, ringed: bool) -> str:
     text = (
-        "Mean over seeds with 95 % t-intervals; up and to the left is better. Along a grey line "
+        averaged(study, " with 95 % t-intervals")
+        + "; up and to the left is better. Along a grey line "
         "the objective (Eq. 10) is the same. Latency counts successes only: read it with the "
         "success rates."
     )
+    if ringed:
+        text += " A ring is drawn around the marker of another strategy at nearly the same place."
     if beside:
         text += (
             f" Hollow grey markers are {published.WHERE}: MA 74 s at 0.90, RF above 406 s (arrow) "
