@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from inspect import iscoroutinefunction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, TextIO
@@ -24,11 +25,13 @@ from controller.agents.kit import AgentKit
 from controller.agents.limits import Limiter
 from controller.agents.lines import sorted_lines, whole_lines
 from controller.agents.pace import DeclaredTime, WallTime
+from controller.agents.parameters import APPROVE
 from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Reasoner as Answering
 from controller.agents.step import Step
 from controller.agents.transcript import Silent, Transcript
 from controller.domain.decisions import MacroPolicy
+from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
 from controller.experiments.experiment import Experiment
@@ -41,6 +44,8 @@ from controller.reasoner.process import Server, serving, start_server
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
 from controller.telemetry.sqlite import memory_store
 from controller.workloads.spec import generate
+
+Confirm = Callable[[str], bool]  # a text that a person says yes or no to
 
 BASELINE_EPOCHS: Final = 2
 BASELINE_SEED: Final = 20_260_101  # of the arrivals that random policies are measured on
@@ -207,7 +212,7 @@ def _reference(latency: Latency) -> str:
 class Asking:
     """Puts macro-policies to a person through ``confirm``, as a text to say yes or no to."""
 
-    def __init__(self, experiment: Experiment, confirm: Callable[[str], bool]) -> None:
+    def __init__(self, experiment: Experiment, confirm: Confirm) -> None:
         self._experiment = experiment
         self._confirm = confirm
 
@@ -219,6 +224,26 @@ class Asking:
         scenario = one.scenario()
         lines = [head, *difference(scenario.testbed, policy, held), "Apply it?"]
         return await asyncio.to_thread(self._confirm, "\n".join(lines))
+
+
+def approver_of(experiment: Experiment, approver: Approver | Confirm | None) -> Approver | None:
+    """Whoever approves the experiment's macro-policies, from what a program has given.
+
+    Raises:
+        InputError: somebody must, and this cannot.
+    """
+    needed = experiment.parameters.get("mode") == APPROVE
+    if approver is None and not needed:
+        return None
+    if callable(approver):
+        return Asking(experiment, approver)
+    if approver is None or not iscoroutinefunction(getattr(approver, "approve", None)):
+        raise InputError(
+            "simulate", "cannot approve macro-policies", field="approver", value=approver,
+            remedy="give a function that takes the policy as a text and returns True or False, or "
+            "an object with `async def approve(slot, policy, held, reason)`",
+        )  # fmt: skip
+    return approver
 
 
 async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | None) -> str:

@@ -28,9 +28,10 @@ from controller.inputs.documents import parse
 if TYPE_CHECKING:
     import polars as pl
 
+    from controller.agency import Confirm
     from controller.agents.approval import Approver
 
-__all__ = ["Campaign", "Run", "load_campaign", "run_campaign", "simulate"]
+__all__ = ["Campaign", "Run", "StrategyEntry", "load_campaign", "run_campaign", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,20 @@ def simulate(
     epochs: int = 30,
     load: float = 1.0,
     faults: Faults | None = None,
+    parameters: Mapping[str, Any] | None = None,
     reasoner: str | Mapping[str, Any] = "reference",
-    approver: Approver | None = None,
+    approver: Approver | Confirm | None = None,
     **constants: Any,
 ) -> Run:
     """One run on the twin, in this process and without a folder.
 
     Args:
-        strategy: name, or an entry with parameters.
+        strategy: name, or an entry of a campaign file.
+        parameters: the strategy's, if given by name: ``{"mode": "approve"}``.
         testbed, profile, workload: shipped names or files.
         reasoner: who answers agents: reference, openai, faulty:SPEC, or a reasoner's fields.
-        approver: confirms macro-policies of agents in mode approve.
+        approver: confirms macro-policies of agents in mode approve: a function from a text to True
+            or False, or an object as :class:`controller.agents.approval.Approver`.
         constants: ``slot_s``, ``epoch_slots``, ``tau_s``, ``lam``.
 
     Raises:
@@ -134,7 +138,7 @@ def simulate(
     content = {
         "name": "simulate",
         "summary": "One run.",
-        "strategies": (strategy,),
+        "strategies": ({"name": strategy, "parameters": parameters} if parameters else strategy,),
         "seeds": (seed,),
         "epochs": epochs,
         "testbeds": (testbed,),

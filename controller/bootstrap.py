@@ -13,7 +13,16 @@ from typing import Any, Final
 import numpy as np
 
 from controller import strategies
-from controller.agency import Access, Asking, Calls, calls_kept_at, check_reasoner, staffed
+from controller.agency import (
+    Access,
+    Asking,
+    Calls,
+    Confirm,
+    approver_of,
+    calls_kept_at,
+    check_reasoner,
+    staffed,
+)
 from controller.agents.approval import Approver
 from controller.agents.kit import AgentKit
 from controller.agents.lines import whole_lines
@@ -150,14 +159,17 @@ def replay(run: Path) -> dict[str, bytes]:
     return run_files(one, simulate(_reading_trace(one, path), calls))
 
 
-def run_once(grid: Grid, approver: Approver | None = None) -> dict[str, bytes]:
-    """Make a grid's only run here and now; the files of its folder by name."""
+def run_once(grid: Grid, approver: Approver | Confirm | None = None) -> dict[str, bytes]:
+    """Make a grid's only run here and now; the files of its folder by name.
+
+    Raises:
+        InputError: nobody is there to approve, or ``approver`` cannot.
+    """
     (cell,) = grid.cells
     trace = trace_of(cell.experiment.workload)
     path = grid.traces[trace.sha256] if trace else None
-    return run_files(
-        cell.experiment, simulate(_reading_trace(cell.experiment, path), Calls(approver=approver))
-    )
+    calls = Calls(approver=approver_of(cell.experiment, approver))
+    return run_files(cell.experiment, simulate(_reading_trace(cell.experiment, path), calls))
 
 
 def _reading_trace(experiment: Experiment, path: Path | None) -> Experiment:

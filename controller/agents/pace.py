@@ -67,6 +67,10 @@ class DeclaredTime(WallTime):
     def took_s(self) -> float:
         return self._charged_s
 
+    def late_s(self) -> float:
+        """Just over the limit, whatever was declared: a hosted call is given up by then."""
+        return self._limit_s + BEYOND_S
+
     def charge(self, declared: str | None, measured_s: float) -> None:
         """Add the declared latency, or what was measured where there is none."""
         self._charged_s += latency_s(declared, measured_s)

@@ -67,3 +67,25 @@ def test_wrong_values_are_named() -> None:
 def test_an_absent_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no campaign folder"):
         api.load_campaign(tmp_path / "none")
+
+
+APPROVE = {"mode": "approve"}
+
+
+def test_a_function_approves_policies() -> None:
+    asked: list[str] = []
+
+    def refuse(text: str) -> bool:
+        asked.append(text)
+        return False
+
+    run = api.simulate("MA", epochs=1, epoch_slots=4, parameters=APPROVE, approver=refuse)
+    assert "LM1 to vm2" in asked[0]
+    planned = [line for line in run.decisions if line["tier"] == "planner"]
+    assert planned[0]["detail"].startswith("not approved; the incumbent's policy instead")
+
+
+@pytest.mark.parametrize("approver", [None, object(), "yes"])
+def test_who_cannot_approve_is_refused_before_the_run(approver: object) -> None:
+    with pytest.raises(InputError, match=r"simulate: approver: cannot approve.*True or False"):
+        api.simulate("MA", epochs=1, parameters=APPROVE, approver=approver)  # type: ignore[arg-type]

@@ -47,7 +47,8 @@ def test_a_latency_of_the_whole_limit_is_in_time() -> None:
 
 def test_a_latency_beyond_the_limit_is_late_and_its_content_discarded() -> None:
     got, _ = timed([declared(31.0)], question(limit_s=30.0))
-    assert (got.took_s, got.late, got.content) == (31.0, True, "")
+    assert (got.late, got.content) == (True, "")
+    assert 30.0 < got.took_s < 30.001  # given up at the limit
     assert got.error == "no reply before the limit"
     assert got.tokens_out == 20  # it was produced, and counts
 
@@ -63,7 +64,7 @@ def test_a_reply_made_late_by_the_wait_before_it() -> None:
     busy = Reply("", 429, {"retry-after": "9"})
     got, _ = timed([busy, declared(3.0)], question(limit_s=10.0))
     assert got.late
-    assert got.took_s == 12.0
+    assert 10.0 < got.took_s < 10.001  # given up at the limit
 
 
 def test_a_wait_beyond_the_limit_ends_the_call_at_once() -> None:
