@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from math import isnan
 from typing import Final
 
 import numpy as np
 
 from controller.experiments.report.alignment import FIELDS, Alignment
+from controller.experiments.report.captions import averaged
 from controller.experiments.report.conduct import (
     APPROVED,
     REFUSED,
@@ -17,7 +19,7 @@ from controller.experiments.report.conduct import (
     add_up,
 )
 from controller.experiments.report.crew import Crew
-from controller.experiments.report.formats import NONE, percent, significant
+from controller.experiments.report.formats import NONE, SPACE, percent, significant
 from controller.experiments.report.plates import Table
 from controller.experiments.report.sheets import Cell, Head, Row, Sheet, without_empty_columns
 from controller.experiments.report.study import Study
@@ -140,7 +142,7 @@ _COLUMNS: Final[tuple[tuple[str, str, str], ...]] = (
 )  # fmt: skip
 
 
-def tell_alignment(crew: Crew) -> Sheet | None:
+def tell_alignment(study: Study, crew: Crew) -> Sheet | None:
     """Whether requests and pods followed the policy, per strategy that has one."""
     if not crew.alignments:
         return None
@@ -149,8 +151,9 @@ def tell_alignment(crew: Crew) -> Sheet | None:
     return without_empty_columns(
         Sheet(
             name="alignment",
-            caption="Requests and pods beside the policy in force, for strategies that have one: "
-            "mean over seeds, ± half the width of the 95 % interval. The drain takes no part.",
+            caption="Requests and pods beside the policy in force, for strategies that have one. "
+            + averaged(study, ", ± half the width of the 95 % interval")
+            + ". The drain takes no part.",
             heads=(
                 Head("Strategy", numeric=False),
                 *(Head(title, hint=hint) for _, title, hint in _COLUMNS),
@@ -180,9 +183,20 @@ def over_seeds(runs: Mapping[int, Alignment], field: str) -> Interval:
 def _aligned(interval: Interval, field: str) -> Cell:
     if not interval.n:
         return Cell(NONE, kind="none")
-    write: Callable[[float], str] = significant if field.endswith("_s") else percent
-    margin = interval.high - interval.mean if interval.n > 1 else 0.0
-    return Cell(write(interval.mean), interval.mean, f"± {write(margin)}" if margin else "")
+    mean, margin = interval.mean, interval.high - interval.mean
+    if field.endswith("_s"):
+        return _with_margin(significant(mean), mean, margin)
+    if not 0.001 <= mean <= 0.999:
+        return Cell(percent(mean), mean)  # no decimals to give a margin in
+    return _with_margin(f"{100 * mean:.1f}", 100 * mean, 100 * margin, f"{SPACE}%")
+
+
+def _with_margin(text: str, mean: float, margin: float, unit: str = "") -> Cell:
+    """The margin in the mean's decimals; none where it is not known or reads as 0."""
+    places = len(text.partition(".")[2])
+    small = f"{margin:.{places}f}"
+    shown = "" if isnan(margin) or not float(small) else f"± {small}{unit}"
+    return Cell(f"{text}{unit}", mean, shown)
 
 
 def _percent_cell(share: float) -> Cell:

@@ -127,7 +127,7 @@ def _tabulate(study: Study, context: Context, crew: Crew) -> dict[str, Sheet]:
         tell_recoveries(recoveries(study, *find_changes(study))),
         tell_agents(study, crew),
         tell_guard(crew),
-        tell_alignment(crew),
+        tell_alignment(study, crew),
         ledger.count_decisions(study),
         ledger.list_sources(context),
         ledger.list_runs(study),
@@ -137,7 +137,7 @@ def _tabulate(study: Study, context: Context, crew: Crew) -> dict[str, Sheet]:
 
 def _with_reasoners(study: Study, sheet: Sheet) -> Sheet:
     """A note under every table that shows strategies with agents."""
-    shown = [row.strategy for row in sheet.rows if row.strategy]
+    shown = {head.text for head in sheet.heads} | {str(v) for r in sheet.data.rows for v in r}
     words = reasoners.beside(study, [s for s in study.strategies if s in shown])
     return replace(sheet, notes=(*sheet.notes, words)) if words else sheet
 

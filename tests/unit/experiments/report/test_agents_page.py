@@ -49,6 +49,14 @@ def test_who_reasoned_stands_beside_every_result_of_agents(page):
     assert "The agents of MAL and MA reasoned by reference (optimiser, not a language" in page
 
 
+def test_the_reference_of_a_comparison_is_named_too(tmp_path):
+    sample = Sample(strategies=("SOLVER", "MA"), seeds=(0, 1), epochs=1, agents=("SOLVER",))
+    page = write_report(write_sample(tmp_path, sample)).read_text("utf-8")
+    table = page[page.index('id="significance-caption"') :]
+    assert "Objective against SOLVER" in table
+    assert f"SOLVER: {OPTIMISER}." in table[: table.index("</section>")]
+
+
 def test_nothing_that_a_model_says_becomes_markup(page):
     assert HOSTILE not in page
     assert "<img" not in page

@@ -1,5 +1,6 @@
 """Requests, pods and policies of runs that are small enough to be counted by hand."""
 
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -125,10 +126,32 @@ def test_words_on_mal_follow_from_the_numbers():
     assert "MAL" not in weigh_misalignment(study, crew(SOLVER=[GOOD]))
 
 
-def test_the_table_has_an_interval_and_no_empty_columns():
-    sheet = tell_alignment(crew(MAL=[BAD, GOOD]))
+STUDY = study_of([("MAL", 0, 0.2), ("MAL", 1, 0.3)])
+
+
+def cells_of(*runs: Alignment) -> dict[str, tuple[str, str]]:
+    sheet = tell_alignment(STUDY, crew(MAL=list(runs)))
     assert sheet is not None
-    no_pod = sheet.rows[0].cells[[h.text for h in sheet.heads].index("Met no pod")]
-    assert no_pod.text.startswith("10.2")
-    assert no_pod.small
-    assert tell_alignment(crew()) is None
+    found = zip(sheet.heads, sheet.rows[0].cells, strict=True)
+    return {head.text: (cell.text, cell.small) for head, cell in found}
+
+
+def test_the_table_has_an_interval_and_no_empty_columns():
+    assert cells_of(BAD, GOOD)["Met no pod"] == ("10.2\u00a0%", "± 125.2\u00a0%")
+    assert tell_alignment(STUDY, crew()) is None
+
+
+def test_an_interval_has_the_decimals_of_its_mean():
+    near = replace(BAD, no_pod=0.2006, no_pod_wait_s=30.1, drift=0.151)
+    found = cells_of(BAD, near)
+    assert found["Met no pod"] == ("20.0\u00a0%", "± 0.4\u00a0%")
+    assert found["Drift"] == ("15.0\u00a0%", "± 0.6\u00a0%")
+    assert found["Waited for it (s)"] == ("30.1", "± 0.6")
+
+
+def test_an_interval_that_says_nothing_is_left_out():
+    found = cells_of(replace(GOOD, no_pod=0.0006), replace(GOOD, no_pod=0.0007, drift=0.05001))
+    assert found["Met no pod"] == ("under 0.1\u00a0%", "")
+    assert found["Drift"] == ("5.0\u00a0%", "")
+    assert found["Requests off role"] == ("0\u00a0%", "")
+    assert cells_of(BAD)["Drift"] == ("15.0\u00a0%", "")
