@@ -222,7 +222,9 @@ class Asking:
         one = self._experiment
         head = f"{one.strategy}, seed {one.seed}, slot {slot}: a new macro-policy. {reason}"
         scenario = one.scenario()
-        lines = [head, *difference(scenario.testbed, policy, held), "Apply it?"]
+        else_ = "what is in force stays" if held else f"{one.parameters['incumbent']} decides"
+        question = f"Apply it? (If not, {else_}.)"
+        lines = [head, *difference(scenario.testbed, policy, held), question]
         return await asyncio.to_thread(self._confirm, "\n".join(lines))
 
 

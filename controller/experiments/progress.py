@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from textwrap import wrap
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
@@ -195,7 +197,9 @@ def _asked(text: str) -> bool:
     """Ask on the terminal; no where there is none, or on an end of input."""
     if not sys.stdin.isatty():
         return False
-    sys.stderr.write(f"\n{text} [y/N] ")
+    width = shutil.get_terminal_size().columns
+    lines = [wrap(line, width, subsequent_indent="    ") for line in text.splitlines()]
+    sys.stderr.write("\n" + "\n".join(part for parts in lines for part in parts) + " [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
