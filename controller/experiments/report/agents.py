@@ -13,12 +13,12 @@ from controller.experiments.report.captions import averaged
 from controller.experiments.report.conduct import (
     APPROVED,
     REFUSED,
-    TIERS,
     UNDONE,
     TierConduct,
     add_up,
 )
 from controller.experiments.report.crew import Crew
+from controller.experiments.report.efforts import Effort, efforts
 from controller.experiments.report.formats import NONE, SPACE, percent, significant
 from controller.experiments.report.plates import Table
 from controller.experiments.report.sheets import Cell, Head, Row, Sheet, without_empty_columns
@@ -30,7 +30,7 @@ OUTCOMES: Final = ("ok", "repaired", "fallback", "late", "void")
 
 def tell_agents(study: Study, crew: Crew) -> Sheet | None:
     """A row per strategy and tier with agents, all seeds together."""
-    lines = [line for s in crew.conducts for line in _lines(study, crew, s)]
+    lines = efforts(study, crew, advice=False)
     if not lines:
         return None
     sheet = Sheet(
@@ -38,7 +38,10 @@ def tell_agents(study: Study, crew: Crew) -> Sheet | None:
         caption="Decisions of agents, all seeds of the nominal setting together. Repaired: valid "
         "after one round of correction. Fallback: no valid reply, so a rule decided. Late: not "
         "there by the end of the slot, so the decision before held. Void: valid, but some of it "
-        "was stopped as another pod held the resources.",
+        "was stopped as another pod held the resources. A run goes on after its last arrival until "
+        "every request is decided (the drain), so planners may decide once or more beyond the "
+        "epochs. Cost: none where an optimiser answered or tokens are free, unknown where a "
+        "model's price is not known.",
         heads=(
             Head("Strategy", numeric=False), Head("Tier", numeric=False), Head("Decisions"),
             *(Head(name.capitalize()) for name in OUTCOMES),
@@ -48,59 +51,38 @@ def tell_agents(study: Study, crew: Crew) -> Sheet | None:
                  "an epoch has"),
             Head("Cost", hint="of a run"),
         ),
-        rows=tuple(Row(line.cells(), line.strategy) for line in lines),
+        rows=tuple(Row(_cells(line), line.strategy) for line in lines),
         data=Table(
             ("strategy", "tier", "decisions", *OUTCOMES, "took_mean_s", "took_p95_s", "tokens_in",
              "tokens_out", "tokens_per_slot", "tokens_per_epoch", "cost_usd_per_run"),
-            tuple(line.values() for line in lines),
+            tuple(_values(line) for line in lines),
         ),
     )  # fmt: skip
     return without_empty_columns(sheet)
 
 
-class _Line:
-    """One tier of one strategy."""
-
-    def __init__(self, study: Study, crew: Crew, strategy: str, tier: str) -> None:
-        conducts = crew.conducts[strategy].values()
-        self.strategy, self.tier = strategy, tier
-        self.total: TierConduct = add_up(conducts, tier)
-        self._runs = len(conducts)
-        tokens = self.total.tokens_in + self.total.tokens_out
-        self._per_slot = tokens / max(1, sum(conduct.slots for conduct in conducts))
-        self._per_epoch = self._per_slot * study.constants.epoch_slots
-
-    def values(self) -> tuple[object, ...]:
-        total = self.total
-        counts = [total.outcomes[name] for name in OUTCOMES]
-        took = float(np.mean(total.took_s)), total.percentile_s(0.95)
-        per_call = total.tokens_in / total.calls, total.tokens_out / total.calls
-        cost = None if total.cost_usd is None else total.cost_usd / self._runs
-        each = *took, *per_call, self._per_slot, self._per_epoch, cost
-        return self.strategy, self.tier, total.calls, *counts, *each
-
-    def cells(self) -> tuple[Cell, ...]:
-        total = self.total
-        took_mean, took_p95, tokens_in, tokens_out, slot, epoch, _ = self.values()[-7:]
-        return (
-            Cell(self.strategy), Cell(self.tier), Cell(f"{total.calls:,}"),
-            *(_percent_cell(total.share(name)) for name in OUTCOMES),
-            Cell(f"{took_mean:.2f}", small=f"p95 {took_p95:.2f}"),
-            Cell(f"{tokens_in:,.0f}", small=f"out {tokens_out:,.0f}"),
-            Cell(f"{slot:,.0f}", small=f"epoch {epoch:,.0f}"),
-            Cell(_cost(total.cost_usd, self._runs)),
-        )  # fmt: skip
+def _values(line: Effort) -> tuple[object, ...]:
+    total = line.total
+    counts = [total.outcomes[name] for name in OUTCOMES]
+    took = float(np.mean(total.took_s)), total.percentile_s(0.95)
+    return line.strategy, line.tier, total.calls, *counts, *took, *line.values()
 
 
-def _lines(study: Study, crew: Crew, strategy: str) -> list[_Line]:
-    lines = [_Line(study, crew, strategy, tier) for tier in TIERS]
-    return [line for line in lines if line.total.is_agent]
+def _cells(line: Effort) -> tuple[Cell, ...]:
+    total = line.total
+    mean_s, p95_s = float(np.mean(total.took_s)), total.percentile_s(0.95)
+    return (
+        Cell(line.strategy), Cell(line.tier), Cell(f"{total.calls:,}"),
+        *(_share_cell(total, name) for name in OUTCOMES),
+        Cell(f"{mean_s:.2f}", small=f"p95 {p95_s:.2f}"),
+        *line.cells(),
+    )  # fmt: skip
 
 
-def _cost(cost_usd: float | None, runs: int) -> str:
-    if cost_usd is None:
-        return "unknown"
-    return f"{cost_usd / runs:.2f} USD" if cost_usd else "free"
+def _share_cell(total: TierConduct, outcome: str) -> Cell:
+    """The fallback is looked for: it is there even where it is 0."""
+    share = total.share(outcome)
+    return Cell(percent(share), share, kind="" if share or outcome == "fallback" else "none")
 
 
 def tell_guard(crew: Crew) -> Sheet | None:
@@ -197,7 +179,3 @@ def _with_margin(text: str, mean: float, margin: float, unit: str = "") -> Cell:
     small = f"{margin:.{places}f}"
     shown = "" if isnan(margin) or not float(small) else f"± {small}{unit}"
     return Cell(f"{text}{unit}", mean, shown)
-
-
-def _percent_cell(share: float) -> Cell:
-    return Cell(percent(share), share) if share else Cell("0", 0, kind="none")

@@ -46,7 +46,11 @@ def tell_stories(
         seed = _seed(study, crew, strategy)
         run = study.finished(strategy)[seed]
         try:
-            plannings = read_planning(run, study.constants, crew.conducts[strategy][seed])
+            mandate = study.mandate(strategy)
+            plannings = read_planning(
+                run, study.constants, crew.conducts[strategy][seed],
+                mandate.incumbent if mandate.advises else "",
+            )  # fmt: skip
         except (OSError, ValueError, LookupError, TypeError, InputError,
                 pl.exceptions.PolarsError) as error:  # fmt: skip
             problems.append(f"runs/{run.id}: its decisions cannot be shown: {error}"[:200])

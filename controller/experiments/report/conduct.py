@@ -1,8 +1,12 @@
-"""How the decisions of a run came about, tier by tier, from its decisions.jsonl."""
+"""How the decisions of a run came about, tier by tier, from its decisions.jsonl.
+
+Where agents only advise, a decision is the incumbent's and its detail says what they advised.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +18,16 @@ from controller.experiments.report.study import Constants
 
 TIERS: Final = ("planner", "scheduler", "deployer")
 OUTCOMES: Final = ("ok", "void", "repaired", "fallback", "late")
+_AGENTS_OWN: Final = ("repaired", "fallback", "late")
 UNDONE: Final = "undone"
 REFUSED: Final = "not approved"
 APPROVED: Final = "approved"
 _ENDS: Final = {REFUSED: (REFUSED + ";", REFUSED + ":"), APPROVED: (APPROVED + ";",)}
 _FREE: Final = 0.0
+SAME: Final = "same"
+DIFFERS: Final = "differs"
+FAILED: Final = "failed"
+_ADVICE: Final = re.compile(r"(?:^|; )advice(?: \((\w+)\))?:? (same|differs|failed)\b")
 
 
 @dataclass(slots=True)
@@ -32,6 +41,8 @@ class TierConduct:
     tokens_out: int = 0
     cost_usd: float | None = _FREE
     details: Counter[str] = field(default_factory=Counter)  # what a guard or a person did
+    advice: Counter[str] = field(default_factory=Counter)  # same, differs, failed
+    advised: Counter[str] = field(default_factory=Counter)  # outcomes of the advice
 
     @property
     def calls(self) -> int:
@@ -39,10 +50,17 @@ class TierConduct:
 
     @property
     def is_agent(self) -> bool:
-        """Algorithms use no tokens and never fall back."""
-        return bool(self.tokens_in or self.outcomes["fallback"] or self.outcomes["repaired"])
+        """Algorithms use no tokens, never fall back and are not late beside agents."""
+        return bool(self.tokens_in or self.advice or any(self.outcomes[o] for o in _AGENTS_OWN))
 
-    def add(self, line: Mapping[str, Any], slot_s: float) -> None:
+    @property
+    def lost(self) -> float:
+        """Share of decisions, or of advice, that was not the agent's own."""
+        found = self.advised if self.advice else self.outcomes
+        missed = found["fallback"] + found["late"] + self.advice[FAILED]
+        return missed / self.calls if self.calls else 0.0
+
+    def add(self, line: Mapping[str, Any], slot_s: float, *, advised: bool) -> None:
         """Count a line of decisions.jsonl. Nobody waits for a decision beyond its slot."""
         self.outcomes[line["outcome"]] += 1
         self.took_s.append(min(float(line["took_s"]), slot_s))
@@ -50,8 +68,12 @@ class TierConduct:
         self.tokens_out += line.get("tokens_out", 0)
         if "tokens_in" in line:
             self.cost_usd = _plus(self.cost_usd, line.get("cost_usd"))
-        if word := _verdict(line.get("detail", "")):
+        detail = line.get("detail", "")
+        if word := _verdict(detail):
             self.details[word] += 1
+        if advised and (advice := _ADVICE.search(detail)):
+            self.advice[advice[2]] += 1
+            self.advised[advice[1] or "ok"] += 1
 
     def share(self, outcome: str) -> float:
         return self.outcomes[outcome] / self.calls if self.calls else 0.0
@@ -70,8 +92,8 @@ class Conduct:
     outcomes_by_epoch: Mapping[int, Mapping[str, Counter[str]]]  # epoch -> tier -> outcomes
 
 
-def read_conduct(folder: Path, constants: Constants) -> Conduct:
-    """Read a run's decisions.
+def read_conduct(folder: Path, constants: Constants, *, advised: bool = False) -> Conduct:
+    """Read a run's decisions. ``advised``: agents only advised on them.
 
     Raises:
         OSError, ValueError, LookupError: decisions.jsonl is missing or damaged.
@@ -82,7 +104,7 @@ def read_conduct(folder: Path, constants: Constants) -> Conduct:
     with (folder / "decisions.jsonl").open(encoding="utf-8") as lines:
         for line in map(json.loads, lines):
             tier, slot = line["tier"], line["slot"]
-            tiers[tier].add(line, constants.slot_s)
+            tiers[tier].add(line, constants.slot_s, advised=advised)
             epoch = by_epoch.setdefault(
                 slot // constants.epoch_slots, {name: Counter() for name in TIERS}
             )
@@ -101,6 +123,8 @@ def add_up(conducts: Iterable[Conduct], tier: str) -> TierConduct:
         total.tokens_out += one.tokens_out
         total.cost_usd = _plus(total.cost_usd, one.cost_usd)
         total.details += one.details
+        total.advice += one.advice
+        total.advised += one.advised
     return total
 
 

@@ -33,7 +33,8 @@ def read_crew(study: Study) -> Crew:
         for seed, run in study.finished(strategy).items():
             try:
                 if study.reasoning(strategy):
-                    found = read_conduct(run.folder, study.constants)
+                    advised = study.mandate(strategy).advises
+                    found = read_conduct(run.folder, study.constants, advised=advised)
                     conducts.setdefault(strategy, {})[seed] = found
                 if alignment := _align(study, run):
                     alignments.setdefault(strategy, {})[seed] = alignment

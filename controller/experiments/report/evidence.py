@@ -15,7 +15,7 @@ from controller.experiments.report.comparison import (
     compare_with_reference,
     vary,
 )
-from controller.experiments.report.formats import NONE
+from controller.experiments.report.formats import NONE, counted
 from controller.experiments.report.plates import Table
 from controller.experiments.report.sheets import Cell, Head, Row, Sheet, interval_cell
 from controller.experiments.report.study import Study
@@ -33,7 +33,7 @@ def weigh_significance(study: Study) -> Sheet | None:
         name="significance",
         caption=f"Objective against {reference}, seed by seed. Negative is better than "
         f"{reference}; brackets are 95 % intervals; p-values in brackets are Holm-corrected "
-        f"over the {len(found)} comparisons.",
+        f"over {_comparisons(len(found))}.",
         heads=(
             Head("Strategy", numeric=False),
             Head("Pairs", hint="seeds that both strategies have finished"),
@@ -66,8 +66,9 @@ def rank_settings(study: Study) -> Sheet | None:
     firsts = sum(v.ranking[:1] == nominal[:1] for v in variations)
     return Sheet(
         name="sensitivity",
-        caption=f"Rank by mean objective on every setting. Of {len(variations)} variations the "
-        f"nominal ranking holds on {verdicts[HOLDS]}, swaps within noise on "
+        caption="Rank by mean objective on every setting. "
+        f"Of {counted(len(variations), 'variation')} the nominal "
+        f"ranking holds on {verdicts[HOLDS]}, swaps within noise on "
         f"{verdicts[WITHIN_NOISE]} and changes on {verdicts[CHANGES]}. {nominal[0]} is first on "
         f"{firsts} of them.",
         heads=(
@@ -120,6 +121,10 @@ def compare_published(study: Study) -> Sheet | None:
         rows=rows,
         data=Table(("strategy", "quantity", "published", "unit", "ours", "low", "high"), data),
     )  # fmt: skip
+
+
+def _comparisons(number: int) -> str:
+    return "the only comparison" if number == 1 else f"the {number} comparisons"
 
 
 def _compared(one: Comparison) -> Row:

@@ -10,6 +10,7 @@ from typing import Any
 
 from controller.experiments.report import evidence, ledger, reasoners, sheets, style
 from controller.experiments.report.adaptation import find_changes, recoveries, tell_recoveries
+from controller.experiments.report.advice import tell_advice
 from controller.experiments.report.agents import tell_agents, tell_alignment, tell_guard
 from controller.experiments.report.browser import tell_stories
 from controller.experiments.report.context import Context, describe
@@ -23,6 +24,7 @@ from controller.experiments.report.rendering import (
 )
 from controller.experiments.report.sections import Picture, arrange
 from controller.experiments.report.sheets import Sheet
+from controller.experiments.report.shortfall import warn
 from controller.experiments.report.study import Study, study_campaign
 
 
@@ -51,7 +53,9 @@ def write_report(campaign_dir: Path) -> Path:
     sections = arrange(study, crew, pictures, tables, tuple(stories))
     problems = (*unread, *crew.problems, *untold)
     page = target / "index.html"
-    page.write_text(render_page(environment, study, context, sections, problems), "utf-8")
+    page.write_text(
+        render_page(environment, study, context, sections, problems, warn(study, crew)), "utf-8"
+    )
     return page
 
 
@@ -126,6 +130,7 @@ def _tabulate(study: Study, context: Context, crew: Crew) -> dict[str, Sheet]:
         evidence.rank_settings(study),
         tell_recoveries(recoveries(study, *find_changes(study))),
         tell_agents(study, crew),
+        tell_advice(study, crew),
         tell_guard(crew),
         tell_alignment(study, crew),
         ledger.count_decisions(study),

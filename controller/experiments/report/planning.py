@@ -63,7 +63,8 @@ class Planning:
     rounds: tuple[Round, ...]
     figures: EpochFigures | None  # None in the drain
     drift: float
-    outcomes: Mapping[str, Mapping[str, int]]
+    outcomes: Mapping[str, Mapping[str, int]]  # of tiers with agents
+    incumbent: str  # decided, where the planner only advised
 
     @property
     def notable(self) -> bool:
@@ -90,8 +91,10 @@ class Planning:
         return max(0, len(self.policy.roles) - NODES)
 
 
-def read_planning(run: Run, constants: Constants, conduct: Conduct) -> list[Planning]:
-    """All decisions of the planner.
+def read_planning(
+    run: Run, constants: Constants, conduct: Conduct, incumbent: str = ""
+) -> list[Planning]:
+    """All decisions of the planner, or of the ``incumbent`` that it advises.
 
     Raises:
         OSError, ValueError, LookupError, polars.exceptions.PolarsError, InputError: a file of the
@@ -117,7 +120,12 @@ def read_planning(run: Run, constants: Constants, conduct: Conduct) -> list[Plan
                 rounds=tuple(_rounds(calls)),
                 figures=figures[epoch] if epoch < len(figures) else None,
                 drift=moved,
-                outcomes={t: dict(c) for t, c in conduct.outcomes_by_epoch[epoch].items() if c},
+                outcomes={
+                    tier: dict(counts)
+                    for tier, counts in conduct.outcomes_by_epoch[epoch].items()
+                    if counts and conduct.tiers[tier].is_agent
+                },
+                incumbent=incumbent,
             )
         )
         before = policy

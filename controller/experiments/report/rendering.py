@@ -51,6 +51,7 @@ def render_page(
     context: Context,
     sections: list[Section],
     problems: tuple[str, ...],
+    warnings: tuple[str, ...],
 ) -> str:
     """The whole page."""
     looks = style.looks(study.strategies)
@@ -59,8 +60,9 @@ def render_page(
         campaign=study.campaign,
         headline=wording.headline(study),
         progress=wording.progress(study),
+        warnings=warnings,
         caveat=wording.caveat(study),
-        reasoned=reasoners.beside(study, study.agents()),
+        reasoned=reasoners.beside(study, study.present()),
         best=next(iter(study.ranking()), ""),
         tiles=wording.tiles(study),
         facts=wording.facts(study, context),

@@ -66,8 +66,8 @@ def arrange(
         part("published", "Beside the paper", "", "published"),
         part("time", "Over time", "", "fig7-epochs", "backlog", "activation"),
         part("adaptation", "After a change", _ADAPT, "after-changes", "adaptation"),
-        part("agents", "Agents", _AGENTS, "agents", "guard", "agent-outcomes", "agent-tokens",
-             "fault-rates"),
+        part("agents", "Agents", _AGENTS, "agents", "advice", "guard", "agent-outcomes",
+             "agent-tokens", "fault-rates"),
         part("alignment", "Does the cluster follow the plan?", weigh_misalignment(study, crew),
              "alignment"),
         Section("planner", "The planner, epoch by epoch", _STORIES, stories=stories),
@@ -82,6 +82,12 @@ def arrange(
 
 
 _AGENTS = (
+    "An agent describes what there is to a reasoner, a language model or an optimiser in its "
+    "stead, and takes the reply for its decision. Once an epoch "
+    "the planner says which LMs each node is for and what share of their requests it should get; "
+    "once a slot the scheduler says where the requests born at each node go, and the deployer of "
+    "each node which pods run there. In MA all three are agents; in MAL planner and scheduler are, "
+    "and an algorithm (Lyapunov, as in AL, RL and LL) deploys. "
     "Every decision of an agent is a call that must come back within the slot and satisfy every "
     "constraint; else it is repaired once, and then a rule decides. Thinking time is charged."
 )

@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.agents.parameters import OFF
+from controller.experiments.report.mandates import Mandate, read_mandates
 from controller.experiments.report.reading import Campaign, Reasoning, Run, Setting, Summary
 from controller.experiments.statistics import Interval, mean_interval
 
@@ -74,6 +76,7 @@ class Study:
     varying: tuple[str, ...]  # axes on which settings differ
     constants: Constants
     cells: Mapping[tuple[Setting, str], Mapping[int, Run]]  # finished runs by ascending seed
+    mandates: Mapping[str, Mandate]  # of strategies whose agents did not simply decide
 
     def finished(self, strategy: str, setting: Setting | None = None) -> Mapping[int, Run]:
         """Seed -> finished run, by ascending seed. The nominal setting if none is given."""
@@ -140,8 +143,15 @@ class Study:
         baselines = [s for s in ranking if s in PAPER_BASELINES]
         return next(iter(baselines or ranking), None)
 
+    def mandate(self, strategy: str) -> Mandate:
+        """What the strategy's agents were there for."""
+        return self.mandates.get(strategy, Mandate())
+
     def reasoning(self, strategy: str) -> Reasoning | None:
-        """Who answered the strategy's agents; None if it has none or no run is finished."""
+        """Who answered the strategy's agents; None if it has none, none was asked, or no run is
+        finished."""
+        if self.mandate(strategy).mode == OFF:
+            return None
         cells = (runs for (_, name), runs in self.cells.items() if name == strategy)
         found = (run.summary.reasoner for runs in cells for run in runs.values() if run.summary)
         return next((reasoning for reasoning in found if reasoning), None)
@@ -193,6 +203,7 @@ def study_campaign(campaign: Campaign) -> Study:
         varying=tuple(a for a in axes if len({s.value(a) for s in settings}) > 1),
         constants=_constants(campaign, nominal),
         cells=_cells(campaign),
+        mandates=read_mandates(campaign),
     )
 
 

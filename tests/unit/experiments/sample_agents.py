@@ -41,6 +41,23 @@ def write_agents(
     _write(run / "transcript.jsonl", [{"kind": "head", "format": 1}, text, *calls])
 
 
+def give_mandate(run: Path, mode: str, incumbent: str = "SOLVER") -> None:
+    """Say that the run's agents had this mode. Under advise every other decision differs, and of
+    the deployers' advice half is a fallback's."""
+    path = run / "experiment.json"
+    experiment = json.loads(path.read_text())
+    parameters = {"mode": mode, "incumbent": incumbent}
+    path.write_text(json.dumps({**experiment, "parameters": parameters}))
+    if mode == "advise":
+        path = run / "decisions.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for k, line in enumerate(lines):
+            who = "advice (fallback)" if line["tier"] == "deployer" and k % 2 else "advice"
+            noted = f"{who} differs in 2: LM1 a->b; +LM2 on a" if k % 2 else f"{who}: same"
+            line |= {"outcome": "ok", "took_s": 0.25, "detail": noted}
+        _write(path, lines)
+
+
 def sample_policy(nodes: Sequence[str], lms: Sequence[str]) -> dict[str, Any]:
     """The last node serves all of every LM but the first, which is split over two nodes."""
     shares = {lm: {nodes[-1]: 1.0} for lm in lms}

@@ -21,7 +21,7 @@ _TROUBLE = ("repaired", "fallback", "late")
 
 def draw_outcomes(study: Study, crew: Crew) -> Plate | None:
     """Stacked bars, a row per strategy and tier; None if every reply could be used at once."""
-    tiers = _agents(crew)
+    tiers = _agents(study, crew)
     if not any(total.outcomes[name] for total in tiers.values() for name in _TROUBLE):
         return None
     shares = {key: {name: t.share(name) for name in OUTCOMES} for key, t in tiers.items()}
@@ -85,10 +85,12 @@ def draw_tokens(study: Study, crew: Crew) -> Plate | None:
     )
 
 
-def _agents(crew: Crew) -> Tiers:
+def _agents(study: Study, crew: Crew) -> Tiers:
+    """Of agents that decide: what others advise is in no decision's outcome."""
     totals = {
         (s, tier): add_up(runs.values(), tier)
         for s, runs in crew.conducts.items()
+        if not study.mandate(s).advises
         for tier in TIERS
     }
     return {key: total for key, total in totals.items() if total.is_agent}

@@ -46,7 +46,7 @@ def draw_objective(study: Study) -> Plate | None:
         name="objective",
         title=title,
         caption=(
-            averaged(study, " with its 95 % t-interval; faint dots are single seeds")
+            averaged(study, " with the 95 % t-interval; faint dots are single seeds")
             + "."
             + (BOUND_WORDS if bounded else "")
         ),

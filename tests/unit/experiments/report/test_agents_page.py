@@ -79,10 +79,55 @@ def test_the_table_counts_what_the_decisions_say(folder):
     assert (folder / "report" / "figures" / "agent-outcomes.svg").exists()
 
 
+def test_the_table_has_a_column_of_fallbacks_even_without_any(tmp_path):
+    write_sample(tmp_path, Sample(strategies=("MA",), seeds=(0,), epochs=1, agents=("MA",)))
+    path = next(tmp_path.glob("runs/*/decisions.jsonl"))
+    path.write_text(path.read_text().replace('"outcome":"repaired"', '"outcome":"ok"'))
+    page = write_report(tmp_path).read_text("utf-8")
+    table = page[page.index('id="agents-caption"') :]
+    table = table[: table.index("</table>")]
+    assert ">Fallback</th>" in table
+    assert ">0\u00a0%</td>" in table
+    assert ">none</td>" in table
+    assert ">Late</th>" not in table
+    assert "the drain" in table
+    assert "not the reasoner&#39;s" not in page
+
+
+def test_many_fallbacks_are_named_at_the_top(page, tmp_path):
+    # 2 of 8 decisions of the planner, and none of the many others.
+    warning = "MA: 25\u00a0% of its planner&#39;s decisions are fallbacks or late, not the reasoner"
+    assert warning in page[: page.index("What was run</h2>")]
+    write_sample(tmp_path, Sample(strategies=("MA",), seeds=(0,), epochs=1, agents=("MA",)))
+    path = next(tmp_path.glob("runs/*/decisions.jsonl"))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    none = {"outcome": "late", "tokens_in": 0, "tokens_out": 0}
+    path.write_text(
+        "".join(json.dumps({**line, **none}, separators=(",", ":")) + "\n" for line in lines)
+    )
+    page = write_report(tmp_path).read_text("utf-8")
+    assert "MA: 100\u00a0% of its decisions are fallbacks or late, not the reasoner" in page
+
+
+def test_tiers_without_agents_are_not_counted(tmp_path):
+    write_sample(tmp_path, Sample(strategies=("MAL",), seeds=(0,), epochs=1, agents=("MAL",)))
+    path = next(tmp_path.glob("runs/*/decisions.jsonl"))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["tier"] == "deployer":
+            del line["tokens_in"], line["tokens_out"], line["cost_usd"]
+    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    page = write_report(tmp_path).read_text("utf-8")
+    assert "planner 1 ok; scheduler 10 ok." in page
+    assert "deployer 3" not in page
+
+
 def test_an_epoch_tells_what_was_seen_said_and_done(page):
     story = page[page.index('aria-label="Decisions of MA, seed 0"') :]
     second = story[story.index("<b>Epoch 2</b>") : story.index("<b>Epoch 3</b>")]
     assert "Epoch begins." in second
+    assert "where this is epoch 1, counted from 0" in second
+    assert "followed to their end. The next prompt knows only what was decided" in second
     assert "75 %" in second
     assert "LM1: 2.5 requests a slot of 4 prompts" in second
     assert "Called try_policy" in second
