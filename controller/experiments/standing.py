@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from controller.experiments.report.reading import read_campaign
+from controller.experiments.report.reading import Run, TierFigures, read_campaign
+from controller.experiments.report.shortfall import MUCH
 from controller.experiments.report.study import study_campaign
 from controller.experiments.statistics import Interval
 
@@ -20,17 +21,19 @@ COLUMNS: Final = {
     "bound_ratio": ("x bound", 2),
 }
 
-CAPTION: Final = "mean±95 % interval over seeds; x bound: objective over its bound"
+BOUND: Final = "x bound: objective over its bound"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One strategy on one setting, best objective first. ``setting``: axes that differ in this
-    campaign."""
+    campaign. ``lost``: which part of its agents' decisions were fallbacks or late; None without
+    agents."""
 
     setting: dict[str, Any]
     strategy: str
     figures: dict[str, Interval]
+    lost: float | None = None
 
     def texts(self) -> list[str]:
         """The figures in the order of COLUMNS as ``mean±half width``."""
@@ -41,6 +44,7 @@ class Standing:
         return {
             **self.setting,
             "strategy": self.strategy,
+            "fallback_or_late": self.lost,
             **{
                 key: {
                     "mean": _finite(found.mean),
@@ -65,6 +69,7 @@ def standings(root: Path) -> list[Standing]:
             setting={axis: setting.value(axis) for axis in study.varying},
             strategy=strategy,
             figures={key: study.interval(key, strategy, setting) for key in COLUMNS},
+            lost=_lost(study.finished(strategy, setting).values()),
         )
         for setting in study.settings
         for strategy in study.ranking(setting)
@@ -78,7 +83,9 @@ def print_table(found: Sequence[Standing]) -> None:
     from rich.table import Table
 
     axes = list(found[0].setting)
-    table = Table(box=box.SIMPLE, pad_edge=False, caption=CAPTION, caption_justify="left")
+    several = any(figure.n > 1 for one in found for figure in one.figures.values())
+    caption = f"mean±95 % interval over seeds; {BOUND}" if several else f"one seed; {BOUND}"
+    table = Table(box=box.SIMPLE, pad_edge=False, caption=caption, caption_justify="left")
     for name in (*axes, "strategy"):
         table.add_column(name, no_wrap=True)
     for title, _ in COLUMNS.values():
@@ -95,6 +102,26 @@ def print_table(found: Sequence[Standing]) -> None:
     width = console.measure(table, options=unbounded).maximum
     console.width = max(console.width, width)  # never cut a number
     console.print(table)
+    for standing in found:
+        if standing.lost is not None and standing.lost >= MUCH:
+            where = "".join(f", {axis} {value}" for axis, value in standing.setting.items())
+            console.print(
+                f"{standing.strategy}{where}: {standing.lost:.0%} of its agents' decisions are "
+                "fallbacks or late, not the reasoner's",
+                style="red", markup=False, highlight=False,
+            )  # fmt: skip
+
+
+def _lost(runs: Iterable[Run]) -> float | None:
+    asked = [run.summary for run in runs if run.summary and run.summary.reasoner]
+    tiers = [tier for summary in asked for tier in summary.decisions.values() if _is_agents(tier)]
+    calls = sum(tier.calls for tier in tiers)
+    return sum(tier.fallback + tier.late for tier in tiers) / calls if calls else None
+
+
+def _is_agents(tier: TierFigures) -> bool:
+    """MAL's deployer is none: it takes no tokens and never falls back."""
+    return any((tier.tokens_in, tier.repaired, tier.fallback, tier.late))
 
 
 def _text(found: Interval, digits: int) -> str:

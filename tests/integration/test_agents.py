@@ -351,6 +351,14 @@ def test_faults_are_survived_and_counted(half_spoilt: Path) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
 
 
+def test_a_reasoner_that_always_fails_is_survived_and_said_aloud(tmp_path: Path) -> None:
+    """Fallbacks serve requests; whoever looks only at the terminal must not take them for its."""
+    done = run(tmp_path, "--reasoner", "faulty:500=1", epochs=1)
+    assert done.returncode == 0, done.stderr
+    assert "MA: 100% of its agents' decisions are fallbacks or late" in done.stdout
+    assert summary(tmp_path)["success_rate"] > 0.1
+
+
 def test_a_reasoner_that_never_answers_well_is_survived(half_spoilt: Path, tmp_path: Path) -> None:
     found, half = outcomes(faulty_run(tmp_path, 1.0)), outcomes(half_spoilt)
     assert found["ok"] < half["ok"]  # prose, and what is slow but in time, is taken
