@@ -77,7 +77,7 @@ class Pen:
                 (line,) = axes.plot(*along, color=look.colour, lw=1.1, solid_capstyle="butt")
                 self.mark(strategy, line)
         fill: dict[str, Any] = (
-            {"mfc": "none", "mec": look.colour, "mew": 1.1, "ms": _size(look) + 5.5 * ring}
+            {"mfc": "none", "mec": look.colour, "mew": 1.1, "ms": _size(look) + 5.5 * min(ring, 4)}
             if ring
             else {"mfc": look.colour, "mec": style.SURFACE, "mew": 0.6, "ms": _size(look)}
         )

@@ -49,6 +49,7 @@ def _sentence(study: Study, names: list[str], label: str) -> str:
             f"reasoned by {label}."
         )
     approved = " A person confirmed each macro-policy." if mandate.mode == APPROVE else ""
+    who = names[0] if len(names) == 1 else who  # variants may differ in nothing but the reasoner
     return f"The agents of {who} reasoned by {label}.{approved}"
 
 
