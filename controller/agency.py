@@ -18,13 +18,13 @@ from typing import Any, Final, TextIO
 
 import numpy as np
 
-from controller.agents.address import KEY_VARIABLE
 from controller.agents.approval import Approver, difference
-from controller.agents.endpoint import Endpoint, Models
+from controller.agents.endpoint.address import KEY_VARIABLE
+from controller.agents.endpoint.endpoint import Endpoint, Models
+from controller.agents.endpoint.limits import Limiter
+from controller.agents.endpoint.pace import DeclaredTime, WallTime
 from controller.agents.kit import AgentKit
-from controller.agents.limits import Limiter
 from controller.agents.lines import sorted_lines, whole_lines
-from controller.agents.pace import DeclaredTime, WallTime
 from controller.agents.parameters import APPROVE
 from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Reasoner as Answering

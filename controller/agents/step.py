@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from controller.agents.answers import one_line
+from controller.agents.endpoint.answers import one_line
 from controller.agents.reasoner import Ask, Completion, Message, Reasoner, ToolCall
 from controller.agents.replies import Format
 from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, Call

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from controller.agents.prices import Price, Prices
+from controller.agents.endpoint.prices import Price, Prices
 from controller.inputs.documents import parse, read_yaml
 from controller.inputs.fields import Model, NonNegative, Record, Text
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from controller.agents.pace import LATENCY_HEADER
+from controller.agents.endpoint.pace import LATENCY_HEADER
 from controller.agents.reasoner import REFERENCE_MODEL
 from controller.domain.errors import InputError
 from controller.reasoner.completions import Latency, Reply, complete, failure

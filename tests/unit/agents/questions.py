@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from controller.agents.endpoint import Endpoint, Models
-from controller.agents.prices import Price, Prices
+from controller.agents.endpoint.endpoint import Endpoint, Models
+from controller.agents.endpoint.prices import Price, Prices
 from controller.agents.reasoner import Ask, Completion
 from tests.unit.agents.servers import Server
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.agents.prices import Price, Prices
+from controller.agents.endpoint.prices import Price, Prices
 from controller.domain.errors import InputError
 from controller.inputs.prices import load_prices
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.agents.address import SECRET, Address
-from controller.agents.answers import Failure, one_line, read_failure
+from controller.agents.endpoint.address import SECRET, Address
+from controller.agents.endpoint.answers import Failure, one_line, read_failure
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -56,7 +56,7 @@ class Transport:
         import httpx2
         from openai import AsyncOpenAI
 
-        from controller.agents.client import Client
+        from controller.agents.endpoint.client import Client
 
         self._response = httpx2.Response
         client = Client(
@@ -77,7 +77,7 @@ class Transport:
     async def _answer(self, request: Any, patience_s: float) -> Answer | Failure:
         from openai import APIStatusError
 
-        from controller.agents.client import TooLargeError
+        from controller.agents.endpoint.client import TooLargeError
 
         try:
             async with asyncio.timeout(patience_s) as deadline:

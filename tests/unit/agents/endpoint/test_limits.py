@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from controller.agents.limits import Limiter
+from controller.agents.endpoint.limits import Limiter
 
 
 class Clock:

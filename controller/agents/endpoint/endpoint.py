@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.agents.address import Address, checked_key
-from controller.agents.answers import Failure, read_completion
-from controller.agents.dialect import Dialect, Options, render_messages, render_options
-from controller.agents.limits import Limiter
-from controller.agents.pace import LATENCY_HEADER, Pace, WallTime
-from controller.agents.prices import Prices
+from controller.agents.endpoint.address import Address, checked_key
+from controller.agents.endpoint.answers import Failure, read_completion
+from controller.agents.endpoint.dialect import Dialect, Options, render_messages, render_options
+from controller.agents.endpoint.limits import Limiter
+from controller.agents.endpoint.pace import LATENCY_HEADER, Pace, WallTime
+from controller.agents.endpoint.prices import Prices
+from controller.agents.endpoint.transport import Transport
 from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion
-from controller.agents.transport import Transport
 
 ATTEMPTS: Final = 6
 CHECK_S: Final = 20.0
@@ -109,7 +109,7 @@ class Endpoint:
             InputError: key, model or address are wrong; says what to do.
             Permanent: the server is there and cannot answer.
         """
-        from controller.agents.health import check_endpoint
+        from controller.agents.endpoint.health import check_endpoint
 
         await check_endpoint(self, limit_s)
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.agents.pace import LATENCY_HEADER
-from controller.agents.prices import Price, Prices
+from controller.agents.endpoint.pace import LATENCY_HEADER
+from controller.agents.endpoint.prices import Price, Prices
 from controller.agents.reasoner import Completion, ToolCall
 
 SHOWN = 300  # characters of a server's message that ours quote

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.agents.endpoint import Endpoint, Models
+from controller.agents.endpoint.endpoint import Endpoint, Models
 from controller.agents.reasoner import Completion
 from tests.unit.agents.questions import KEY, PRICES, question, with_endpoint
 from tests.unit.agents.servers import Reply, Request, Script, answer, complaint, serving

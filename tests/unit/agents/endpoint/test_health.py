@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from controller.agents.address import Address
-from controller.agents.endpoint import Endpoint
+from controller.agents.endpoint.address import Address
+from controller.agents.endpoint.endpoint import Endpoint
 from controller.domain.errors import EdgelmError, InputError, Permanent
 from tests.unit.agents.questions import KEY, endpoint, with_endpoint
 from tests.unit.agents.servers import (

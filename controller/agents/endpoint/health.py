@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from controller.agents.address import KEY_VARIABLE, SOURCE
-from controller.agents.answers import Failure, one_line
+from controller.agents.endpoint.address import KEY_VARIABLE, SOURCE
+from controller.agents.endpoint.answers import Failure, one_line
+from controller.agents.endpoint.transport import Answer
 from controller.agents.reasoner import Ask
-from controller.agents.transport import Answer
 from controller.domain.errors import InputError, Permanent
 
 if TYPE_CHECKING:
-    from controller.agents.endpoint import Endpoint
+    from controller.agents.endpoint.endpoint import Endpoint
 
 ATTEMPTS: Final = 2  # who has mistyped an address wants to know soon
 LIST_S: Final = 5.0  # for the list of models
