@@ -66,8 +66,8 @@ class Transcript:
         asked, completion = found
         if asked != digest(ask):
             raise Permanent(
-                f"the transcript does not belong to this run: slot {ask.slot}, {ask.tier} "
-                f"{ask.node} was asked something else; remove it to start over"
+                f"the transcript does not belong to this run: {_place(ask)} was asked something "
+                "else then; to make the run anew, remove it"
             )
         return completion
 
@@ -156,9 +156,14 @@ class Silent:
 
     async def complete(self, ask: Ask) -> Completion:
         raise Permanent(
-            f"the transcript ends before slot {ask.slot}, {ask.tier} {ask.node} round {ask.round}: "
-            "it cannot make this run again"
+            f"the transcript ends before round {ask.round} of {_place(ask)}: it cannot make this "
+            "run again"
         )
+
+
+def _place(ask: Ask) -> str:
+    who = f"{ask.tier} of {ask.node}" if ask.node else ask.tier
+    return f"slot {ask.slot}'s {who}"
 
 
 def digest(ask: Ask) -> str:

@@ -181,7 +181,7 @@ def test_replay_tells_of_a_changed_prompt(copied: Path) -> None:
     tamper(copied / "transcript.jsonl", lambda line: line.update(asked="0" * 16), "scheduler")
     refused(
         edgelm("replay", copied),
-        r"the transcript does not belong to this run: slot 0, scheduler.*asked something else",
+        r"the transcript does not belong to this run: slot 0's scheduler was asked something else",
     )
 
 
@@ -203,7 +203,7 @@ def test_replay_tells_of_a_missing_call(copied: Path) -> None:
     transcript = copied / "transcript.jsonl"
     lines = transcript.read_text().splitlines(keepends=True)
     transcript.write_text("".join(lines[:-1]))
-    refused(edgelm("replay", copied), r"the transcript ends before slot \d+")
+    refused(edgelm("replay", copied), r"the transcript ends before round 0 of slot \d+'s")
 
 
 def test_replay_tells_of_records_that_differ(copied: Path) -> None:

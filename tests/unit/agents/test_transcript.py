@@ -73,7 +73,7 @@ def test_what_was_never_asked_is_not_recalled() -> None:
 )
 def test_another_question_in_the_same_place_stops_the_run(other: dict[str, Any]) -> None:
     transcript = Transcript(None, HEAD, written((ASK, SAID)))
-    with pytest.raises(Permanent, match=r"slot 0, planner .* asked something else"):
+    with pytest.raises(Permanent, match=r"slot 0's planner was asked something else"):
         transcript.recall(replace(ASK, **other))
 
 
@@ -178,5 +178,5 @@ def test_a_person_is_asked_once_and_not_again_when_the_run_is_resumed(verdict: b
 
 
 def test_a_replay_asks_nobody() -> None:
-    with pytest.raises(Permanent, match="ends before slot 0, planner  round 0"):
+    with pytest.raises(Permanent, match="ends before round 0 of slot 0's planner"):
         asyncio.run(Silent().complete(ASK))
