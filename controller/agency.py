@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import functools
-import io
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from inspect import iscoroutinefunction
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import numpy as np
 
-from controller.agents.approval import Approver, difference
 from controller.agents.endpoint.address import KEY_VARIABLE
 from controller.agents.endpoint.endpoint import Endpoint, Models
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.endpoint.pace import DeclaredTime, WallTime
 from controller.agents.kit import AgentKit
-from controller.agents.lines import sorted_lines, whole_lines
-from controller.agents.parameters import APPROVE
 from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Reasoner as Answering
 from controller.agents.step import Step
 from controller.agents.transcript import Silent, Transcript
 from controller.domain.decisions import MacroPolicy
-from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
+from controller.experiments.calls import Calls
 from controller.experiments.experiment import Experiment
 from controller.experiments.folder import write_atomically
 from controller.experiments.reasoning import FAULTY, Reasoner
@@ -44,8 +38,6 @@ from controller.reasoner.process import Server, serving, start_server
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
 from controller.telemetry.sqlite import memory_store
 from controller.workloads.spec import generate
-
-Confirm = Callable[[str], bool]  # a text that a person says yes or no to
 
 BASELINE_EPOCHS: Final = 2
 BASELINE_SEED: Final = 20_260_101  # of the arrivals that random policies are measured on
@@ -60,46 +52,6 @@ class Access:
     requests_per_min: float | None = None
     tokens_per_min: float | None = None
     prices: str | None = None  # file
-
-
-@dataclass
-class Calls:
-    """The calls of a run: ``former`` ones answer again, new ones are written to ``out``.
-    ``silent``: no new ones are made. ``cache``: folder for what several runs have in common."""
-
-    former: Sequence[str] = ()
-    out: TextIO = field(default_factory=io.StringIO)
-    silent: bool = False
-    cache: Path | None = None
-    approver: Approver | None = None
-
-    def lines(self) -> str:
-        """All calls in their final order."""
-        self.out.seek(0)
-        return "".join(sorted_lines([*self.former, *self.out.readlines()]))
-
-
-@contextlib.contextmanager
-def calls_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[Calls]:
-    """Calls appended to the file ``path``, after those that it holds already.
-
-    Raises:
-        InputError: it holds what is no text.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = path.read_bytes() if path.is_file() else b""
-    former = whole_lines(content)
-    with path.open("a+", encoding="utf-8", newline="\n") as out:
-        out.truncate(content.rfind(b"\n") + 1)  # a kill may have cut the last line short
-        yield _Appended(former, out, cache=cache, approver=approver)
-
-
-class _Appended(Calls):
-    """The file holds the former calls too."""
-
-    def lines(self) -> str:
-        self.out.seek(0)
-        return "".join(sorted_lines(self.out.readlines()))
 
 
 @contextlib.asynccontextmanager
@@ -207,45 +159,6 @@ def _reference(latency: Latency) -> str:
         server = _SERVERS[latency] = start_server(latency)
         atexit.register(server.end)
     return server.url
-
-
-class Asking:
-    """Puts macro-policies to a person through ``confirm``, as a text to say yes or no to."""
-
-    def __init__(self, experiment: Experiment, confirm: Confirm) -> None:
-        self._experiment = experiment
-        self._confirm = confirm
-
-    async def approve(
-        self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
-    ) -> bool:
-        one = self._experiment
-        head = f"{one.strategy}, seed {one.seed}, slot {slot}: a new macro-policy. {reason}"
-        scenario = one.scenario()
-        else_ = "what is in force stays" if held else f"{one.parameters['incumbent']} decides"
-        question = f"Apply it? (If not, {else_}.)"
-        lines = [head, *difference(scenario.testbed, policy, held), question]
-        return await asyncio.to_thread(self._confirm, "\n".join(lines))
-
-
-def approver_of(experiment: Experiment, approver: Approver | Confirm | None) -> Approver | None:
-    """Whoever approves the experiment's macro-policies, from what a program has given.
-
-    Raises:
-        InputError: somebody must, and this cannot.
-    """
-    needed = experiment.parameters.get("mode") == APPROVE
-    if approver is None and not needed:
-        return None
-    if callable(approver):
-        return Asking(experiment, approver)
-    if approver is None or not iscoroutinefunction(getattr(approver, "approve", None)):
-        raise InputError(
-            "simulate", "cannot approve macro-policies", field="approver", value=approver,
-            remedy="give a function that takes the policy as a text and returns True or False, or "
-            "an object with `async def approve(slot, policy, held, reason)`",
-        )  # fmt: skip
-    return approver
 
 
 async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | None) -> str:

@@ -28,8 +28,8 @@ from controller.inputs.documents import parse
 if TYPE_CHECKING:
     import polars as pl
 
-    from controller.agency import Confirm
     from controller.agents.approval import Approver
+    from controller.experiments.approvals import Confirm
 
 __all__ = ["Campaign", "Run", "StrategyEntry", "load_campaign", "run_campaign", "simulate"]
 

@@ -13,16 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from controller import strategies
-from controller.agency import (
-    Access,
-    Asking,
-    Calls,
-    Confirm,
-    approver_of,
-    calls_kept_at,
-    check_reasoner,
-    staffed,
-)
+from controller.agency import Access, check_reasoner, staffed
 from controller.agents.approval import Approver
 from controller.agents.kit import AgentKit
 from controller.agents.lines import whole_lines
@@ -30,6 +21,8 @@ from controller.domain.errors import InputError
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.experiments import folder
+from controller.experiments.approvals import Asking, Confirm, approver_of
+from controller.experiments.calls import Calls, calls_kept_at
 from controller.experiments.campaign import CampaignFile, Overrides, load_campaign_file, override
 from controller.experiments.experiment import Experiment, load_experiment, trace_of, with_trace_at
 from controller.experiments.faults import draw_outages

@@ -17,15 +17,14 @@ from controller.agency import (
     _SERVERS,
     MOST_REQUESTS,
     Access,
-    Calls,
     _limiter,
     _reference,
-    calls_kept_at,
     check_reasoner,
     staffed,
 )
 from controller.domain.decisions import Demand
 from controller.domain.errors import InputError
+from controller.experiments.calls import Calls, calls_kept_at
 from controller.experiments.reasoning import Models, Reasoner
 from controller.reasoner.completions import Latency
 from tests.unit.agents.servers import Reply, Request, answer, complaint, serving

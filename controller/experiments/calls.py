@@ -1,0 +1,53 @@
+"""The calls that a run's agents have made and make, in memory or in a file that outlives a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from controller.agents.approval import Approver
+from controller.agents.lines import sorted_lines, whole_lines
+
+
+@dataclass
+class Calls:
+    """The calls of a run: ``former`` ones answer again, new ones are written to ``out``.
+    ``silent``: no new ones are made. ``cache``: folder for what several runs have in common."""
+
+    former: Sequence[str] = ()
+    out: TextIO = field(default_factory=io.StringIO)
+    silent: bool = False
+    cache: Path | None = None
+    approver: Approver | None = None
+
+    def lines(self) -> str:
+        """All calls in their final order."""
+        self.out.seek(0)
+        return "".join(sorted_lines([*self.former, *self.out.readlines()]))
+
+
+@contextlib.contextmanager
+def calls_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[Calls]:
+    """Calls appended to the file ``path``, after those that it holds already.
+
+    Raises:
+        InputError: it holds what is no text.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = path.read_bytes() if path.is_file() else b""
+    former = whole_lines(content)
+    with path.open("a+", encoding="utf-8", newline="\n") as out:
+        out.truncate(content.rfind(b"\n") + 1)  # a kill may have cut the last line short
+        yield _Appended(former, out, cache=cache, approver=approver)
+
+
+class _Appended(Calls):
+    """The file holds the former calls too."""
+
+    def lines(self) -> str:
+        self.out.seek(0)
+        return "".join(sorted_lines(self.out.readlines()))
