@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller.domain.errors import InputError
 from controller.experiments.campaign import CampaignFile, Overrides, ProfileEntry, StrategyEntry
 from controller.experiments.faults import Faults
 from controller.experiments.manifest import DONE, read_manifest
@@ -176,9 +177,15 @@ def run_campaign(
         Permanent: the disk is full.
     """
     from controller.bootstrap import resolve, twin_engine
+    from controller.experiments.approvals import needs_person
     from controller.experiments.runner import run_grid
 
     grid = resolve(campaign, Overrides(**changes))
+    if progress is None and needs_person(grid):
+        raise InputError(
+            "run_campaign", "needs somebody to approve policies", field="mode", value="approve",
+            remedy="give a progress whose confirm() asks, or simulate() an approver",
+        )  # fmt: skip
     root = Path(out) if out is not None else Path("results") / grid.campaign.name
     run_grid(grid, root, twin_engine(), jobs, progress or Silence())
     return load_campaign(root)

@@ -22,7 +22,7 @@ from controller.domain.decisions import (
     MacroPolicy,
     RoutingPlan,
 )
-from controller.domain.errors import EdgelmError
+from controller.domain.errors import InvalidDecision, Transient
 from controller.domain.state import MODES, ClusterState, Telemetry
 from controller.domain.testbed import Testbed
 from controller.ports import Deployer, Planner, Scheduler
@@ -81,7 +81,7 @@ async def _beside(
     """The decision to apply, with a note of the other in its calls."""
     try:
         advice = await advised
-    except EdgelmError as error:  # advice must never stop what is applied
+    except (Transient, InvalidDecision) as error:  # advice must never stop what is applied
         return _noted(applied, [f"advice failed: {error}"] * len(applied.calls))
     differences = compare(applied.value, advice.value)
     notes = [_note(call, found) for call, found in zip(advice.calls, differences, strict=True)]

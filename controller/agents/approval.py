@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ Bools = NDArray[np.bool_]
 NOTICEABLE: Final = 0.01  # of an LM's requests; smaller changes are rounding to a person
 
 
+@runtime_checkable
 class Approver(Protocol):
     """Whoever confirms: a terminal, the API."""
 

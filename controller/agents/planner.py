@@ -9,6 +9,7 @@ from typing import Any
 
 from controller.agents.cases import sentence
 from controller.agents.checks import PolicyCheck
+from controller.agents.endpoint.answers import one_line
 from controller.agents.guard import Tenure
 from controller.agents.memory import CaseMemory
 from controller.agents.performance import demand
@@ -82,7 +83,7 @@ class PlannerAgent:
         if answer.value is None:
             fallback = await self._fallback.plan(state, telemetry)
             return Decision(fallback.value, (answer.call,))
-        reason = " ".join(str(answer.reply["reason"]).split())
+        reason = one_line(answer.reply["reason"])  # shown on terminals: no control characters
         return Decision(answer.value, (replace(answer.call, detail=reason),))
 
     async def _view(self, state: ClusterState, telemetry: Telemetry) -> PlannerView:

@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final, TextIO
 
+import numpy as np
+
 from controller.agents.approval import Approver
 from controller.agents.lines import FORMAT, Approval, Call, Head, Key, Text, read_lines
 from controller.agents.prompts import to_json
 from controller.agents.reasoner import Ask, Completion
 from controller.domain.decisions import MacroPolicy
-from controller.domain.errors import Permanent
+from controller.domain.errors import InputError, Permanent
 
 LONG: Final = 200  # characters beyond which a text that recurs is written once
 
@@ -101,7 +103,12 @@ class Transcript:
     async def verdict(self, slot: int, ask: Callable[[], Awaitable[bool]]) -> bool:
         """Whether a person approved the policy of a slot."""
         if slot not in self._verdicts:
-            self._verdicts[slot] = await ask()
+            said = await ask()
+            if not isinstance(said, bool | np.bool_):  # "no" is true, and so is a coroutine
+                raise InputError(
+                    "approver", "must return True or False", value=said, remedy="mend the function"
+                )
+            self._verdicts[slot] = bool(said)
             line = {"kind": "approval", "slot": slot, "approved": self._verdicts[slot]}
             self._write(line)
         return self._verdicts[slot]

@@ -14,7 +14,7 @@ from controller.cli.options import AsJson
 def bench(as_json: AsJson = False) -> None:
     """Measure the twin, the solver and the agents on this machine.
 
-    Takes about two minutes; the machine should have nothing else to do.
+    Takes about a minute; the machine should have nothing else to do.
 
     \b
     Examples:

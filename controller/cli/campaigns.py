@@ -85,7 +85,9 @@ def run(
     """
     from controller.agency import Access
     from controller.bootstrap import check_reasoners, resolve
+    from controller.experiments.approvals import needs_person
     from controller.experiments.campaign import Overrides
+    from controller.experiments.progress import has_person
 
     changes = Overrides(
         strategies=listed(strategy),
@@ -97,12 +99,12 @@ def run(
         loads=numbers("--load", load),
         reasoners=reasoners(reasoner, model, temperature, reasoning_effort),
     )
-    if mode == "approve" and not sys.stdin.isatty():
+    grid = resolve(campaign, changes, mode)
+    if needs_person(grid) and not has_person():
         raise InputError(
-            "--mode", "needs a person at a terminal", value=mode,
+            campaign, "needs a person at a terminal", field="mode", value="approve",
             remedy="run it in a terminal, or give api.simulate an approver",
         )  # fmt: skip
-    grid = resolve(campaign, changes, mode)
     root = out or Path("results") / grid.campaign.name
     at_once = min(jobs or cores(), len(grid.cells))
     access = Access(

@@ -13,7 +13,7 @@ from controller.cli.app import app
 @app.command("reasoner")
 def serve_reasoner(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8765,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8765,
     faults: Annotated[
         str, typer.Option(metavar="KIND=RATE,...", help="Spoil replies, for tests.")
     ] = "",

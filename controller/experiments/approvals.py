@@ -11,6 +11,7 @@ from controller.agents.parameters import APPROVE
 from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError
 from controller.experiments.experiment import Experiment
+from controller.experiments.grid import Grid
 
 Confirm = Callable[[str], bool]  # a text that a person says yes or no to
 
@@ -34,18 +35,26 @@ class Asking:
         return await asyncio.to_thread(self._confirm, "\n".join(lines))
 
 
+def needs_person(grid: Grid) -> bool:
+    """Some run of it wants its macro-policies approved."""
+    return any(_is_approved(cell.experiment) for cell in grid.cells)
+
+
+def _is_approved(experiment: Experiment) -> bool:
+    return experiment.parameters.get("mode") == APPROVE
+
+
 def approver_of(experiment: Experiment, approver: Approver | Confirm | None) -> Approver | None:
     """Whoever approves the experiment's macro-policies, from what a program has given.
 
     Raises:
         InputError: somebody must, and this cannot.
     """
-    needed = experiment.parameters.get("mode") == APPROVE
-    if approver is None and not needed:
+    if approver is None and not _is_approved(experiment):
         return None
-    if callable(approver):
+    if callable(approver) and not iscoroutinefunction(approver):
         return Asking(experiment, approver)
-    if approver is None or not iscoroutinefunction(getattr(approver, "approve", None)):
+    if not isinstance(approver, Approver) or not iscoroutinefunction(approver.approve):
         raise InputError(
             "simulate", "cannot approve macro-policies", field="approver", value=approver,
             remedy="give a function that takes the policy as a text and returns True or False, or "

@@ -37,7 +37,7 @@ class Desk(Protocol):
     """Whoever has ordered runs, while they are made."""
 
     def confirm(self, text: str) -> bool:
-        """A person says yes to ``text``. Without one: no."""
+        """A person says yes to ``text``."""
 
     def advanced(self, run_id: str, advance: Advance) -> None:
         """A run is so far."""
@@ -111,16 +111,18 @@ class Worker:
         """How its task ended, whichever way it did; None if it goes on."""
         try:
             said: Reply | Report | Question = self.connection.recv()
-            if isinstance(said, Question):
-                self.connection.send(desk.confirm(said.text))
-                return None
-            if isinstance(said, Report):
-                desk.advanced(said.run_id, said.advance)
-                return None
         except (EOFError, OSError):
             self.process.join()
             error = f"its worker process died ({_cause(self.process.exitcode)})"
             said = Reply(task.run_id, FAILED, error=error)
+        if isinstance(said, Question):
+            verdict = desk.confirm(said.text)
+            with contextlib.suppress(OSError):  # it has died meanwhile: that is heard next
+                self.connection.send(verdict)
+            return None
+        if isinstance(said, Report):
+            desk.advanced(said.run_id, said.advance)
+            return None
         self.task = None
         return said
 

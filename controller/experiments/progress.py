@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -11,6 +12,9 @@ from textwrap import wrap
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
+from controller.domain.errors import Permanent
+
+NOBODY: Final = "nobody is at a terminal to approve a policy"
 QUIET_S: Final = 30.0  # after which a log says how far a run is
 
 
@@ -37,7 +41,11 @@ class Progress(Protocol):
         """A run goes on; ``far`` says how far it is."""
 
     def confirm(self, text: str) -> bool:
-        """A person says yes to ``text``. Without one: no."""
+        """A person says yes to ``text``.
+
+        Raises:
+            Permanent: nobody is there. Silence is no word of a person's.
+        """
 
 
 class Forecast:
@@ -56,9 +64,11 @@ class Forecast:
         return self._left.total()
 
     def note(self, strategy: str, wall_s: float) -> None:
+        """A run is over; 0 s if it failed or was made elsewhere, which tells nothing of others."""
         self._left[strategy] -= 1
-        self._made[strategy] += 1
-        self._took_s[strategy] += wall_s
+        if wall_s > 0:
+            self._made[strategy] += 1
+            self._took_s[strategy] += wall_s
 
     def text(self) -> str:
         """ ", about 40 s to go", or nothing if that is over or anybody's guess."""
@@ -93,8 +103,7 @@ class Silence:
     def advanced(self, title: str, far: str) -> None: ...
 
     def confirm(self, text: str) -> bool:
-        del text
-        return False
+        raise Permanent(f"{NOBODY}: {text.splitlines()[0]}")
 
 
 class Lines:
@@ -133,7 +142,8 @@ class Lines:
 
     def _say(self, line: str) -> None:
         self._said_s = time.monotonic()
-        print(line, file=self._out, flush=True)
+        with contextlib.suppress(OSError):  # a log that nobody reads any more ends no campaign
+            print(line, file=self._out, flush=True)
 
 
 class Bar:
@@ -193,10 +203,15 @@ class Bar:
             self._bar.start()
 
 
+def has_person() -> bool:
+    """A question would be seen, and could be answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def _asked(text: str) -> bool:
-    """Ask on the terminal; no where there is none, or on an end of input."""
-    if not sys.stdin.isatty():
-        return False
+    """Ask on the terminal; an end of input is a no."""
+    if not has_person():
+        raise Permanent(f"{NOBODY}: {text.splitlines()[0]}")
     width = shutil.get_terminal_size().columns
     lines = [wrap(line, width, subsequent_indent="    ") for line in text.splitlines()]
     sys.stderr.write("\n" + "\n".join(part for parts in lines for part in parts) + " [y/N] ")

@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from controller.agents.endpoint.address import Address
 from controller.agents.reasoner import REFERENCE_MODEL
+from controller.domain.errors import InputError
 from controller.inputs.fields import Count, NonNegative, Record
 
 REFERENCE: Final = "reference"
@@ -48,6 +50,8 @@ class Reasoner(Record):
     def _whole(self) -> Self:
         if self.kind == URL and not self.url:
             raise ValueError("a reasoner of kind url needs its url")
+        if self.url:
+            _check_address(self.url)
         if self.kind == URL and self.models is None:
             raise ValueError("a reasoner of kind url needs models (--model NAME)")
         if self.embedded and self.models is not None:
@@ -93,7 +97,7 @@ class Reasoner(Record):
 
     def label(self) -> str:
         """For tables: who it is and what it is not."""
-        place = "" if self.embedded else f" at {urlsplit(self.address).netloc.rpartition('@')[2]}"
+        place = "" if self.embedded else f" at {urlsplit(self.address).netloc}"
         kind = "" if self.is_language_model else " (optimiser, not a language model)"
         return f"{self.short()}{place}{kind}"
 
@@ -107,6 +111,14 @@ class Reasoner(Record):
         }
 
 
+def _check_address(url: str) -> None:
+    """What is wrong with an address is said without what it may hold of a password."""
+    try:
+        Address.of(url)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 def _spelt(value: object) -> object:
     """Short forms: reference, openai, faulty:SPEC, or a server's URL."""
     if not isinstance(value, str):
@@ -114,7 +126,7 @@ def _spelt(value: object) -> object:
     kind, _, rest = value.partition(":")
     if kind == FAULTY:
         return {"kind": FAULTY, "faults": rest}
-    if kind in ("http", "https"):
+    if "://" in value:
         return {"kind": URL, "url": value}
     return {"kind": value}
 

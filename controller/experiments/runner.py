@@ -111,7 +111,8 @@ class _Run:
             self._manifest.succeeded(reply.run_id)
             (failures / f"{reply.run_id}.txt").unlink(missing_ok=True)
         error = self._errors.get(cell.run_id, "")
-        self._progress.ended(cell.label, cell.title(), reply.wall_s, error)
+        wall_s = reply.wall_s if reply.made else 0.0
+        self._progress.ended(cell.label, cell.title(), wall_s, error)
 
     def _is_there(self, cell: Cell) -> bool:
         """A worker may die between finishing a run and saying so."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -27,13 +27,12 @@ BOUND: Final = "x bound: objective over its bound"
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One strategy on one setting, best objective first. ``setting``: axes that differ in this
-    campaign. ``lost``: which part of its agents' decisions were fallbacks or late; None without
-    agents."""
+    campaign. ``lost``: tier -> which part of its agents' decisions were fallbacks or late."""
 
     setting: dict[str, Any]
     strategy: str
     figures: dict[str, Interval]
-    lost: float | None = None
+    lost: Mapping[str, float] = field(default_factory=dict)
 
     def texts(self) -> list[str]:
         """The figures in the order of COLUMNS as ``mean±half width``."""
@@ -44,7 +43,7 @@ class Standing:
         return {
             **self.setting,
             "strategy": self.strategy,
-            "fallback_or_late": self.lost,
+            "fallback_or_late": dict(self.lost),
             **{
                 key: {
                     "mean": _finite(found.mean),
@@ -103,20 +102,28 @@ def print_table(found: Sequence[Standing]) -> None:
     console.width = max(console.width, width)  # never cut a number
     console.print(table)
     for standing in found:
-        if standing.lost is not None and standing.lost >= MUCH:
+        lost = [
+            f"{share:.0%} of its {tier}'s" for tier, share in standing.lost.items() if share >= MUCH
+        ]
+        if lost:
             where = "".join(f", {axis} {value}" for axis, value in standing.setting.items())
-            console.print(
-                f"{standing.strategy}{where}: {standing.lost:.0%} of its agents' decisions are "
-                "fallbacks or late, not the reasoner's",
-                style="red", markup=False, highlight=False,
-            )  # fmt: skip
+            told = (
+                f"{standing.strategy}{where}: {' and '.join(lost)} decisions are fallbacks or late"
+            )
+            console.print(f"{told}, not the reasoner's", style="red", markup=False, highlight=False)
 
 
-def _lost(runs: Iterable[Run]) -> float | None:
-    asked = [run.summary for run in runs if run.summary and run.summary.reasoner]
-    tiers = [tier for summary in asked for tier in summary.decisions.values() if _is_agents(tier)]
-    calls = sum(tier.calls for tier in tiers)
-    return sum(tier.fallback + tier.late for tier in tiers) / calls if calls else None
+def _lost(runs: Iterable[Run]) -> dict[str, float]:
+    counted: dict[str, list[TierFigures]] = {}
+    for run in runs:
+        if run.summary and run.summary.reasoner:
+            for name, tier in run.summary.decisions.items():
+                if _is_agents(tier):
+                    counted.setdefault(name, []).append(tier)
+    return {
+        name: sum(tier.fallback + tier.late for tier in tiers) / sum(tier.calls for tier in tiers)
+        for name, tiers in counted.items()
+    }
 
 
 def _is_agents(tier: TierFigures) -> bool:

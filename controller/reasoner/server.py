@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from controller.agents.endpoint.pace import LATENCY_HEADER
 from controller.agents.reasoner import REFERENCE_MODEL
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+
+
+BACKLOG: Final = 2048  # connections that wait to be taken, as uvicorn has it
 
 
 def make_app(latency: Latency, faults: Faults = NO_FAULTS) -> Starlette:
@@ -89,6 +92,11 @@ def serve(
     server = uvicorn.Server(config)
     try:
         listener = _listen(host, port)
+    except socket.gaierror as error:
+        raise InputError(
+            "edgelm reasoner", "is no address of this machine", field="--host", value=host,
+            remedy="give one that it has, such as 127.0.0.1",
+        ) from error  # fmt: skip
     except OSError as error:
         raise InputError(
             "edgelm reasoner", "cannot listen on the address", field="--port", value=port,
@@ -96,7 +104,8 @@ def serve(
         ) from error  # fmt: skip
     if with_parent:
         threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
-    ready(f"http://{host}:{listener.getsockname()[1]}/v1")
+    shown = f"[{host}]" if ":" in host else host
+    ready(f"http://{shown}:{listener.getsockname()[1]}/v1")
     server.run(sockets=[listener])
 
 
@@ -110,6 +119,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)  # from here on a connection waits instead of being refused
     except OSError:
         listener.close()
         raise

@@ -355,7 +355,9 @@ def test_a_reasoner_that_always_fails_is_survived_and_said_aloud(tmp_path: Path)
     """Fallbacks serve requests; whoever looks only at the terminal must not take them for its."""
     done = run(tmp_path, "--reasoner", "faulty:500=1", epochs=1)
     assert done.returncode == 0, done.stderr
-    assert "MA: 100% of its agents' decisions are fallbacks or late" in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "100% of its deployer's decisions are fallbacks or late" in words
+    assert "100% of its planner's and" in words
     assert summary(tmp_path)["success_rate"] > 0.1
 
 
@@ -381,6 +383,15 @@ def test_a_reasoner_elsewhere_is_named_and_measured(tmp_path: Path) -> None:
         assert 0 < found["decisions"][tier]["latency_mean_s"] < 5
 
 
+def test_a_campaign_that_wants_approval_is_refused_where_nobody_is(tmp_path: Path) -> None:
+    """An absent person has not said no: their word would be published."""
+    approved = {"name": "MA", "parameters": {"mode": "approve"}}
+    done = edgelm("run", campaign(tmp_path, strategies=[approved]), "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "needs a person at a terminal" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 FREE = "http://127.0.0.1:9/v1"  # discard: nobody listens
 
 
@@ -392,6 +403,7 @@ FREE = "http://127.0.0.1:9/v1"  # discard: nobody listens
         (("--reasoner", "https://models.example.org/v1", *URL_MODEL), "OPENAI_API_KEY is empty"),
         (("--reasoner", "openai"), r"needs a key, and OPENAI_API_KEY is empty"),
         (("--reasoner", "http://me:secret@localhost/v1", *URL_MODEL), "carries a name or passw"),
+        (("--reasoner", "HTTPS://me:secret@localhost/v1", *URL_MODEL), "carries a name or passw"),
         (("--reasoner", "oracle"), r"reasoners.*kind"),
         (("--reasoner", "faulty:flood=0.5"), "no such fault"),
         (("--reasoner", "faulty:"), "a faulty reasoner needs faults"),

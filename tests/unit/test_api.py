@@ -85,7 +85,30 @@ def test_a_function_approves_policies() -> None:
     assert planned[0]["detail"].startswith("not approved; the incumbent's policy instead")
 
 
-@pytest.mark.parametrize("approver", [None, object(), "yes"])
+@pytest.mark.parametrize("word", ["n", None, 1])
+def test_only_true_and_false_are_a_word(word: object) -> None:
+    with pytest.raises(InputError, match=r"approver: must return True or False"):
+        api.simulate(
+            "MA", epochs=1, epoch_slots=4, parameters=APPROVE,
+            approver=lambda _: word,  # type: ignore[arg-type, return-value]
+        )  # fmt: skip
+
+
+def test_a_campaign_does_not_take_silence_for_a_no(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "{name: c, summary: s, seeds: 1, epochs: 1, "
+        "strategies: [{name: MA, parameters: {mode: approve}}]}"
+    )
+    with pytest.raises(InputError, match="needs somebody to approve"):
+        api.run_campaign(file, tmp_path / "out")
+
+
+async def promise(text: str) -> bool:
+    return bool(text)
+
+
+@pytest.mark.parametrize("approver", [None, object(), "yes", promise])
 def test_who_cannot_approve_is_refused_before_the_run(approver: object) -> None:
     with pytest.raises(InputError, match=r"simulate: approver: cannot approve.*True or False"):
         api.simulate("MA", epochs=1, parameters=APPROVE, approver=approver)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from controller.domain.decisions import (
     MacroPolicy,
     RoutingPlan,
 )
-from controller.domain.errors import Transient
+from controller.domain.errors import EdgelmError, Permanent, Transient
 from controller.domain.state import CPU, GPU, OFF
 from tests.unit.agents.epochs import LEFT, THIRDS, before, cluster, outcomes, policy
 
@@ -34,12 +34,13 @@ class Says:
     """Any tier that always decides the same, and knows what was applied."""
 
     decision: Decision[Any] | None
+    error: EdgelmError = field(default_factory=lambda: Transient("nobody there"))
     plans: list[RoutingPlan] = field(default_factory=list)
 
     async def plan(self, *seen: object) -> Decision[Any]:
         await asyncio.sleep(0)
         if self.decision is None:
-            raise Transient("nobody there")
+            raise self.error
         return self.decision
 
     schedule = deploy = plan
@@ -72,6 +73,11 @@ def test_where_policies_differ_is_noted() -> None:
 def test_agreement_is_noted_with_the_advisers_outcome() -> None:
     decision = planned(Says(Decision(LEFT, (ADVICE,))))
     assert decision.calls[0].detail == "advice (fallback): same"
+
+
+def test_a_transcript_that_does_not_fit_ends_an_advised_run_too() -> None:
+    with pytest.raises(Permanent, match="ends here"):
+        planned(Says(None, Permanent("the transcript ends here")))
 
 
 def test_an_adviser_that_fails_disturbs_nothing() -> None:

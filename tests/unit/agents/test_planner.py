@@ -136,6 +136,13 @@ def test_a_good_reply_is_the_policy_and_its_reason_the_detail() -> None:
     assert decision.calls == (Call(1.0, "ok", "keep it left", 100, 10, 0.5),)
 
 
+def test_a_reason_cannot_paint_on_a_terminal() -> None:
+    played = Played(says(reply(LEFT, "all as before\x1b[8m" + "x" * 10_000)))
+    (call,) = played.decide().calls
+    assert call.detail.isprintable()
+    assert len(call.detail) < 1000
+
+
 def test_shares_off_role_are_sent_back_and_repaired() -> None:
     off_role = {**reply(LEFT), "roles": {"VM1": ["LM1"], "VM2": ["LM2"], "VM3": []}}
     played = Played(says(off_role), GOOD)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from controller.experiments.pool import DONE, FAILED, Desk, Engine, Pool, Reply, Task
 from controller.experiments.watch import Advance
 
@@ -63,3 +65,23 @@ def test_a_run_whose_worker_dies_while_a_person_is_asked_has_failed(tmp_path: Pa
         assert pool.idle
     assert desk.heard == ["aaaaaaaaaaaa: slot 3 of 10, 1,200 tokens, $0.50", "Go on?"]
     assert {reply.run_id: reply.state for reply in replies} == {"a" * 12: DONE, "b" * 12: FAILED}
+
+
+class Stumbles(KillsTheOther):
+    """Whoever is told cannot bear it."""
+
+    def advanced(self, run_id: str, advance: Advance) -> None:
+        raise BrokenPipeError(run_id)
+
+
+def test_an_error_of_whoever_is_told_is_not_taken_for_a_workers_death(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with Pool(tmp_path, Engine(execute, warm_up), 1, Stumbles(tmp_path)) as pool:
+        pool.begin(Task("a" * 12, ASKS))
+        with pytest.raises(BrokenPipeError):
+            _hear_out(pool)
+
+
+def _hear_out(pool: Pool) -> None:
+    for _ in range(30):
+        pool.replies(1.0)

@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from controller.experiments.progress import Bar, Forecast, Lines
+from controller.domain.errors import Permanent
+from controller.experiments.progress import Bar, Forecast, Lines, Silence
 
 
 def test_lines_say_how_far_and_what_failed() -> None:
@@ -57,3 +58,30 @@ def test_a_log_says_how_far_a_run_is_when_it_has_been_quiet_for_long(
         monkeypatch.setattr("controller.experiments.progress.QUIET_S", 0.0)
         progress.advanced("MA, seed 0", "slot 4 of 50")
     assert out.getvalue() == "1 run\nMA, seed 0: slot 4 of 50\n"
+
+
+def test_what_failed_or_was_made_elsewhere_does_not_say_how_long_others_take() -> None:
+    forecast = Forecast(["MA"] * 4, jobs=1)
+    forecast.note("MA", 0.0)
+    assert forecast.text() == ""
+    forecast.note("MA", 30.0)
+    assert forecast.text() == ", about 60 s to go"
+
+
+class Closed(io.StringIO):
+    """A log whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+def test_a_log_that_nobody_reads_ends_nothing() -> None:
+    with Lines(Closed()) as progress:
+        progress.begin(0, ["MA"], 1)
+        progress.ended("MA", "MA, seed 0", 1.0, "")
+
+
+def test_nobody_says_neither_yes_nor_no() -> None:
+    for progress in (Silence(), Lines(io.StringIO())):
+        with pytest.raises(Permanent, match="nobody is at a terminal to approve a policy: MA"):
+            progress.confirm("MA, slot 0\nApply it?")

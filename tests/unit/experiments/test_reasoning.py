@@ -6,6 +6,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from controller.agents.reasoner import REFERENCE_MODEL
+from controller.domain.errors import InputError
+from controller.experiments.campaign import CampaignFile
 from controller.experiments.reasoning import (
     OPENAI_LOWER,
     OPENAI_PLANNER,
@@ -15,6 +17,7 @@ from controller.experiments.reasoning import (
     ReasonerItem,
     spelt,
 )
+from controller.inputs.documents import parse
 from tests.unit.experiments.small import small_campaign, small_experiment, small_grid
 
 ITEM: TypeAdapter[Reasoner] = TypeAdapter(ReasonerItem)
@@ -102,10 +105,14 @@ def test_the_reasoner_is_part_of_the_experiment() -> None:
     assert len(ids) == 5
 
 
-def test_a_label_shows_no_password() -> None:
-    """The address is refused, but only when it is to be asked."""
-    one = Reasoner(kind="url", url="https://me:s3cret@host/v1", models=Models(**MODELS))
-    assert one.label() == "large / small at host"
+@pytest.mark.parametrize("scheme", ["http", "https", "HTTPS", "ftp"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(scheme: str) -> None:
+    url = f"{scheme}://me:s3cret@host/v1"
+    for one in (url, {"kind": "url", "url": url, "models": MODELS}):
+        content = {"name": "c", "summary": "s", "strategies": ["MA"], "reasoners": [one]}
+        with pytest.raises(InputError, match="reasoners") as caught:
+            parse(CampaignFile, "campaign.yaml", content)
+        assert "s3cret" not in str(caught.value)
 
 
 def test_only_strategies_with_agents_are_run_per_reasoner() -> None:

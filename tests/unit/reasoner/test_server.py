@@ -197,3 +197,22 @@ def test_a_taken_port_is_one_clear_line() -> None:
     assert done.returncode == 2
     assert "edgelm reasoner: --port: cannot listen on the address" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--port", "70000"), "less than or equal to 65535"),
+        (("--host", "no such host"), "edgelm reasoner: --host: is no address of this machine"),
+    ],
+)
+def test_a_wrong_place_to_listen_is_named(options: tuple[str, str], problem: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "controller.cli", "reasoner", "--port", "0", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert problem in done.stderr
