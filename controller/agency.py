@@ -70,20 +70,23 @@ async def staffed(
     head = {"reasoner": experiment.reasoner.described(), "templates": prompts.hashes()}
     transcript = Transcript(calls.out, head, calls.former)
     async with _reached(experiment.reasoner, experiment.seed, access, calls) as reasoner:
-        yield AgentKit(
-            step=Step(
-                reasoner,
-                transcript,
-                scenario.slot_s,
-                lambda problems: prompts.render("repair.j2", SimpleNamespace(problems=problems)),
-            ),
-            prompts=prompts,
-            store=memory_store(),
-            run=experiment.run_id,
-            baseline=functools.partial(_baseline, experiment, scenario, calls.cache),
-            rehearse=functools.partial(_rehearse, scenario),
-            approver=transcript.attended(calls.approver),
-        )
+        with contextlib.closing(memory_store()) as store:
+            yield AgentKit(
+                step=Step(
+                    reasoner,
+                    transcript,
+                    scenario.slot_s,
+                    lambda problems: prompts.render(
+                        "repair.j2", SimpleNamespace(problems=problems)
+                    ),
+                ),
+                prompts=prompts,
+                store=store,
+                run=experiment.run_id,
+                baseline=functools.partial(_baseline, experiment, scenario, calls.cache),
+                rehearse=functools.partial(_rehearse, scenario),
+                approver=transcript.attended(calls.approver),
+            )
 
 
 @contextlib.asynccontextmanager

@@ -130,7 +130,7 @@ def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
     try:
         if isinstance(model, TypeAdapter):
             return model.validate_python(data)
-        if issubclass(model, BaseModel):
+        if isinstance(model, type) and issubclass(model, BaseModel):
             return cast("T", model.model_validate(data))
         return TypeAdapter(model).validate_python(data)
     except ValidationError as error:

@@ -10,6 +10,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -58,17 +59,19 @@ def measure_agents(build: Build, answer: Answer, job: Job) -> dict[str, dict[str
     """Tier -> calls of a decision, own seconds of one call (median over decisions, 95th
     percentile), and estimated tokens of its largest call by part."""
     insider = _Insider(answer)
+    store = memory_store()
     kit = AgentKit(
         step=Step(insider, Transcript(io.StringIO(), {}), job.scenario.slot_s, str),
         prompts=Prompts(template_dir() / "prompts"),
-        store=memory_store(),
+        store=store,
         run="bench",
         baseline=_no_baseline,
         rehearse=_no_rehearsal,
     )
     agents = build("MA", job.scenario, np.random.default_rng(1), {}, agents=kit)
     watch = Stopwatch(agents, insider.clock)
-    time_lap(job, watch.timed())
+    with closing(store):
+        time_lap(job, watch.timed())
     found = {}
     for tier, took_s in watch.took_s.items():
         name = tier.removesuffix("s")

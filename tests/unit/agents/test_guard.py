@@ -12,8 +12,8 @@ from controller.agents.guard import GuardedPlanner, Tenure
 from controller.agents.memory import CaseMemory
 from controller.domain.decisions import Call, Decision, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
-from controller.telemetry.sqlite import memory_store
 from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
+from tests.unit.agents.stores import fresh_store
 
 OTHER = MacroPolicy(RIGHT.routing[::-1].copy(), RIGHT.roles[::-1].copy())
 UNDONE = "undone: objective 0.100 after 0.050 (margin 25%); back to the policy of slot 0"
@@ -44,7 +44,7 @@ class Run:
         self, *policies: MacroPolicy, margin: float = 0.25, took_s: Sequence[float] = (0.0,)
     ) -> None:
         self.script = Script(policies, took_s)
-        self.memory = CaseMemory(memory_store(), cluster_key(cluster()), 10_000, "run")
+        self.memory = CaseMemory(fresh_store(), cluster_key(cluster()), 10_000, "run")
         self.tenure = Tenure(cluster())
         self.planner = GuardedPlanner(
             self.script, cluster(), margin, memory=self.memory, tenure=self.tenure

@@ -20,8 +20,9 @@ from controller.agents.cases import (
 from controller.agents.memory import CaseMemory, Recall
 from controller.domain.decisions import Demand
 from controller.ports import Store
-from controller.telemetry.sqlite import memory_store, open_store
+from controller.telemetry.sqlite import open_store
 from tests.unit.agents.epochs import ALL_UP, LEFT, RIGHT, THIRDS, case, cluster, policy
+from tests.unit.agents.stores import fresh_store
 
 PLENTY = 10_000
 USUAL = Demand(np.array([10.0, 10.0]), np.array([2.0, 2.0]))  # as in epochs.outcomes
@@ -42,7 +43,7 @@ def test_a_case_survives_its_document() -> None:
 
 
 def test_best_worst_and_nearest() -> None:
-    some = memory(memory_store())
+    some = memory(fresh_store())
     good, bad = case(4, LEFT, latency_s=10.0), case(8, RIGHT, latency_s=60.0)
     far = case(12, THIRDS, latency_s=5.0, prompts=[400, 400])
     last = case(16, policy([1, 0, 0], [0, 0, 1]), latency_s=11.0)
@@ -57,7 +58,7 @@ def test_best_worst_and_nearest() -> None:
 
 
 def test_cases_with_a_node_down_come_after_those_with_the_same_nodes() -> None:
-    some = memory(memory_store())
+    some = memory(fresh_store())
     crippled = case(4, LEFT, latency_s=10.0, up=[True, True, False], prompts=[80, 80])
     busier = case(8, RIGHT, latency_s=10.0, prompts=[120, 120])
     last = case(12, THIRDS, prompts=[800, 800])
@@ -70,7 +71,7 @@ def test_cases_with_a_node_down_come_after_those_with_the_same_nodes() -> None:
 
 
 def test_much_the_same_is_shown_once_with_a_count() -> None:
-    some = memory(memory_store())
+    some = memory(fresh_store())
     for slot, latency_s in ((4, 10.0), (8, 14.0), (12, 12.0)):
         some.record(case(slot, LEFT, latency_s=latency_s))
     some.record(case(16, policy([0.97, 0.03, 0], [0.5, 0.5, 0]), latency_s=12.0))
@@ -83,7 +84,7 @@ def test_much_the_same_is_shown_once_with_a_count() -> None:
 
 
 def test_an_undone_policy_is_a_negative_precedent() -> None:
-    some = memory(memory_store())
+    some = memory(fresh_store())
     some.record(case(4, LEFT, latency_s=10.0))
     some.record(replace(case(8, RIGHT, latency_s=11.0), undone=True))
     (worst,) = some.recall(USUAL, ALL_UP).worst
@@ -93,7 +94,7 @@ def test_an_undone_policy_is_a_negative_precedent() -> None:
 
 @pytest.mark.parametrize("tokens", [0, 50, 150, 400, PLENTY])
 def test_the_token_budget_is_kept(tokens: int) -> None:
-    some = memory(memory_store(), tokens=tokens)
+    some = memory(fresh_store(), tokens=tokens)
     for k in range(8):
         share = k / 8
         made = policy([share, 1 - share, 0], [0, share, 1 - share])
@@ -105,14 +106,14 @@ def test_the_token_budget_is_kept(tokens: int) -> None:
 
 
 def test_memory_that_is_off_still_keeps_cases_for_others() -> None:
-    store = memory_store()
+    store = fresh_store()
     memory(store, "off", tokens=0).record(case(4, LEFT))
     assert memory(store, "off", tokens=0).recall(USUAL, ALL_UP) == Recall()
     assert shown(memory(store, "on").recall(USUAL, ALL_UP)) == [case(4, LEFT)]
 
 
 def test_an_epoch_is_kept_once() -> None:
-    store = memory_store()
+    store = fresh_store()
     some = memory(store)
     some.record(case(4, LEFT))
     some.record(case(4, LEFT))
@@ -123,7 +124,7 @@ def test_an_epoch_is_kept_once() -> None:
 
 
 def test_an_epoch_without_outcomes_teaches_nothing() -> None:
-    store = memory_store()
+    store = fresh_store()
     memory(store).record(case(4, LEFT, succeeded=[0, 0]))
     assert store.find("cases") == []
 
@@ -139,7 +140,7 @@ def test_cases_outlive_the_process(tmp_path: Path) -> None:
 
 
 def test_a_run_made_again_is_shown_what_it_was_shown_then() -> None:
-    store = memory_store()
+    store = fresh_store()
     memory(store, "earlier").record(case(4, LEFT))
     then = memory(store)
     first = then.recall(USUAL, ALL_UP)
@@ -154,7 +155,7 @@ def test_a_run_made_again_is_shown_what_it_was_shown_then() -> None:
 
 
 def test_a_run_that_goes_on_in_another_process_has_its_own_cases() -> None:
-    store = memory_store()
+    store = fresh_store()
     memory(store).record(case(4, LEFT))
     resumed = memory(store)
     resumed.record(case(8, RIGHT))
@@ -170,7 +171,7 @@ def test_other_testbeds_are_not_shown() -> None:
     there = replace(here, testbed=replace(here.testbed, lms=lms))
     assert cluster_key(cluster()) == KEY
     assert cluster_key(there) != KEY
-    store = memory_store()
+    store = fresh_store()
     memory(store, "there", key=cluster_key(there)).record(case(4, LEFT))
     assert shown(memory(store).recall(USUAL, ALL_UP)) == []
 

@@ -22,9 +22,9 @@ from controller.agents.what_if import NAME, TRIAL_S
 from controller.domain.decisions import Call, Decision, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Planner
-from controller.telemetry.sqlite import memory_store
 from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
 from tests.unit.agents.scripted import PROMPTS, Scripted, context, fails, observed, says
+from tests.unit.agents.stores import fresh_store
 
 LATE_S = 10.5  # of slots of 10 s
 LOAD = {"requests_per_slot": 2.0, "prompts_per_request": 1.5}
@@ -91,7 +91,7 @@ class Played:
         self.lines, self.twin = list(replies), Twin()
         self.script = Scripted(lambda _: self.lines.pop(0))
         scenario, self.tenure = cluster(), Tenure(cluster())
-        memory = CaseMemory(memory_store(), cluster_key(scenario), 10_000, "run")
+        memory = CaseMemory(fresh_store(), cluster_key(scenario), 10_000, "run")
         agent: Planner = PlannerAgent(
             scenario, self.script.step(scenario.slot_s), PROMPTS, memory, self.tenure,
             Always(THIRDS), self.twin.baseline, self.twin.rehearse, trials,

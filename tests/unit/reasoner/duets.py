@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -85,10 +86,11 @@ def play(epochs: int, epoch_slots: int, load: float = 1.0) -> tuple[Both, Asked]
     async def rehearse(*_: Any) -> dict[str, Any]:
         raise AssertionError("the tool is off")
 
+    store = memory_store()
     kit = AgentKit(
         step=Step(optimiser, Unrecorded(), scenario.slot_s, str),
         prompts=Prompts(template_dir() / "prompts"),
-        store=memory_store(),
+        store=store,
         run="test",
         baseline=baseline,
         rehearse=rehearse,
@@ -100,7 +102,8 @@ def play(epochs: int, epoch_slots: int, load: float = 1.0) -> tuple[Both, Asked]
     )
     twin = Twin(scenario, draw_requests(experiment, scenario), ())
     duet = Strategy(both, both, both)
-    asyncio.run(run(scenario, twin, twin, twin, duet, RunJournal(), experiment.slots))
+    with closing(store):
+        asyncio.run(run(scenario, twin, twin, twin, duet, RunJournal(), experiment.slots))
     return both, optimiser.asked
 
 
