@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +23,7 @@ from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Reasoner as Answering
 from controller.agents.step import Step
 from controller.agents.transcript import Silent, Transcript
+from controller.agents.views import RepairView
 from controller.domain.decisions import MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -76,9 +76,7 @@ async def staffed(
                     reasoner,
                     transcript,
                     scenario.slot_s,
-                    lambda problems: prompts.render(
-                        "repair.j2", SimpleNamespace(problems=problems)
-                    ),
+                    lambda problems: prompts.render("repair.j2", RepairView(problems)),
                 ),
                 prompts=prompts,
                 store=store,

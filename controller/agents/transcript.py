@@ -147,17 +147,6 @@ class _Attended:
         return await self._transcript.verdict(slot, ask)
 
 
-class Unrecorded:
-    """Keeps nothing."""
-
-    def recall(self, ask: Ask) -> Completion | None:
-        del ask
-        return None
-
-    def keep(self, ask: Ask, completion: Completion, outcome: str, detail: str) -> None:
-        del ask, completion, outcome, detail
-
-
 class Silent:
     """The reasoner of a replay: nobody is there to be asked."""
 

@@ -38,6 +38,13 @@ class SystemView:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairView:
+    """After a reply that broke rules, of every agent."""
+
+    problems: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannerView:
     """Once an epoch (section IV-A)."""
 

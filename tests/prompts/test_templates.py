@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,10 @@ from controller.agents.prompts import Prompts, _environment, to_json
 from controller.agents.reasoner import Ask, Completion
 from controller.agents.scheduler import SHARD_NODES, SchedulerAgent
 from controller.agents.step import Step
-from controller.agents.transcript import Unrecorded
 from controller.agents.views import (
     DeployerView,
     PlannerView,
+    RepairView,
     SchedulerView,
     SystemView,
     cluster_context,
@@ -34,19 +34,13 @@ from controller.domain.state import POD_PENDING, ClusterState
 from controller.inputs.catalog import template_dir
 from controller.policies.intent import PlannedDeployer
 from tests.unit.agents.rules import MARK, cluster, marked
+from tests.unit.agents.scripted import Unrecorded
 from tests.unit.policies.states import idle, open_policy, shipped
 
 FOLDER = template_dir() / "prompts"
 PROMPTS = Prompts(FOLDER)
 ENVIRONMENT = _environment(FOLDER)
 WORLD = cluster()
-
-
-@dataclass(frozen=True)
-class RepairView:
-    """What controller.agency gives to the repair message."""
-
-    problems: str
 
 
 VIEWS: dict[str, type] = {

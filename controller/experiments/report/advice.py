@@ -6,7 +6,7 @@ from typing import Final
 
 from controller.experiments.report.conduct import DIFFERS, FAILED, SAME
 from controller.experiments.report.crew import Crew
-from controller.experiments.report.efforts import Effort, efforts
+from controller.experiments.report.efforts import COLUMNS, Effort, efforts
 from controller.experiments.report.formats import percent
 from controller.experiments.report.plates import Table
 from controller.experiments.report.sheets import Cell, Head, Row, Sheet, without_empty_columns
@@ -37,8 +37,7 @@ def tell_advice(study: Study, crew: Crew) -> Sheet | None:
         ),
         rows=tuple(Row(_cells(study, line), line.strategy) for line in lines),
         data=Table(
-            ("strategy", "tier", "decided_by", "decisions", *_KINDS, *_OUTCOMES, "tokens_in",
-             "tokens_out", "tokens_per_slot", "tokens_per_epoch", "cost_usd_per_run"),
+            ("strategy", "tier", "decided_by", "decisions", *_KINDS, *_OUTCOMES, *COLUMNS),
             tuple(
                 (line.strategy, line.tier, study.mandate(line.strategy).incumbent,
                  line.total.calls, *_counts(line), *line.values())

@@ -18,7 +18,7 @@ from controller.experiments.report.conduct import (
     add_up,
 )
 from controller.experiments.report.crew import Crew
-from controller.experiments.report.efforts import Effort, efforts
+from controller.experiments.report.efforts import COLUMNS, Effort, efforts
 from controller.experiments.report.formats import NONE, SPACE, percent, significant
 from controller.experiments.report.plates import Table
 from controller.experiments.report.sheets import Cell, Head, Row, Sheet, without_empty_columns
@@ -53,8 +53,7 @@ def tell_agents(study: Study, crew: Crew) -> Sheet | None:
         ),
         rows=tuple(Row(_cells(line), line.strategy) for line in lines),
         data=Table(
-            ("strategy", "tier", "decisions", *OUTCOMES, "took_mean_s", "took_p95_s", "tokens_in",
-             "tokens_out", "tokens_per_slot", "tokens_per_epoch", "cost_usd_per_run"),
+            ("strategy", "tier", "decisions", *OUTCOMES, "took_mean_s", "took_p95_s", *COLUMNS),
             tuple(_values(line) for line in lines),
         ),
     )  # fmt: skip

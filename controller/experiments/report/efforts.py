@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from controller.experiments.report.conduct import TIERS, TierConduct, add_up
 from controller.experiments.report.crew import Crew
 from controller.experiments.report.sheets import Cell
 from controller.experiments.report.study import Study
+
+# Columns of Effort.values().
+COLUMNS: Final = (
+    "tokens_in", "tokens_out", "tokens_per_slot", "tokens_per_epoch", "cost_usd_per_run",
+)  # fmt: skip
 
 
 class Effort:

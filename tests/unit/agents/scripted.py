@@ -11,13 +11,23 @@ from typing import Any, Final
 from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Ask, Completion
 from controller.agents.step import Step
-from controller.agents.transcript import Unrecorded
 from controller.domain.errors import Permanent
 from controller.inputs.catalog import template_dir
 
 PROMPTS: Final = Prompts(template_dir() / "prompts")
 
 Reply = Callable[[Ask], Completion]
+
+
+class Unrecorded:
+    """A transcript that keeps nothing."""
+
+    def recall(self, ask: Ask) -> Completion | None:
+        del ask
+        return None
+
+    def keep(self, ask: Ask, completion: Completion, outcome: str, detail: str) -> None:
+        del ask, completion, outcome, detail
 
 
 class Scripted:

@@ -11,8 +11,8 @@ import pytest
 from controller.agents.reasoner import Ask, Completion, ToolCall
 from controller.agents.replies import deployer_format
 from controller.agents.step import QUOTED, Answer, Question, Step, Tool
-from controller.agents.transcript import Unrecorded
 from controller.domain.errors import InvalidDecision
+from tests.unit.agents.scripted import Unrecorded
 
 LIMIT_S = 30.0
 FORMAT = deployer_format(["LM1"])

@@ -6,6 +6,7 @@ fail with a fixed chance. All files agree: summaries are computed from the reque
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -231,3 +232,9 @@ def _experiment(axes: dict[str, Any], profile: str) -> dict[str, Any]:
         "tau_s": TAU_S,
         "load": axes["load"],
     }
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
+    """A table of the report of the campaign in ``folder``."""
+    with (folder / "report" / "tables" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))

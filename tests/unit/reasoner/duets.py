@@ -16,7 +16,6 @@ from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Ask, Completion
 from controller.agents.step import Step
-from controller.agents.transcript import Unrecorded
 from controller.bootstrap import draw_requests
 from controller.domain.decisions import Decision, Deployment, MacroPolicy, RoutingPlan
 from controller.domain.state import ClusterState, Telemetry
@@ -26,6 +25,7 @@ from controller.loop import Strategy, run
 from controller.reasoner.answers import answer
 from controller.telemetry.sqlite import memory_store
 from controller.twin.cluster import Twin
+from tests.unit.agents.scripted import Unrecorded
 from tests.unit.experiments.small import small_experiment
 
 Asked = list[tuple[Ask, dict[str, Any]]]

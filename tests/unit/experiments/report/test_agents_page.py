@@ -1,6 +1,5 @@
 """The page of a campaign with agents: who reasoned, what planners saw, said and achieved."""
 
-import csv
 import html
 import json
 import re
@@ -15,7 +14,7 @@ from controller.experiments.report.reading import read_campaign
 from controller.experiments.report.rendering import PlanningRenderer, make_environment
 from controller.experiments.report.study import study_campaign
 from tests.unit.experiments.sample_agents import HOSTILE, REASON
-from tests.unit.experiments.sample_campaign import Sample, write_sample
+from tests.unit.experiments.sample_campaign import Sample, rows_of, write_sample
 
 SAMPLE = Sample(
     strategies=("RL", "SOLVER", "MAL", "MA"), seeds=(0, 1), epochs=3, agents=("MAL", "MA")
@@ -33,11 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(folder: Path) -> str:
     return (folder / "report" / "index.html").read_text("utf-8")
-
-
-def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / "report" / "tables" / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_who_reasoned_stands_beside_every_result_of_agents(page):

@@ -1,6 +1,5 @@
 """Campaigns whose agents did not decide: the report must not say that they did."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from controller.experiments.report.mandates import Mandate
 from controller.experiments.report.reading import read_campaign
 from controller.experiments.report.study import study_campaign
 from tests.unit.experiments.sample_agents import give_mandate
-from tests.unit.experiments.sample_campaign import Sample, write_sample
+from tests.unit.experiments.sample_campaign import Sample, rows_of, write_sample
 
 OPTIMISER = "reasoned by an optimiser, not a language model"
 
@@ -41,11 +40,6 @@ def advised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(advised: Path) -> str:
     return (advised / "report" / "index.html").read_text("utf-8")
-
-
-def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / "report" / "tables" / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_mandates_are_read_from_the_runs(advised):

@@ -1,6 +1,5 @@
 """The report's files against numbers worked out from the runs' own files."""
 
-import csv
 import json
 import math
 from pathlib import Path
@@ -11,11 +10,7 @@ import pytest
 from scipy import stats
 
 from tests.unit.experiments.report.conftest import SAMPLE
-
-
-def rows_of(campaign: Path, name: str) -> list[dict[str, str]]:
-    with (campaign / "report" / "tables" / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
+from tests.unit.experiments.sample_campaign import rows_of
 
 
 def run_folders(campaign: Path, strategy: str, load: float = 1.0) -> list[Path]:
