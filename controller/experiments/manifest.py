@@ -77,6 +77,8 @@ class Manifest:
         with folder.locked(self._root / ".lock"):
             content = {**self._head(), "runs": self._entries(self._former_errors())}
             text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            for left in self._root.glob(".campaign.json.*.tmp"):
+                left.unlink(missing_ok=True)  # a killed process's: who writes holds the lock
             folder.write_atomically(self._root / "campaign.json", text.encode())
 
     def _head(self) -> dict[str, Any]:

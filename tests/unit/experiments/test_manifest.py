@@ -44,6 +44,14 @@ def test_done_is_what_is_on_disk_not_what_was_written(tmp_path: Path) -> None:
         assert states(tmp_path)[0] == "pending"
 
 
+def test_what_a_kill_left_of_a_manifest_goes_with_the_next(tmp_path: Path) -> None:
+    left = tmp_path / ".campaign.json.12345.tmp"
+    left.write_text("{ cut sh")
+    with joined(tmp_path, small_grid()):
+        assert states(tmp_path) == ["pending"] * 4
+    assert not left.exists()
+
+
 def test_the_failures_of_another_process_are_kept(tmp_path: Path) -> None:
     grid = small_grid()
     with joined(tmp_path, grid) as first, joined(tmp_path, grid) as second:
