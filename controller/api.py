@@ -12,97 +12,23 @@ campaign.table          # polars.DataFrame, a row per run
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller.campaigns.faults import Faults
+from controller.campaigns.file import CampaignFile, Overrides, ProfileEntry, StrategyEntry
+from controller.campaigns.progress import Progress, Silence
 from controller.domain.errors import InputError
-from controller.experiments.campaign import CampaignFile, Overrides, ProfileEntry, StrategyEntry
-from controller.experiments.faults import Faults
-from controller.experiments.manifest import DONE, read_manifest
-from controller.experiments.progress import Progress, Silence
 from controller.inputs.documents import parse
+from controller.results.campaign import Campaign, read_campaign
+from controller.results.run import Run, run_in_memory
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from controller.agents.approval import Approver
-    from controller.experiments.approvals import Confirm
+    from controller.campaigns.approvals import Confirm
 
 __all__ = ["Campaign", "Run", "StrategyEntry", "load_campaign", "run_campaign", "simulate"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its experiment, its figures, its records."""
-
-    experiment: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    _files: Mapping[str, bytes | Path]
-
-    @cached_property
-    def requests(self) -> pl.DataFrame:
-        """requests.parquet: a row per request."""
-        return self._frame("requests.parquet")
-
-    @cached_property
-    def slots(self) -> pl.DataFrame:
-        """slots.parquet: a row per slot, node and LM."""
-        return self._frame("slots.parquet")
-
-    @cached_property
-    def decisions(self) -> list[dict[str, Any]]:
-        """decisions.jsonl, an object per decision."""
-        return [json.loads(line) for line in self._content("decisions.jsonl").splitlines()]
-
-    def _frame(self, name: str) -> pl.DataFrame:
-        import polars as pl
-
-        return pl.read_parquet(self._content(name))
-
-    def _content(self, name: str) -> bytes:
-        file = self._files[name]
-        return file if isinstance(file, bytes) else file.read_bytes()
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """A campaign's folder. ``entries``: the runs of campaign.json, each with its state."""
-
-    folder: Path
-    name: str
-    entries: Sequence[Mapping[str, Any]]
-
-    @property
-    def complete(self) -> bool:
-        return all(entry["state"] == DONE for entry in self.entries)
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Errors by run id."""
-        return {entry["id"]: entry["error"] for entry in self.entries if entry.get("error")}
-
-    def runs(self) -> Iterator[tuple[Mapping[str, Any], Run]]:
-        """(entry, run) of every finished run."""
-        for entry in self.entries:
-            if entry["state"] == DONE:
-                yield entry, _stored_run(self.folder / "runs" / entry["id"])
-
-    @cached_property
-    def table(self) -> pl.DataFrame:
-        """A row per finished run: its place in the grid and the figures of its summary."""
-        import polars as pl
-
-        return pl.DataFrame(
-            [
-                {**entry, **{k: v for k, v in run.summary.items() if _is_figure(v)}}
-                for entry, run in self.runs()
-            ],
-            infer_schema_length=None,
-        )
 
 
 def simulate(
@@ -134,7 +60,8 @@ def simulate(
     Raises:
         InputError: something named does not exist or does not fit the rest.
     """
-    from controller.bootstrap import resolve_file, run_once
+    from controller.bootstrap.twin import run_once
+    from controller.campaigns.grid import resolve_grid
 
     content = {
         "name": "simulate",
@@ -150,9 +77,8 @@ def simulate(
         "reasoners": (reasoner,),
         **constants,
     }
-    files = run_once(resolve_file(parse(CampaignFile, "simulate", content)), approver)
-    experiment, summary = (json.loads(files[f"{name}.json"]) for name in ("experiment", "summary"))
-    return Run(experiment, summary, files)
+    grid = resolve_grid(parse(CampaignFile, "simulate", content), Path())
+    return run_in_memory(grid.cells[0].label, run_once(grid, approver))
 
 
 def run_campaign(
@@ -170,15 +96,16 @@ def run_campaign(
         campaign: shipped name or file.
         out: its folder, ``results/NAME`` if not given.
         jobs: runs at once.
-        changes: fields of :class:`controller.experiments.campaign.Overrides`.
+        changes: fields of :class:`controller.campaigns.file.Overrides`.
 
     Raises:
         InputError: the campaign is wrong, or ``out`` cannot take it.
         Permanent: the disk is full.
     """
-    from controller.bootstrap import resolve, twin_engine
-    from controller.experiments.approvals import needs_person
-    from controller.experiments.runner import run_grid
+    from controller.bootstrap.twin import twin_engine
+    from controller.campaigns.approvals import needs_person
+    from controller.campaigns.grid import resolve
+    from controller.campaigns.runner import run_grid
 
     grid = resolve(campaign, Overrides(**changes))
     if progress is None and needs_person(grid):
@@ -192,23 +119,9 @@ def run_campaign(
 
 
 def load_campaign(folder: str | Path) -> Campaign:
-    """A campaign's folder, finished or not.
+    """Return the campaign in a folder, finished or not.
 
     Raises:
-        InputError: it is none, or of another version.
+        InputError: the folder holds no campaign, or one of another version.
     """
-    root = Path(folder)
-    manifest = read_manifest(root)
-    return Campaign(root, manifest["name"], manifest["runs"])
-
-
-def _stored_run(folder: Path) -> Run:
-    experiment, summary = (
-        json.loads((folder / f"{name}.json").read_bytes()) for name in ("experiment", "summary")
-    )
-    names = ("requests.parquet", "slots.parquet", "decisions.jsonl")
-    return Run(experiment, summary, {name: folder / name for name in names})
-
-
-def _is_figure(value: object) -> bool:
-    return value is None or isinstance(value, int | float | str)
+    return read_campaign(Path(folder))

@@ -22,9 +22,9 @@ def bench(as_json: AsJson = False) -> None:
       edgelm bench --json > bench.json
     """
     from controller import strategies
-    from controller.experiments.bench.suite import report as text_of
-    from controller.experiments.bench.suite import run_bench
-    from controller.reasoner.answers import answer
+    from controller.bench.suite import report as text_of
+    from controller.bench.suite import run_bench
+    from controller.reference_model.answers import answer
 
     figures = run_bench(strategies.build, answer, lambda line: typer.echo(line, err=True))
     typer.echo(json.dumps(figures, indent=1) if as_json else text_of(figures))

@@ -15,9 +15,9 @@ from controller.cli.options import AsJson, cores, instead, listed, number_of, nu
 from controller.domain.errors import InputError
 
 if TYPE_CHECKING:
-    from controller.agency import Access
-    from controller.experiments.grid import Grid
-    from controller.experiments.runner import Tally
+    from controller.bootstrap.agents import Access
+    from controller.campaigns.grid import Grid
+    from controller.campaigns.runner import Tally
 
 
 @app.command()
@@ -83,11 +83,11 @@ def run(
       edgelm run paper --strategy MA --seeds 1 --epochs 2 --reasoner openai
       edgelm run paper --strategy MA --reasoner http://localhost:8000/v1 --model qwen3
     """
-    from controller.agency import Access
-    from controller.bootstrap import check_reasoners, resolve
-    from controller.experiments.approvals import needs_person
-    from controller.experiments.campaign import Overrides
-    from controller.experiments.progress import has_person
+    from controller.bootstrap.agents import Access, check_reasoners
+    from controller.campaigns.approvals import needs_person
+    from controller.campaigns.file import Overrides
+    from controller.campaigns.grid import resolve
+    from controller.campaigns.progress import has_person
 
     changes = Overrides(
         strategies=listed(strategy),
@@ -126,9 +126,9 @@ def run(
 
 
 def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
-    from controller.bootstrap import twin_engine
-    from controller.experiments.progress import fitting
-    from controller.experiments.runner import run_grid
+    from controller.bootstrap.twin import twin_engine
+    from controller.campaigns.progress import fitting
+    from controller.campaigns.runner import run_grid
 
     try:
         return run_grid(grid, root, twin_engine(access), jobs, fitting())
@@ -140,15 +140,13 @@ def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
 
 
 def _report(root: Path) -> Path:
-    from controller.experiments.manifest import read_manifest
-    from controller.experiments.report import write_report
+    from controller.report import write_report
 
-    read_manifest(root)  # refuses a folder of another version
     return write_report(root)
 
 
 def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool) -> None:
-    from controller.experiments.standing import print_table, standings
+    from controller.report.standings import print_table, standings
 
     found = standings(root)
     if as_json:
@@ -202,8 +200,8 @@ def replay(
     Examples:
       edgelm replay results/paper/runs/0123456789ab
     """
-    from controller.bootstrap import replay as again
-    from controller.experiments.replay import compare
+    from controller.bootstrap.twin import replay as again
+    from controller.results.comparison import compare
 
     found = compare(run, again(run))
     if as_json:

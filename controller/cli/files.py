@@ -32,7 +32,7 @@ def list_names(
       edgelm list
       edgelm list workloads --json
     """
-    from controller.bootstrap import catalog
+    from controller.campaigns.validation import catalog
 
     names = catalog()
     if kind is not None and kind not in names:
@@ -61,13 +61,12 @@ def validate(
     Examples:
       edgelm validate inventory/paper.yaml my/campaign.yaml
     """
-    from controller.bootstrap import STRATEGY_BOOK
-    from controller.experiments.files import check_file
+    from controller.campaigns.validation import check_file
 
     wrong = 0
     for path in files:
         try:
-            kind, content = check_file(path, STRATEGY_BOOK)
+            kind, content = check_file(path)
         except InputError as error:
             wrong += 1
             typer.echo(f"edgelm: {error}", err=True)
@@ -92,7 +91,7 @@ def schema(
     Examples:
       edgelm schema campaign > campaign.schema.json
     """
-    from controller.experiments.files import json_schema
+    from controller.campaigns.validation import json_schema
 
     typer.echo(json.dumps(json_schema(kind), indent=1, ensure_ascii=False))
 

@@ -43,7 +43,7 @@ def reasoners(
     who: str | None, model: str | None, temperature: float | None, effort: str | None
 ) -> tuple[dict[str, Any], ...] | None:
     """What the command line says of reasoners; nothing if it does not say who."""
-    from controller.experiments.reasoning import REFERENCE, spelt
+    from controller.campaigns.reasoner import REFERENCE, spelt
 
     changes: dict[str, Any] = {"temperature": temperature, "reasoning_effort": effort}
     changes = {name: value for name, value in changes.items() if value is not None}

@@ -31,9 +31,9 @@ def serve_reasoner(
       edgelm reasoner
       edgelm run paper --strategy MA --reasoner http://127.0.0.1:8765/v1 --model edgelm-reference
     """
-    from controller.reasoner.completions import Latency
-    from controller.reasoner.faults import parse_faults
-    from controller.reasoner.server import serve
+    from controller.reference_model.completions import Latency
+    from controller.reference_model.faults import parse_faults
+    from controller.reference_model.server import serve
 
     def announce(url: str) -> None:
         typer.echo(url if with_parent else f"Serving {url} (Ctrl-C ends it)")

@@ -34,7 +34,7 @@ def import_trace(
       edgelm trace import azure AzureLLMInferenceTrace_conv.csv --out conv.csv
       edgelm trace import servegen mm-image --out images.csv --set lm=LM3 --set end_s=3600
     """
-    from controller.bootstrap import import_requests
+    from controller.workloads.importers import import_requests
 
     count, seconds = import_requests(kind, source, out, options or [])
     typer.echo(f"{out}: {count} requests over {seconds:g} s")

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+# Why a request failed; 0 while it is alive or has succeeded.
+FAILURES: Final = (
+    "",
+    "deadline",
+    "not_deployed",
+    "refused",
+    "lost_node",
+    "unfinished",
+    "engine_error",
+    "cancelled",
+)
+DEADLINE: Final = 1
+NOT_DEPLOYED: Final = 2
+REFUSED: Final = 3
+LOST_NODE: Final = 4
+UNFINISHED: Final = 5
+ENGINE_ERROR: Final = 6
+CANCELLED: Final = 7
+
+NOWHERE: Final = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,3 +56,34 @@ class Requests:
         prompts = np.zeros((nodes, lms), np.int64)
         np.add.at(prompts, (self.origin[rows], self.lm[rows]), self.prompts[rows])
         return prompts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestTable:
+    """Columns of requests.parquet as arrays of shape (R,): codes instead of names, NaN where a
+    time was never reached, NOWHERE where a request was sent nowhere."""
+
+    lm: Ints
+    origin: Ints
+    destination: Ints
+    prompts: Ints
+    slot: Ints
+    born_s: Floats
+    arrived_s: Floats
+    started_s: Floats
+    finished_s: Floats
+    returned_s: Floats
+    uplink_s: Floats
+    queue_s: Floats
+    inference_s: Floats
+    downlink_s: Floats
+    latency_s: Floats
+    failure: Ints  # index into FAILURES, 0 where it succeeded
+
+    @property
+    def success(self) -> Bools:
+        success: Bools = self.failure == 0
+        return success
+
+    def __len__(self) -> int:
+        return len(self.lm)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+MAX_GPUS: Final = 8  # physical GPUs of a node, as bits of a mask
 
 
 @dataclass(frozen=True, slots=True)

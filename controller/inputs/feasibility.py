@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from controller.domain.errors import InputError
 from controller.domain.profile import Profile
 from controller.domain.scenario import Scenario
-from controller.domain.testbed import Lm, Node, Testbed
+from controller.domain.testbed import MAX_GPUS, Lm, Node, Testbed
 from controller.inputs.documents import combine
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
-from controller.twin.layout import MAX_GPUS
 
 
 def check_feasible(testbed_file: TestbedFile, profile_file: ProfileFile) -> None:

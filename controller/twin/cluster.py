@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.decisions import Deployment, RoutingPlan
-from controller.domain.requests import Requests
+from controller.domain.requests import REFUSED, Requests
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from controller.twin import kernel
-from controller.twin.layout import REFUSED, Records
+from controller.twin.layout import Records
 from controller.twin.tables import Outages, compile_tables, empty_memory
 
 Floats = NDArray[np.float64]

@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from controller.domain.requests import DEADLINE, LOST_NODE, NOT_DEPLOYED, REFUSED
 from controller.domain.state import (
     CPU,
     GPU,
@@ -29,13 +30,9 @@ from controller.domain.state import (
     POD_STARTING,
     POD_STOPPING,
 )
+from controller.domain.testbed import MAX_GPUS
 from controller.twin.layout import (
-    DEADLINE,
-    LOST_NODE,
-    MAX_GPUS,
     NONE,
-    NOT_DEPLOYED,
-    REFUSED,
     Memory,
     Tables,
     World,

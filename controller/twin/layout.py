@@ -9,14 +9,6 @@ from numpy.typing import NDArray
 
 Records = NDArray[Any]
 
-# Why a request failed; 0 while it is alive or has succeeded.
-FAILURES: Final = ("", "deadline", "not_deployed", "refused", "lost_node", "unfinished")
-DEADLINE: Final = 1
-NOT_DEPLOYED: Final = 2
-REFUSED: Final = 3
-LOST_NODE: Final = 4
-UNFINISHED: Final = 5
-
 NONE: Final = -1  # end of a list of requests
 
 REQUEST = np.dtype(
@@ -75,7 +67,6 @@ POD = np.dtype(
         ("born_prompts", np.int64),
     ]
 )
-MAX_GPUS: Final = 8  # physical GPUs of a node; the width of ``slices``
 
 NODE = np.dtype(
     [

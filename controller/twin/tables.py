@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from controller.domain.profile import Curve
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
-from controller.twin.layout import CARD, LM, MAX_GPUS, NODE, NONE, POD, REQUEST, Memory, Tables
+from controller.domain.testbed import MAX_GPUS
+from controller.twin.layout import CARD, LM, NODE, NONE, POD, REQUEST, Memory, Tables
 
 Outages = Sequence[tuple[int, float, float]]  # node, down_s, up_s
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from controller.domain.errors import InputError
 from controller.ports import Store
-from controller.telemetry.sqlite import memory_store, open_store
+from controller.store.sqlite import memory_store, open_store
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite-file": lambda folder: open_store(folder / "store.sqlite"),

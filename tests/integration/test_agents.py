@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from controller.cli import app
 from controller.domain.errors import InputError
 from controller.inputs.catalog import load_testbed, locate
-from controller.reasoner.completions import Latency
-from controller.reasoner.process import serving
+from controller.reference_model.completions import Latency
+from controller.reference_model.process import serving
 from tests.unit.agents.servers import Reply, Request, Server
 from tests.unit.agents.servers import serving as serving_script
 

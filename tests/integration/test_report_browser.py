@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.experiments.report import write_report
-from tests.unit.experiments.sample_campaign import Sample, write_sample
+from controller.report import write_report
+from tests.samples.sample_campaign import Sample, write_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
 FIGURES = 14  # of a campaign over several loads with agents

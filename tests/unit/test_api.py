@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from controller import api
+from controller.campaigns.faults import Faults, RandomOutages
+from controller.campaigns.file import ProfileEntry, StrategyEntry
 from controller.domain.errors import InputError
-from controller.experiments.campaign import ProfileEntry, StrategyEntry
-from controller.experiments.faults import Faults, RandomOutages
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> api.Campaign:
 
 
 def test_a_run_without_a_folder_is_the_campaigns_own(campaign: api.Campaign) -> None:
-    by_place = {(e["strategy"], e["seed"], e["load"]): run for e, run in campaign.runs()}
+    by_place = {(r.strategy, r.seed, r.setting.value("load")): r for r in campaign.runs}
     stored = by_place["RL", 1, 0.5]
     run = api.simulate("RL", seed=1, epochs=1, load=0.5)
     assert run.experiment == stored.experiment

@@ -13,7 +13,6 @@ from controller.domain.profile import Curve
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.state import POD_STARTING, ClusterState, Telemetry
-from controller.experiments.journal import RunJournal
 from controller.inputs.catalog import load_testbed
 from controller.loop import Strategy, run
 from controller.policies.intent import PlannedScheduler
@@ -21,6 +20,7 @@ from controller.policies.solver.deployer import SolverDeployer
 from controller.policies.solver.parameters import SolverParameters
 from controller.policies.solver.planner import SolverPlanner
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
+from controller.results.journal import RunJournal
 from controller.twin.cluster import Twin
 from controller.workloads.spec import generate, load_workload
 from tests.reference.worlds import ABSENT, Ask, Model, node, on_cpu, requests, world

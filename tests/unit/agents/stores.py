@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.telemetry.sqlite import SqliteStore, memory_store
+from controller.store.sqlite import SqliteStore, memory_store
 
 _open: list[SqliteStore] = []
 

@@ -20,7 +20,7 @@ from controller.agents.cases import (
 from controller.agents.memory import CaseMemory, Recall
 from controller.domain.decisions import Demand
 from controller.ports import Store
-from controller.telemetry.sqlite import open_store
+from controller.store.sqlite import open_store
 from tests.unit.agents.epochs import ALL_UP, LEFT, RIGHT, THIRDS, case, cluster, policy
 from tests.unit.agents.stores import fresh_store
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
-from controller.twin.layout import FAILURES
+from controller.domain.requests import FAILURES
 from tests.reference import Outcome, simulate
 from tests.reference.cases import Case, Shape, build, cases
 from tests.reference.playback import Played, play

@@ -12,10 +12,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.requests import NOT_DEPLOYED, REFUSED
 from controller.domain.state import CPU, GPU, OFF, POD_READY, POD_STARTING, ClusterState, Telemetry
 from controller.loop import Strategy, run
 from controller.twin.cluster import Twin
-from controller.twin.layout import NONE, NOT_DEPLOYED, REFUSED
+from controller.twin.layout import NONE
 from tests.reference.cases import Case, cases
 
 ROUNDING = 1e-9

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from controller.domain.requests import FAILURES
 from controller.domain.state import POD_OFF, POD_PENDING, POD_READY, POD_STARTING
 from controller.domain.testbed import Network
 from controller.twin.cluster import Twin
-from controller.twin.layout import FAILURES
 from tests.reference.cases import Case
 from tests.reference.playback import play
 from tests.reference.worlds import ABSENT, Ask, Model, node, on_cpu, requests, slot, world

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from controller.domain.profile import Curve
+from controller.domain.requests import FAILURES
 from controller.domain.testbed import Network
-from controller.twin.layout import FAILURES
 from tests.reference.cases import Case
 from tests.reference.model import Slot
 from tests.reference.playback import Played, play

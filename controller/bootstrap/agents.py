@@ -1,0 +1,232 @@
+"""Agents for a run: who answers them, what they remember, what is written down of them."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from controller.agents.endpoint.address import KEY_VARIABLE
+from controller.agents.endpoint.endpoint import Endpoint, Models
+from controller.agents.endpoint.limits import Limiter
+from controller.agents.endpoint.pace import DeclaredTime, WallTime
+from controller.agents.kit import AgentKit
+from controller.agents.prompts import Prompts
+from controller.agents.reasoner import Reasoner as Answering
+from controller.agents.step import Step
+from controller.agents.transcript import Silent, Transcript
+from controller.agents.views import RepairView
+from controller.bootstrap.calls import Calls
+from controller.campaigns.experiment import Experiment
+from controller.campaigns.grid import Grid
+from controller.campaigns.reasoner import FAULTY, Reasoner
+from controller.domain.decisions import MacroPolicy
+from controller.domain.scenario import Scenario
+from controller.domain.state import ClusterState
+from controller.inputs.catalog import template_dir
+from controller.inputs.prices import load_prices
+from controller.reference_model.completions import Latency
+from controller.reference_model.process import Server, serving, start_server
+from controller.rehearsal import Rehearsed, rehearse, rehearse_random
+from controller.results.folder import write_atomically
+from controller.store.sqlite import memory_store
+from controller.workloads.spec import generate
+
+BASELINE_EPOCHS: Final = 2
+BASELINE_SEED: Final = 20_260_101  # of the arrivals that random policies are measured on
+REHEARSAL_SEED: Final = 1
+MOST_REQUESTS: Final = 100  # a slot and node, to rehearse; the paper's load is 4
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How reasoners elsewhere may be used. The key is in the environment and nowhere else."""
+
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
+    prices: str | None = None  # file
+
+
+@contextlib.asynccontextmanager
+async def staffed(
+    experiment: Experiment, scenario: Scenario, calls: Calls, access: Access
+) -> AsyncIterator[AgentKit | None]:
+    """What the experiment's agents need, or None if it has none.
+
+    Raises:
+        InputError, Permanent: the reasoner cannot be asked.
+    """
+    if experiment.reasoner is None:
+        yield None
+        return
+    prompts = Prompts(template_dir() / "prompts")
+    head = {"reasoner": experiment.reasoner.described(), "templates": prompts.hashes()}
+    transcript = Transcript(calls.out, head, calls.former)
+    async with _reached(experiment.reasoner, experiment.seed, access, calls) as reasoner:
+        with contextlib.closing(memory_store()) as store:
+            yield AgentKit(
+                step=Step(
+                    reasoner,
+                    transcript,
+                    scenario.slot_s,
+                    lambda problems: prompts.render("repair.j2", RepairView(problems)),
+                ),
+                prompts=prompts,
+                store=store,
+                run=experiment.run_id,
+                baseline=functools.partial(_baseline, experiment, scenario, calls.cache),
+                rehearse=functools.partial(_rehearse, scenario),
+                approver=transcript.attended(calls.approver),
+            )
+
+
+@contextlib.asynccontextmanager
+async def _reached(
+    reasoner: Reasoner, seed: int, access: Access, calls: Calls
+) -> AsyncIterator[Answering]:
+    if calls.silent:
+        yield Silent()
+        return
+    with _address(reasoner, seed) as url:
+        endpoint = _endpoint(reasoner, url, seed, access)
+        try:
+            await endpoint.check()
+            yield endpoint
+        finally:
+            await endpoint.close()
+
+
+def check_reasoners(grid: Grid, access: Access) -> dict[str, list[str]]:
+    """Ask every reasoner elsewhere that a grid names something tiny, before any run begins. By its
+    label: what it turned out not to understand.
+
+    Raises:
+        InputError, Permanent: one cannot be asked; says what to do.
+    """
+    found = {c.experiment.reasoner for c in grid.cells if c.experiment.reasoner}
+    return {
+        reasoner.label(): asyncio.run(check_reasoner(reasoner, access))
+        for reasoner in found
+        if not reasoner.embedded
+    }
+
+
+async def check_reasoner(reasoner: Reasoner, access: Access) -> list[str]:
+    """Ask a reasoner elsewhere something tiny; what it turned out not to understand.
+
+    Raises:
+        InputError, Permanent: it cannot be asked; says what to do.
+    """
+    endpoint = _endpoint(reasoner, reasoner.address, 0, access)
+    try:
+        await endpoint.check()
+        return list(endpoint.notes)
+    finally:
+        await endpoint.close()
+
+
+def _endpoint(reasoner: Reasoner, url: str, seed: int, access: Access) -> Endpoint:
+    return Endpoint(
+        url,
+        Models(**reasoner.named_models().model_dump()),
+        key="" if reasoner.embedded else os.environ.get(KEY_VARIABLE, ""),
+        prices=load_prices(access.prices),
+        limits=Limiter() if reasoner.embedded else _limiter(url, access),
+        pace=DeclaredTime if reasoner.embedded else WallTime,
+        temperature=reasoner.temperature,
+        reasoning_effort=reasoner.reasoning_effort,
+        max_tokens=reasoner.max_tokens,
+        seed=seed,
+    )
+
+
+@functools.cache
+def _limiter(url: str, access: Access) -> Limiter:
+    """One for all runs that this process makes: the next run has no allowance of its own."""
+    del url
+    return Limiter(access.requests_per_min, access.tokens_per_min)
+
+
+@contextlib.contextmanager
+def _address(reasoner: Reasoner, seed: int) -> Iterator[str]:
+    """Where to ask. A faulty server is a run's own: its faults follow from what it was asked."""
+    latency = Latency(reasoner.first_token_s, reasoner.token_s)
+    if reasoner.kind == FAULTY:
+        with serving(latency, reasoner.faults, seed) as url:
+            yield url
+    else:
+        yield _reference(latency) if reasoner.embedded else reasoner.address
+
+
+_SERVERS: Final[dict[Latency, Server]] = {}  # this process's own; they end with it
+
+
+def _reference(latency: Latency) -> str:
+    """The URL of this process's reference reasoner, started anew if it has died."""
+    server = _SERVERS.get(latency)
+    if server is None or not server.is_alive:
+        server = _SERVERS[latency] = start_server(latency)
+        atexit.register(server.end)
+    return server.url
+
+
+async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | None) -> str:
+    """What random policies achieve, in a sentence. Measured once per testbed and workload."""
+    about = experiment.model_copy(
+        update={"strategy": "", "parameters": {}, "reasoner": None, "seed": 0, "epochs": 1}
+    )
+    path = cache / f"{about.run_id}.json" if cache else None
+    if path and path.is_file():
+        return str(json.loads(path.read_bytes())["sentence"])
+    rng = np.random.default_rng(BASELINE_SEED)
+    slots = BASELINE_EPOCHS * experiment.epoch_slots
+    requests = generate(experiment.workload, scenario, slots, rng, experiment.load)
+    measured = await rehearse_random(scenario, requests, rng)
+    sentence = _told(measured, scenario.testbed.lm_names)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {"sentence": sentence, **asdict(measured)}
+        write_atomically(path, json.dumps(document, indent=1).encode())
+    return sentence
+
+
+def _told(measured: Rehearsed, lms: Sequence[str]) -> str:
+    ratios = "/".join("none" if rho is None else f"{rho:.2f}" for rho, _ in measured.per_lm)
+    mean = "none" if measured.t_mean_s is None else f"{measured.t_mean_s:.0f}"
+    return (
+        "For reference, uniformly random macro-policies on this cluster and workload: success "
+        f"ratios {ratios} for {'/'.join(lms)}, global mean latency {mean} s, "
+        f"F_norm {measured.f_norm:.2f}, objective {measured.objective:.3f}. Doing no better than "
+        "that calls for a significant change."
+    )
+
+
+async def _rehearse(
+    scenario: Scenario, policy: MacroPolicy, state: ClusterState
+) -> Mapping[str, Any]:
+    """A candidate tried under its own forecast, for the what-if tool."""
+    if policy.demand is None:
+        return {"error": "a candidate needs a forecast"}
+    most = MOST_REQUESTS * len(scenario.testbed.nodes)
+    if policy.demand.requests.sum() > most:
+        return {"error": f"forecasts of over {most} requests a slot are not rehearsed"}
+    found = await rehearse(scenario, policy, state, policy.demand, seed=REHEARSAL_SEED)
+    lms = scenario.testbed.lm_names
+    return {
+        "objective": round(found.objective, 5),
+        "f_norm": round(found.f_norm, 4),
+        "t_mean_s": None if found.t_mean_s is None else round(found.t_mean_s, 1),
+        "success_ratio": {
+            lm: None if rho is None else round(rho, 3)
+            for lm, (rho, _) in zip(lms, found.per_lm, strict=True)
+        },
+    }

@@ -1,0 +1,186 @@
+"""Runs experiments on the twin: here, in a worker of a campaign, or again from a transcript."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from controller import strategies
+from controller.agents.approval import Approver
+from controller.agents.kit import AgentKit
+from controller.agents.lines import whole_lines
+from controller.bootstrap.agents import Access, staffed
+from controller.bootstrap.calls import Calls, calls_kept_at
+from controller.campaigns.approvals import Asking, Confirm, approver_of
+from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
+from controller.campaigns.faults import draw_outages
+from controller.campaigns.grid import Grid
+from controller.campaigns.manifest import trace_path
+from controller.campaigns.pool import Desk, Engine
+from controller.campaigns.watch import WatchedJournal
+from controller.domain.errors import InputError
+from controller.domain.requests import Requests
+from controller.domain.scenario import Scenario
+from controller.inputs.catalog import load_profile, load_testbed
+from controller.loop import Strategy, run
+from controller.results import folder
+from controller.results.journal import RunJournal
+from controller.results.summary import Usage
+from controller.results.writing import Outcome, run_files
+from controller.twin.records import request_table
+from controller.workloads.spec import generate, load_workload
+
+# Streams of a seed. Every strategy meets the same arrivals and outages under the same seed.
+WORKLOAD: Final = 0
+STRATEGY: Final = 1
+OUTAGES: Final = 2
+
+
+def rng_of(seed: int, stream: int) -> np.random.Generator:
+    """The generator of one stream of a seed."""
+    return np.random.default_rng(np.random.SeedSequence([seed, stream]))
+
+
+def draw_requests(experiment: Experiment, scenario: Scenario) -> Requests:
+    """Arrivals of an experiment."""
+    rng = rng_of(experiment.seed, WORKLOAD)
+    return generate(experiment.workload, scenario, experiment.slots, rng, experiment.load)
+
+
+def simulate(
+    experiment: Experiment,
+    calls: Calls | None = None,
+    access: Access | None = None,
+    journal: RunJournal | None = None,
+) -> Outcome:
+    """Run an experiment on the twin. ``calls``: those of its agents, former and new.
+
+    Raises:
+        InputError: the experiment contradicts itself (unknown strategy, a trace that has changed),
+            or its reasoner cannot be asked.
+    """
+    from controller.twin.cluster import Twin  # Numba: what only reads files does without
+
+    started_s = time.perf_counter()
+    scenario = experiment.scenario()
+    requests = draw_requests(experiment, scenario)
+    horizon_s = experiment.slots * experiment.slot_s + experiment.tau_s
+    outages = draw_outages(
+        experiment.faults, scenario.testbed, horizon_s, rng_of(experiment.seed, OUTAGES)
+    )
+    twin, calls = Twin(scenario, requests, outages), calls or Calls()
+    journal = journal or RunJournal()
+
+    async def play() -> int:
+        async with staffed(experiment, scenario, calls, access or Access()) as agents:
+            strategy = _build(experiment, scenario, requests, agents)
+            return await run(scenario, twin, twin, twin, strategy, journal, experiment.slots)
+
+    slots = asyncio.run(play())
+    return Outcome(
+        scenario=scenario,
+        requests=requests,
+        table=request_table(twin.records, requests.slot),
+        journal=journal,
+        usage=Usage(slots, twin.gpu_busy_s, twin.pod_starts),
+        wall_s=time.perf_counter() - started_s,
+        reasoner=experiment.reasoner.described() if experiment.reasoner else None,
+        transcript=calls.lines() if experiment.reasoner else None,
+    )
+
+
+def _build(
+    experiment: Experiment, scenario: Scenario, requests: Requests, agents: AgentKit | None
+) -> Strategy:
+    shape = {"nodes": len(scenario.testbed.nodes), "lms": len(scenario.testbed.lms)}
+    return strategies.build(
+        experiment.strategy,
+        scenario,
+        rng_of(experiment.seed, STRATEGY),
+        experiment.parameters,
+        partial(requests.born_in, **shape),
+        agents,
+    )
+
+
+def execute(text: str, root: Path, desk: Desk, access: Access | None = None) -> dict[str, bytes]:
+    """Make the run of an experiment.json that belongs to the campaign at ``root``. A run with
+    agents goes on from the calls that an earlier attempt has made."""
+    experiment = load_experiment(text, "experiment.json")
+    trace = trace_of(experiment.workload)
+    path = trace_path(root, trace.sha256) if trace else None
+    readable = _reading_trace(experiment, path)
+    journal = WatchedJournal(experiment.slots, partial(desk.advanced, experiment.run_id))
+    if experiment.reasoner is None:
+        return run_files(text, simulate(readable, journal=journal))
+    transcript = folder.unfinished_transcript(root, experiment.run_id)
+    with calls_kept_at(transcript, root / "baselines", Asking(experiment, desk.confirm)) as calls:
+        return run_files(text, simulate(readable, calls, access, journal))
+
+
+def replay(run: Path) -> dict[str, bytes]:
+    """The files of a finished run, made again from its transcript with nobody to ask.
+
+    Raises:
+        InputError: ``run`` is no finished run with a readable transcript.
+        Permanent: the transcript does not fit the experiment.
+    """
+    experiment, transcript = run / "experiment.json", run / folder.TRANSCRIPT
+    if not folder.is_complete(run) or not transcript.is_file():
+        raise InputError(
+            str(run), "is no finished run with a transcript",
+            remedy="give the folder of a run with agents, CAMPAIGN/runs/ID",
+        )  # fmt: skip
+    one = load_experiment(experiment.read_bytes(), str(experiment))
+    trace = trace_of(one.workload)
+    path = trace_path(run.parent.parent, trace.sha256) if trace else None
+    calls = Calls(former=whole_lines(transcript.read_bytes()), silent=True)
+    return run_files(one.canonical_json(), simulate(_reading_trace(one, path), calls))
+
+
+def run_once(grid: Grid, approver: Approver | Confirm | None = None) -> dict[str, bytes]:
+    """Make a grid's only run here and now; the files of its folder by name.
+
+    Raises:
+        InputError: nobody is there to approve, or ``approver`` cannot.
+    """
+    (cell,) = grid.cells
+    trace = trace_of(cell.experiment.workload)
+    path = grid.traces[trace.sha256] if trace else None
+    calls = Calls(approver=approver_of(cell.experiment, approver))
+    return run_files(
+        cell.experiment.canonical_json(), simulate(_reading_trace(cell.experiment, path), calls)
+    )
+
+
+def _reading_trace(experiment: Experiment, path: Path | None) -> Experiment:
+    """The experiment with its trace read from ``path``, for use on this machine only."""
+    if path is None:
+        return experiment
+    return experiment.model_copy(update={"workload": with_trace_at(experiment.workload, str(path))})
+
+
+def warm_up() -> None:
+    """Compile the twin's kernel, or load it from the cache."""
+    simulate(
+        Experiment(
+            testbed=load_testbed("paper"),
+            profile=load_profile("a5000"),
+            workload=load_workload("paper"),
+            strategy=strategies.names()[0],
+            parameters={},
+            seed=0,
+            epochs=1,
+            epoch_slots=1,
+        )
+    )
+
+
+def twin_engine(access: Access | None = None) -> Engine:
+    """What makes the runs of a campaign."""
+    return Engine(partial(execute, access=access), warm_up)

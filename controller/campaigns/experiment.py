@@ -1,0 +1,116 @@
+"""An experiment: everything that decides a run's results, resolved, with its content's address."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Final
+
+from pydantic import Field, JsonValue
+
+from controller.campaigns.faults import Faults
+from controller.campaigns.reasoner import Reasoner
+from controller.domain.errors import InputError
+from controller.domain.scenario import Scenario
+from controller.inputs.fields import Count, NonNegative, Positive, Record, Share
+from controller.inputs.profile import ProfileFile
+from controller.inputs.testbed import TestbedFile
+from controller.workloads.processes import TraceFile
+from controller.workloads.spec import WorkloadFile
+
+# Raised whenever the same experiment would give other results: the twin, a strategy, a workload
+# generator or a figure has changed. Old folders are then refused, not mixed with new runs.
+MODEL_VERSION: Final = 2
+
+ID_DIGITS: Final = 12
+
+
+class Experiment(Record):
+    """Contents, not names: two experiments are the same iff these fields are."""
+
+    model_version: int = MODEL_VERSION
+    testbed: TestbedFile
+    profile: ProfileFile
+    workload: WorkloadFile  # a trace is named by its digest
+    strategy: str
+    parameters: dict[str, JsonValue]
+    reasoner: Reasoner | None = None  # of strategies with agents
+    seed: Annotated[int, Field(ge=0)]
+    epochs: Count = 30
+    slot_s: Positive = 30.0
+    epoch_slots: Count = 50
+    lam: Share = 0.5
+    tau_s: Positive = 900.0
+    load: NonNegative = 1.0
+    faults: Faults = Faults()
+
+    def canonical_json(self) -> str:
+        """The text whose SHA-256 names the run, and all of experiment.json: keys sorted, no
+        spaces."""
+        return json.dumps(
+            self.model_dump(mode="json"),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+    @cached_property
+    def run_id(self) -> str:
+        """First 12 hex digits of the canonical JSON's SHA-256."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:ID_DIGITS]
+
+    @property
+    def slots(self) -> int:
+        """Slots in which requests are born."""
+        return self.epochs * self.epoch_slots
+
+    def scenario(self) -> Scenario:
+        """What every decider of the run knows beforehand."""
+        return Scenario(
+            testbed=self.testbed.to_domain(),
+            profile=self.profile.to_domain(),
+            slot_s=self.slot_s,
+            epoch_slots=self.epoch_slots,
+            tau_s=self.tau_s,
+            lam=self.lam,
+        )
+
+
+def load_experiment(text: str | bytes, source: str) -> Experiment:
+    """An experiment from experiment.json.
+
+    Raises:
+        InputError: it is none, or one of another version of the model.
+    """
+    from controller.inputs.catalog import parse
+
+    try:
+        data: Any = json.loads(text)
+    except ValueError as error:
+        raise InputError(source, f"is not JSON: {error}") from error
+    version = data.get("model_version") if isinstance(data, dict) else None
+    if version != MODEL_VERSION:
+        raise InputError(
+            source,
+            f"was made by another version of the model; this program has version {MODEL_VERSION}",
+            field="model_version",
+            value=version,
+            remedy="run the campaign again into a new folder",
+        )
+    return parse(Experiment, source, data)
+
+
+def trace_of(workload: WorkloadFile) -> TraceFile | None:
+    """The trace that a workload plays, if it plays one."""
+    return workload.process if isinstance(workload.process, TraceFile) else None
+
+
+def with_trace_at(workload: WorkloadFile, file: str) -> WorkloadFile:
+    """The workload reading its trace from ``file``; its digest stays."""
+    trace = trace_of(workload)
+    if trace is None:
+        return workload
+    moved = trace.model_copy(update={"file": file})
+    return workload.model_copy(update={"process": moved})

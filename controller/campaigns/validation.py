@@ -1,0 +1,126 @@
+"""Every kind of input file: which is which, its schema, whether it is right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from controller import strategies
+from controller.campaigns.experiment import Experiment, load_experiment
+from controller.campaigns.file import CampaignFile
+from controller.campaigns.grid import resolve
+from controller.domain.errors import InputError
+from controller.inputs.catalog import (
+    KINDS,
+    load_profile,
+    load_testbed,
+    locate,
+    names,
+    read_yaml,
+)
+from controller.inputs.prices import PriceFile, load_price_file
+from controller.inputs.profile import ProfileFile
+from controller.inputs.schema import schema_of
+from controller.inputs.testbed import TestbedFile
+from controller.workloads.spec import WorkloadFile, load_workload
+from controller.workloads.trace import read_trace
+
+REQUESTS: Final = "requests"  # a CSV; its format is in docs/workloads.md
+
+# A field that only files of this kind have at their top, in the order of being asked for.
+MARKS: Final = {
+    "all": "testbed",
+    "switch_loss": "profile",
+    "model_version": "experiment",
+    "process": "workload",
+    "lms": "profile",
+    "strategies": "campaign",
+    "models": "prices",
+    "summary": "campaign",
+}
+
+MODELS: Final[Mapping[str, type[BaseModel]]] = {
+    "testbed": TestbedFile,
+    "profile": ProfileFile,
+    "workload": WorkloadFile,
+    "campaign": CampaignFile,
+    "prices": PriceFile,
+    "experiment": Experiment,
+}
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of file.
+
+    Raises:
+        InputError: no such kind.
+    """
+    if kind not in MODELS:
+        choices = ", ".join(MODELS)
+        raise InputError(
+            "schema", "is unknown", field="kind", value=kind, remedy=f"choose {choices}"
+        )
+    return schema_of(kind, MODELS[kind])
+
+
+def catalog() -> dict[str, dict[str, str]]:
+    """Return kind -> name -> summary of everything that a name can stand for."""
+    titles = {name: strategies.STRATEGIES[name].title for name in strategies.names()}
+    shipped = {kind: {name: _summary(kind, name) for name in names(kind)} for kind in KINDS}
+    return {"strategies": titles, **shipped}
+
+
+def check_file(path: Path) -> tuple[str, str]:
+    """Check a file as far as it can be checked by itself; a campaign with all that it names.
+
+    Returns:
+        Its kind, and what there is in it in a few words.
+
+    Raises:
+        InputError: something is wrong; of several things, all are named.
+    """
+    if path.suffix == ".csv":
+        return REQUESTS, f"{len(read_trace(path))} requests"
+    data = read_yaml(path)
+    match kind := _kind(data, path):
+        case "testbed":
+            testbed = load_testbed(path.absolute()).to_domain()
+            return kind, f"{testbed.name}: {len(testbed.nodes)} workers, {len(testbed.lms)} LMs"
+        case "profile":
+            profile = load_profile(path.absolute())
+            return kind, f"{profile.name}: {len(profile.lms)} LMs"
+        case "workload":
+            workload = load_workload(path.absolute())
+            return kind, f"{workload.name}: {workload.process.kind}"
+        case "prices":
+            return kind, f"{len(load_price_file(path).models)} models"
+        case "experiment":
+            experiment = load_experiment(json.dumps(data), str(path))
+            return kind, f"run {experiment.run_id}"
+        case _:
+            grid = resolve(path.absolute())
+            return kind, f"{grid.campaign.name}: {len(grid.cells)} runs"
+
+
+def _kind(data: object, path: Path) -> str:
+    if isinstance(data, dict):
+        for mark, kind in MARKS.items():
+            if mark in data:
+                return kind
+    raise InputError(
+        str(path),
+        "is no file that edgelm knows",
+        remedy="a testbed has the field 'all', a profile 'lms', a workload 'process', a campaign "
+        "'strategies'; `edgelm schema KIND` prints the rest",
+    )
+
+
+def _summary(kind: str, name: str) -> str:
+    data: Any = read_yaml(locate(kind, name))
+    if kind == "testbeds":
+        data = {"summary": data["all"]["vars"]["edgelm_summary"]}
+    return " ".join(str(data.get("summary", "")).split())

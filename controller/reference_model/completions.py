@@ -1,0 +1,148 @@
+"""A request for a chat completion to its answer: status, body, declared latency."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller.agents.reasoner import REFERENCE_MODEL as MODEL
+from controller.agents.reasoner import TOKEN_CHARACTERS
+from controller.reference_model.answers import answer
+from controller.reference_model.reading import MISREAD, UnreadablePromptError, block
+from controller.reference_model.rehearsing import best_tried, try_first
+from controller.reference_model.schemas import least
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """What an answer declares to have taken: the order of hosted language models, so that what
+    is decided here is charged as theirs would be. An assumption, no measurement."""
+
+    first_token_s: float = 0.4
+    token_s: float = 0.01
+
+    def of(self, tokens_out: int) -> float:
+        return self.first_token_s + self.token_s * tokens_out
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+    latency_s: float
+    headers: Mapping[str, str]
+
+
+def complete(request: object, latency: Latency) -> Reply:
+    """Answer a request to /v1/chat/completions."""
+    try:
+        wanted = _checked(request)
+        message = _message(wanted)
+    except _BadRequest as error:
+        return failure(error.status, str(error), latency, code=error.code, param=error.param)
+    text = message["content"] or json.dumps(message.get("tool_calls"))
+    tokens_in = tokens(json.dumps(wanted, ensure_ascii=False))
+    tokens_out = tokens(text)
+    return Reply(200, body_of(message, tokens_in, tokens_out), latency.of(tokens_out), {})
+
+
+def body_of(message: Json, tokens_in: int, tokens_out: int, finish: str = "") -> bytes:
+    """A chat.completion object with one choice."""
+    return _dump(
+        {
+            "id": "chatcmpl-edgelm",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": MODEL,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "refusal": None, **message},
+                    "finish_reason": finish
+                    or ("tool_calls" if "tool_calls" in message else "stop"),
+                    "logprobs": None,
+                }
+            ],
+            "usage": {
+                "prompt_tokens": tokens_in,
+                "completion_tokens": tokens_out,
+                "total_tokens": tokens_in + tokens_out,
+                "prompt_tokens_details": {"cached_tokens": 0},
+            },
+        }
+    )
+
+
+def failure(
+    status: int, message: str, latency: Latency, *, code: str | None = None,
+    param: str | None = None, headers: Json | None = None,
+) -> Reply:  # fmt: skip
+    """An error as OpenAI's API words it."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return Reply(status, _dump({"error": error}), latency.first_token_s, dict(headers or {}))
+
+
+def tokens(text: str) -> int:
+    return -(-len(text) // TOKEN_CHARACTERS)
+
+
+class _BadRequest(Exception):
+    def __init__(self, problem: str, param: str = "", status: int = 400, code: str = "") -> None:
+        super().__init__(problem)
+        self.param, self.status, self.code = param or None, status, code or None
+
+
+def _checked(request: object) -> Json:
+    if not isinstance(request, dict):
+        raise _BadRequest("the body must be a JSON object")
+    if request.get("model") != MODEL:
+        raise _BadRequest(
+            f"the model {request.get('model')!r} does not exist; this server has {MODEL}",
+            "model", 404, "model_not_found",
+        )  # fmt: skip
+    messages = request.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+        raise _BadRequest("messages must be a list of objects", "messages")
+    if request.get("stream"):
+        raise _BadRequest("streaming is not supported", "stream")
+    return request
+
+
+def _message(request: Json) -> dict[str, Any]:
+    """The assistant's message."""
+    messages: Sequence[Json] = request["messages"]
+    try:
+        if block(messages, "context") is None:
+            return {"content": json.dumps(_made_up(request))}
+        calls = try_first(messages, request.get("tools") or ())
+        if calls:
+            return {"content": None, "tool_calls": calls}
+        reply = best_tried(messages) or answer(messages)
+        return {"content": json.dumps(reply, separators=(",", ":"))}
+    except UnreadablePromptError as error:
+        raise _BadRequest(str(error), "messages") from error
+    except MISREAD as error:
+        problem = f"the prompt's blocks have another shape: {error!r}"
+        raise _BadRequest(problem, "messages") from error
+
+
+def _made_up(request: Json) -> Any:
+    form = request.get("response_format")
+    try:
+        if isinstance(form, dict) and form.get("type") == "json_schema":
+            return least(form["json_schema"]["schema"])
+    except MISREAD as error:
+        raise _BadRequest(f"unknown schema: {error}", "response_format") from error
+    return {"note": "this is an optimiser that answers edgelm's agents, not a language model"}
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,153 @@
+"""summary.json: a run's figures, every one from its requests through the paper's equations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain import metrics
+from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED
+from controller.domain.requests import Requests
+from controller.domain.scenario import Scenario
+from controller.results.bound import lower_bound
+from controller.results.journal import TIERS, Entry, outcome
+from controller.domain.requests import RequestTable
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Usage:
+    """What the cluster has spent on a run."""
+
+    slots: int  # slots run, the drain included
+    gpu_busy_s: float
+    pod_starts: int
+
+
+def summarise(
+    scenario: Scenario,
+    requests: Requests,
+    table: RequestTable,
+    entries: Sequence[Entry],
+    usage: Usage,
+) -> dict[str, Any]:
+    """All of summary.json but ``reasoner`` and ``wall_s``. A figure without a base (the mean of no
+    latency) is None."""
+    everything = np.full(len(table), True)
+    whole = figures(scenario, table, everything)
+    epoch = table.slot // scenario.epoch_slots
+    epochs = int(epoch.max(initial=-1)) + 1
+    return {
+        **whole,
+        "bound": _bound(scenario, requests, whole["success_rate"]),
+        "per_epoch": [{"epoch": e, **figures(scenario, table, epoch == e)} for e in range(epochs)],
+        "gpu_utilisation": _gpu_utilisation(scenario, usage),
+        "pod_starts": usage.pod_starts,
+        "moved_bytes": moved_bytes(requests, table),
+        "decisions": {tier: _calls(entries, tier) for tier in TIERS},
+    }
+
+
+def figures(scenario: Scenario, table: RequestTable, chosen: Bools) -> dict[str, Any]:
+    """Figures of merit (Eq. 5-10) of the requests ``chosen`` (R,)."""
+    succeeded = chosen & table.success
+    types = len(scenario.testbed.lms)
+    arrivals = np.bincount(table.lm[chosen], minlength=types)
+    successes = np.bincount(table.lm[succeeded], minlength=types)
+    rates = metrics.service_rates(successes, arrivals)
+    latency_s = table.latency_s[succeeded]
+    f_norm = metrics.normalised_jain(rates)
+    t_norm = metrics.normalised_latency(latency_s, scenario.tau_s)
+    return {
+        "objective": metrics.objective(t_norm, f_norm, scenario.lam),
+        "success_rate": float(successes.sum() / arrivals.sum()) if arrivals.sum() else None,
+        "f_norm": f_norm,
+        "jain": metrics.jain(rates),
+        "t_mean_s": _mean(latency_s),
+        "t_norm": t_norm,
+        **_percentiles(latency_s),
+        "per_lm": {
+            lm.name: {
+                "arrivals": int(arrivals[i]),
+                "successes": int(successes[i]),
+                "rho": None if np.isnan(rates[i]) else float(rates[i]),
+                "t_mean_s": _mean(table.latency_s[succeeded & (table.lm == i)]),
+            }
+            for i, lm in enumerate(scenario.testbed.lms)
+        },
+    }
+
+
+def moved_bytes(requests: Requests, table: RequestTable) -> float:
+    """Bytes that crossed a link between nodes: prompts that arrived, results that returned."""
+    remote = table.destination != table.origin
+    up = remote & ~np.isnan(table.arrived_s)
+    down = remote & ~np.isnan(table.returned_s)
+    return float(requests.uplink_bytes[up].sum() + requests.downlink_bytes[down].sum())
+
+
+def summary_json(summary: dict[str, Any]) -> bytes:
+    return (json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float | None]:
+    names = ("t_p50_s", "t_p95_s", "t_p99_s")
+    if not latency_s.size:
+        return dict.fromkeys(names)
+    return dict(zip(names, np.percentile(latency_s, (50, 95, 99)).tolist(), strict=True))
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def _gpu_utilisation(scenario: Scenario, usage: Usage) -> float | None:
+    """Share of the physical GPUs' time with a busy slice, the drain included."""
+    gpus = sum(node.gpus for node in scenario.testbed.nodes)
+    available_s = gpus * usage.slots * scenario.slot_s
+    return usage.gpu_busy_s / available_s if available_s else None
+
+
+def _bound(scenario: Scenario, requests: Requests, success_rate: float | None) -> float | None:
+    """The objective that no strategy beats at this success rate. Beyond these digits a linear
+    program's optimum depends on the machine; the bound has more slack than that."""
+    if not success_rate:
+        return None
+    return float(f"{lower_bound(scenario, requests, success_rate).objective:.10g}")
+
+
+def _calls(entries: Sequence[Entry], tier: str) -> dict[str, Any]:
+    """How a tier's decisions came about. What the Pending rule voided is counted in ``calls``
+    only."""
+    outcomes: dict[str, int] = {}
+    took_s, tokens_in, tokens_out, calls = 0.0, 0, 0, 0
+    cost_usd: float | None = 0.0
+    for entry, k in _each(entries, tier):
+        call = entry.calls[k]
+        result = outcome(call, bool(entry.voided[k].any()))
+        outcomes[result] = outcomes.get(result, 0) + 1
+        calls += 1
+        took_s += call.took_s
+        tokens_in += call.tokens_in
+        tokens_out += call.tokens_out
+        cost_usd = None if cost_usd is None or call.cost_usd is None else cost_usd + call.cost_usd
+    return {
+        "calls": calls,
+        **{name: outcomes.get(name, 0) for name in (OK, REPAIRED, FALLBACK, LATE)},
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "cost_usd": cost_usd if calls else None,
+        "latency_mean_s": took_s / calls if calls else None,
+    }
+
+
+def _each(entries: Sequence[Entry], tier: str) -> Iterator[tuple[Entry, int]]:
+    for entry in entries:
+        if entry.tier == tier:
+            yield from ((entry, k) for k in range(len(entry.calls)))

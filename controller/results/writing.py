@@ -1,0 +1,62 @@
+"""What a run has produced, and the files made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.domain.requests import Requests, RequestTable
+from controller.domain.scenario import Scenario
+from controller.results.folder import TRANSCRIPT
+from controller.results.journal import RunJournal
+from controller.results.tables import (
+    decisions_jsonl,
+    requests_parquet,
+    slots_parquet,
+)
+from controller.results.summary import Usage, summarise, summary_json
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """A run that is over. ``wall_s``: real time it took, without the records."""
+
+    scenario: Scenario
+    requests: Requests
+    table: RequestTable
+    journal: RunJournal
+    usage: Usage
+    wall_s: float
+    reasoner: Mapping[str, Any] | None = None  # who answered a run's agents
+    transcript: str | None = None  # of a run with agents
+
+
+def run_summary(outcome: Outcome) -> dict[str, Any]:
+    """summary.json as an object."""
+    return {
+        **summarise(
+            outcome.scenario,
+            outcome.requests,
+            outcome.table,
+            outcome.journal.entries,
+            outcome.usage,
+        ),
+        "reasoner": outcome.reasoner,
+        "wall_s": round(outcome.wall_s, 3),
+    }
+
+
+def run_files(experiment: str, outcome: Outcome) -> dict[str, bytes]:
+    """Return the files of a run's folder by name. All but ``wall_s`` follow from ``experiment``,
+    the canonical JSON that names the run."""
+    testbed, journal = outcome.scenario.testbed, outcome.journal
+    transcript = outcome.transcript
+    return {
+        "experiment.json": experiment.encode(),
+        "requests.parquet": requests_parquet(outcome.table, testbed),
+        "slots.parquet": slots_parquet(journal.states, testbed),
+        "decisions.jsonl": decisions_jsonl(journal.entries, testbed),
+        **({} if transcript is None else {TRANSCRIPT: transcript.encode()}),
+        "summary.json": summary_json(run_summary(outcome)),
+    }

@@ -1,0 +1,88 @@
+"""SQL over JSON documents: what the arguments of a find mean to SQLite.
+
+Fields are checked before they become part of a statement, since an expression index serves only
+the very expression it was made with; values are always bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from controller.domain.errors import InputError
+from controller.store.documents import Scalar, check_field, check_scalar
+
+
+def extract(field: str) -> str:
+    """The expression of a field's value.
+
+    Raises:
+        InputError: not a field.
+    """
+    return f"json_extract(body, '{_path(field)}')"
+
+
+def conditions(
+    where: Mapping[str, Scalar], within: Mapping[str, tuple[float, float]]
+) -> tuple[str, list[Scalar]]:
+    """A WHERE clause and the values to bind.
+
+    Raises:
+        InputError: a field, value or interval that cannot be compared.
+    """
+    parts, values = ["TRUE"], list[Scalar]()
+    for field, value in where.items():
+        parts += [f"{extract(field)} IS ?", *_kind(field, value)]
+        values.append(check_scalar(field, value))
+    for field, (low, high) in within.items():
+        if not low <= high:
+            raise InputError("store", "not an interval", field=field, value=(low, high))
+        parts += [f"{extract(field)} >= ?", f"{extract(field)} < ?", *_kind(field, low)]
+        values += [float(low), float(high)]
+    return " AND ".join(parts), values
+
+
+def ordering(sort: Sequence[tuple[str, int]]) -> str:
+    """An ORDER BY clause; the key decides among equals.
+
+    Raises:
+        InputError: not a field, or a direction other than 1 and -1.
+    """
+    terms = []
+    for field, direction in sort:
+        if direction not in (1, -1):
+            raise InputError(
+                "store", "not a direction", field=field, value=direction, remedy="use 1 or -1"
+            )
+        terms.append(extract(field) + (" ASC" if direction > 0 else " DESC"))
+    return " ORDER BY " + ", ".join([*terms, "key"])
+
+
+def limiting(limit: int | None) -> str:
+    """A LIMIT clause.
+
+    Raises:
+        InputError: a negative limit.
+    """
+    if limit is None:
+        return ""
+    if limit < 0:
+        raise InputError("store", "not a limit", value=limit, remedy="use 0 or more, or None")
+    return f" LIMIT {int(limit)}"
+
+
+def _path(field: str) -> str:
+    words = check_field(field).split(".")
+    return "$" + "".join(f'."{word}"' for word in words)
+
+
+def _kind(field: str, value: Scalar) -> list[str]:
+    """That the field is of the value's type: to SQLite JSON's true is 1, a list is its text."""
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        kinds = "('true', 'false')"
+    elif isinstance(value, str):
+        kinds = "('text')"
+    else:
+        kinds = "('integer', 'real')"
+    return [f"json_type(body, '{_path(field)}') IN {kinds}"]

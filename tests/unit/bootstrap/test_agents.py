@@ -1,0 +1,131 @@
+"""What a run's agents are handed: servers, limits and rehearsals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from controller.bootstrap.agents import (
+    _SERVERS,
+    MOST_REQUESTS,
+    Access,
+    _limiter,
+    _reference,
+    check_reasoner,
+    staffed,
+)
+from controller.bootstrap.calls import Calls, calls_kept_at
+from controller.campaigns.reasoner import Models, Reasoner
+from controller.domain.decisions import Demand
+from controller.domain.errors import InputError
+from controller.reference_model.completions import Latency
+from tests.samples.small import small_experiment
+from tests.unit.agents.servers import Reply, Request, answer, complaint, serving
+from tests.unit.policies.states import idle, open_policy
+
+
+def rehearsed(requests: float) -> Mapping[str, Any]:
+    """What the tool says of a candidate that expects so many requests of each LM a slot."""
+    experiment = small_experiment(strategy="MA", reasoner=Reasoner())
+    scenario = experiment.scenario()
+    lms = len(scenario.testbed.lms)
+    demand = Demand(np.full(lms, requests), np.full(lms, 2.0))
+    policy = replace(open_policy(scenario), demand=demand)
+
+    async def ask() -> Mapping[str, Any]:
+        async with staffed(experiment, scenario, Calls(silent=True), Access()) as kit:
+            assert kit is not None
+            return await kit.rehearse(policy, idle(scenario))
+
+    return asyncio.run(ask())
+
+
+def test_a_candidate_is_rehearsed() -> None:
+    found = rehearsed(2.0)
+    assert 0 < found["objective"] <= 1
+
+
+@pytest.mark.parametrize("requests", [1e4, 1e9])
+def test_a_forecast_that_would_fill_the_memory_is_not_rehearsed(requests: float) -> None:
+    assert f"over {6 * MOST_REQUESTS} requests a slot" in rehearsed(requests)["error"]
+
+
+def test_runs_of_a_process_share_the_limits_of_an_address() -> None:
+    access = Access(requests_per_min=10.0)
+    waits_s = [_limiter("http://shared:1/v1", access).reserve(1.0) for _ in range(12)]
+    assert waits_s[:10] == [0.0] * 10
+    assert waits_s[11] > 5.0
+    assert _limiter("http://other:1/v1", access).reserve(1.0) == 0.0
+
+
+def test_a_reference_reasoner_that_died_is_started_again() -> None:
+    latency = Latency(first_token_s=0.123)
+    url = _reference(latency)
+    assert _reference(latency) == url
+    child = _SERVERS[latency].child
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(10)
+    try:
+        assert _reference(latency) != url
+        assert _SERVERS[latency].is_alive
+    finally:
+        _SERVERS.pop(latency).end()
+
+
+def test_a_campaigns_token_limit_reaches_the_server_by_the_name_that_it_knows() -> None:
+    def script(request: Request) -> Reply:
+        unknown = "max_completion_tokens" in request.body
+        return complaint(400, "unknown field: max_completion_tokens") if unknown else answer()
+
+    models = Models(planner="m", scheduler="m", deployer="m")
+    with serving(script) as server:
+        one = Reasoner(kind="url", url=server.url, models=models, max_tokens=700)
+        notes = asyncio.run(check_reasoner(one, Access()))
+        first, second = server.asked()
+    assert first["max_completion_tokens"] == second["max_tokens"] == 700
+    assert "max_completion_tokens sent as max_tokens" in notes[0]
+
+
+class Nobody:
+    """An approver whom nothing is to be asked of."""
+
+    async def approve(self, *_: object) -> bool:
+        raise AssertionError
+
+
+def test_a_transcript_cut_within_a_letter_is_gone_on_with(tmp_path: Path) -> None:
+    """A run whose process was killed while it wrote must not be stuck for ever."""
+    path = tmp_path / "runs" / "transcript.jsonl"
+    head, text = (
+        '{"kind":"head","format":1}\n',
+        '{"kind":"text","sha256":"0","content":"Größe"}\n',
+    )
+    with calls_kept_at(path, tmp_path, Nobody()) as calls:
+        assert calls.former == []
+        calls.out.write(head)
+    with path.open("ab") as file:
+        file.write(text.encode()[: text.encode().index("ö".encode()) + 1])
+    with calls_kept_at(path, tmp_path, Nobody()) as calls:
+        assert calls.former == [head]
+        calls.out.write(text)
+        assert calls.lines() == head + text
+    assert path.read_text() == head + text
+
+
+def test_a_transcript_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    path.write_bytes(b"\xff\n")
+    with (
+        pytest.raises(InputError, match="line 1 is no line"),
+        calls_kept_at(path, tmp_path, Nobody()),
+    ):
+        pass
+    assert path.read_bytes() == b"\xff\n"

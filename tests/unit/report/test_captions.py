@@ -1,0 +1,64 @@
+"""Words on who leads and on what a mean is over."""
+
+import re
+
+import matplotlib as mpl
+import pytest
+
+from controller.report import style, wording, write_report
+from controller.report.captions import averaged, tied
+from controller.report.figures.tradeoff import draw_tradeoff
+from controller.report.formats import counted, percent
+from controller.report.sheets import summarise_strategies
+from tests.samples.sample_campaign import Sample, write_sample
+from tests.unit.report.studies import study_of
+
+TIE = study_of([("RR", 0, 0.5), ("SOLVER", 0, 0.12341), ("MA", 0, 0.12342)])
+
+
+def test_all_that_read_the_same_lead():
+    assert tied({"A": 0.00001, "B": 0.0, "C": 0.5}, percent) == ["B"]
+    assert tied({"A": 0.99951, "B": 1.0, "C": 0.5}, "{:.3f}".format, highest=True) == ["A", "B"]
+
+
+def test_the_headline_names_who_ties():
+    assert wording.headline(TIE).startswith("SOLVER and MA have the lowest objective, 0.123: 75")
+
+
+def test_the_table_prints_all_that_tie_in_bold():
+    sheet = summarise_strategies(TIE)
+    assert sheet is not None
+    assert [row.cells[2].best for row in sheet.rows] == [True, True, False]
+
+
+def test_markers_at_one_place_are_all_seen():
+    with mpl.rc_context(style.RC):
+        plate = draw_tradeoff(TIE)
+    assert plate is not None
+    assert plate.title == "RR, SOLVER and MA are both the fastest and the fairest"
+    ours = [line for line in plate.figure.axes[0].lines if line.get_gid()]
+    assert [line.get_markerfacecolor() == "none" for line in ours] == [False, True, True]
+    assert ours[0].get_markersize() < ours[1].get_markersize() < ours[2].get_markersize()
+    assert "A ring is drawn" in plate.caption
+
+
+def test_one_seed_is_no_mean_over_seeds():
+    assert averaged(TIE, " ± x") == "One seed, so there is no interval"
+    two = study_of([("RR", 0, 0.5), ("RR", 1, 0.5)])
+    assert averaged(two, " ± x") == "Mean over seeds ± x"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1200, "1,200 runs")]
+)
+def test_one_is_singular(number, words):
+    assert counted(number, "run") == words
+
+
+def test_a_campaign_of_one_run_speaks_of_one(tmp_path):
+    write_sample(tmp_path, Sample(strategies=("RL",), seeds=(0,), epochs=1))
+    page = write_report(tmp_path).read_text("utf-8")
+    assert "1 of 1 run finished" in page
+    assert "1 epoch of 10 slots" in page
+    assert not re.search(r"\b1 (epoch|run|slot|seed|block)s\b", page)
+    assert "±" not in page
