@@ -58,9 +58,35 @@ class Deployment:
     vgpus: Ints  # (n, I) 0 unless GPU
 
 
+APPROVED: Final = "approved"
+REJECTED: Final = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """The no-regression guard's verdict: the policy made the objective worse and was taken back."""
+
+    objective: float  # of the epoch under the policy that was undone
+    before: float  # of the epoch under the policy that is in force again
+    margin: float  # relative worsening that is tolerated
+    policy_slot: int  # in which the policy in force again was decided
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """An adviser's decision beside the one applied (mode advise)."""
+
+    outcome: str  # of the adviser's call; FALLBACK where it failed
+    differences: tuple[str, ...] = ()
+    fault: str = ""  # why the adviser had nothing to say
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How one decision came about: one line of decisions.jsonl without its slot and value."""
+    """The making of one decision: a line of decisions.jsonl without its slot and value.
+
+    ``detail`` is for people and never parsed: what a program needs has a field of its own.
+    """
 
     took_s: float = 0.0
     outcome: str = OK
@@ -68,6 +94,11 @@ class Call:
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float | None = None
+    drift: float | None = None  # scheduling agents: mean distance of the split from the plan
+    undone: Undone | None = None  # planning agents: the guard took their policy back
+    approval: str = ""  # planning agents in mode approve: APPROVED, REJECTED
+    advice: Advice | None = None  # mode advise
+    fault: str = ""  # a Transient error: nothing was decided, the last decision holds
 
     def outlasts(self, slot_s: float) -> bool:
         """The decision came when its slot was over. The slot's last moment is in time."""

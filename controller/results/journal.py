@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from controller.domain.testbed import Testbed
 
 PLANNER, SCHEDULER, DEPLOYER = "planner", "scheduler", "deployer"
 TIERS = (PLANNER, SCHEDULER, DEPLOYER)
+_NOTES: Final = ("drift", "undone", "approval", "advice", "fault")  # fields of a line if known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,6 +148,10 @@ def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[s
         line += f',"void":{_dump(void)}'
     if call.detail:
         line += f',"detail":{_dump(call.detail)}'
+    for name in _NOTES:
+        value = getattr(call, name)
+        if value is not None and value != "":
+            line += f',"{name}":{_dump(asdict(value) if is_dataclass(value) else value)}'
     if call.tokens_in or call.tokens_out:
         line += (
             f',"tokens_in":{call.tokens_in},"tokens_out":{call.tokens_out}'
