@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +14,13 @@ from controller.domain.decisions import (
     OK,
     REFUSE,
     VOID,
+    Advice,
     Call,
     Decision,
     Deployment,
     MacroPolicy,
     RoutingPlan,
+    Undone,
 )
 from controller.domain.state import CPU, GPU, MODES, OFF, ClusterState
 from controller.domain.testbed import Testbed
@@ -151,7 +153,7 @@ def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[s
     for name in _NOTES:
         value = getattr(call, name)
         if value is not None and value != "":
-            line += f',"{name}":{_dump(asdict(value) if is_dataclass(value) else value)}'
+            line += f',"{name}":{_dump(asdict(value) if isinstance(value, Undone | Advice) else value)}'
     if call.tokens_in or call.tokens_out:
         line += (
             f',"tokens_in":{call.tokens_in},"tokens_out":{call.tokens_out}'
