@@ -1,30 +1,45 @@
 """The slot loop of Figure 4: observe, decide, charge, apply, wait. Knows neither twin nor testbed.
 
-A decision's time is data: ``route`` and ``deploy`` are told how long it took, the twin charges it,
-on wall time it has passed already. A decision that outlasts its slot is late: the previous one
-holds, and the requests that waited for it have waited for the whole slot.
+A decision's time is data: commands carry how long it took, the twin charges it, on wall time it has
+passed already. A decision that outlasts its slot is late: the previous one holds, and the requests
+that waited for it have waited for the whole slot. A `Transient` fault of the world is recorded, and
+the last decision holds.
+
+:func:`run` drives both tiers in one process. On a testbed each has a process of its own:
+:func:`run_central` and one :func:`run_node` per worker, which take the slot from the clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.decisions import (
+    DEPLOYER,
     LATE,
-    Call,
+    PLANNER,
+    SCHEDULER,
     Decision,
     Deployment,
+    InForce,
     MacroPolicy,
-    RoutingPlan,
-    in_force,
+    Orders,
+    Stamp,
 )
+from controller.domain.errors import Transient
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Clock, Cluster, Deployer, Journal, Node, Planner, Scheduler
+
+Ints = NDArray[np.int64]
+T = TypeVar("T")
+
+NO_ROWS: Final[Ints] = np.zeros(0, np.int64)
+EPSILON_S: Final = 1e-6  # a clock that wakes a microsecond early is in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,96 +55,193 @@ class CentralTier:
     """Planner and scheduler over a cluster, slot by slot. On the testbed: VM1."""
 
     def __init__(
-        self, scenario: Scenario, cluster: Cluster, strategy: Strategy, journal: Journal
+        self,
+        scenario: Scenario,
+        clock: Clock,
+        cluster: Cluster,
+        planner: Planner,
+        scheduler: Scheduler,
+        journal: Journal,
     ) -> None:
         self._scenario = scenario
+        self._clock = clock
         self._cluster = cluster
-        self._strategy = strategy
+        self._planner = planner
+        self._scheduler = scheduler
         self._journal = journal
-        self._plan: RoutingPlan | None = None
-        self._policy: MacroPolicy | None = None
-        self._thinking: asyncio.Task[tuple[MacroPolicy, Call]] | None = None
+        self._in_force: InForce | None = None
+        self._epoch = -1  # the last one that was planned
+        self._thinking: asyncio.Task[Decision[MacroPolicy] | None] | None = None
 
-    async def step(self, slot: int) -> MacroPolicy:
-        """One slot's plan; returns the policy in force. At an epoch's first slot the planner
-        begins to think beside scheduler and deployers; only in slot 0, where there is no policy to
-        follow, the scheduler waits for it."""
-        state = await self._cluster.observe()
-        waited_s = 0.0
-        if slot % self._scenario.epoch_slots == 0 or self._policy is None:
-            window = max(0, slot - self._scenario.epoch_slots)
-            thinking = self._think(slot, state, await self._cluster.telemetry(window))
-            if self._policy is None:
-                self._policy, call = await thinking
-                waited_s = min(call.took_s, self._scenario.slot_s)
-            else:
-                self._thinking = asyncio.create_task(thinking)
-        await self._schedule(slot, state, self._policy, waited_s)
-        return self._policy
+    async def resume(self) -> int:
+        """Take up the orders that an earlier process announced; return the first slot without."""
+        orders = await self._cluster.orders()
+        if orders is None:
+            return 0
+        self._in_force = orders.in_force
+        self._epoch = orders.in_force.policy_slot // self._scenario.epoch_slots
+        return orders.stamp.slot + 1
 
-    async def finish(self) -> None:
-        """End the slot: a policy thought of during it holds from the next slot on. The planner's
-        call is bounded by the slot, as every call."""
-        if self._thinking is not None:
-            self._policy, _ = await self._thinking
-            self._thinking = None
+    async def step(self, slot: int) -> None:
+        """Announce one slot's plan.
+
+        At an epoch's first slot the planner begins to think beside scheduler and deployers; only
+        where there is no policy to follow, in slot 0, the scheduler waits for it.
+        """
+        try:
+            state = await self._cluster.observe()
+            waited_s = await self._begin_planning(slot, state)
+            if self._in_force is None:
+                raise Transient("there is no policy to schedule by")
+            await self._schedule(slot, state, self._in_force, waited_s)
+        except Transient as fault:
+            self._journal.missed(slot, SCHEDULER, NO_ROWS, str(fault))
+
+    async def finish(self, slot: int) -> None:
+        """End the slot: announce a policy thought of during it; it holds from the next slot on.
+        The planner's call is bounded by the slot, as every call."""
+        if self._thinking is None:
+            return
+        decision = await self._thinking
+        self._thinking = None
+        if decision is None or self._in_force is None or decision.value == self._in_force.policy:
+            return
+        in_force = replace(self._in_force, policy=decision.value, policy_slot=slot)
+        try:
+            await self._cluster.announce(Orders(Stamp(slot, 1), in_force), self._scenario.slot_s)
+            self._in_force = in_force
+        except Transient as fault:
+            self._journal.missed(slot, PLANNER, NO_ROWS, str(fault))
+
+    async def end(self, slot: int) -> None:
+        """Tell the nodes that ``slot`` and all after it are not decided any more."""
+        if self._in_force is not None:
+            await self._cluster.announce(Orders(Stamp(slot), self._in_force, final=True), 0.0)
+
+    async def _begin_planning(self, slot: int, state: ClusterState) -> float:
+        """Ask the planner where a new epoch has begun; return the seconds that the scheduler had
+        to wait for it."""
+        slots = self._scenario.epoch_slots
+        if slot // slots <= self._epoch:
+            return 0.0
+        try:
+            telemetry = await self._cluster.telemetry(max(0, slot - slots))
+        except Transient as fault:
+            self._journal.missed(slot, PLANNER, NO_ROWS, str(fault))
+            return 0.0
+        thinking = self._think(slot, state, telemetry)
+        if self._in_force is not None:
+            self._thinking = asyncio.create_task(thinking)
+            return 0.0
+        decision = await thinking
+        if decision is None:
+            return 0.0
+        self._in_force = InForce(decision.value, slot)
+        return min(decision.calls[0].took_s, self._scenario.slot_s)
 
     async def _think(
         self, slot: int, state: ClusterState, telemetry: Telemetry
-    ) -> tuple[MacroPolicy, Call]:
-        decision = await self._strategy.planner.plan(state, telemetry)
-        decision = in_force(decision, self._scenario.slot_s, self._policy)
+    ) -> Decision[MacroPolicy] | None:
+        """Return the planner's decision, the policy in force if it was late, None on a fault."""
+        since_s, held = self._clock.now(), self._in_force
+        try:
+            decision = await self._planner.plan(state, telemetry, held)
+        except Transient as fault:
+            self._journal.missed(slot, PLANNER, NO_ROWS, str(fault))
+            return None
+        decision = _timed(decision, self._clock, since_s)
+        if held is not None:
+            decision = _in_time(decision, self._scenario.slot_s, held.policy)
         self._journal.planned(slot, decision)
-        return decision.value, decision.calls[0]
+        self._epoch = slot // self._scenario.epoch_slots
+        return decision
 
     async def _schedule(
-        self, slot: int, state: ClusterState, policy: MacroPolicy, waited_s: float
+        self, slot: int, state: ClusterState, in_force: InForce, waited_s: float
     ) -> None:
-        made = await self._strategy.scheduler.schedule(state, policy)
-        decision = in_force(made, self._scenario.slot_s, self._plan)
-        thought_s = waited_s + made.calls[0].took_s if decision is made else self._scenario.slot_s
-        self._plan = decision.value
-        await self._cluster.route(self._plan, thought_s)
+        since_s, slot_s = self._clock.now(), self._scenario.slot_s
+        made = await self._scheduler.schedule(state, in_force)
+        made = _timed(made, self._clock, since_s)
+        decision = made if in_force.plan is None else _in_time(made, slot_s, in_force.plan)
+        if decision is made:
+            in_force = replace(in_force, plan=decision.value, plan_slot=slot)
+            thought_s = waited_s + made.calls[0].took_s
+        else:
+            thought_s = slot_s
+        await self._cluster.announce(Orders(Stamp(slot), in_force), thought_s)
+        self._in_force = in_force
         self._journal.scheduled(slot, decision)
 
 
 class NodeTier:
-    """The deployers of the nodes a process controls. On the testbed: one node's own service."""
+    """The deployers of the nodes ``rows`` that a process controls. On the testbed: one node's."""
 
     def __init__(
-        self, scenario: Scenario, node: Node, deployer: Deployer, journal: Journal
+        self,
+        scenario: Scenario,
+        clock: Clock,
+        node: Node,
+        rows: Ints,
+        deployer: Deployer,
+        journal: Journal,
     ) -> None:
         self._slot_s = scenario.slot_s
+        self._clock = clock
         self._node = node
+        self._rows = rows
         self._deployer = deployer
         self._journal = journal
 
-    async def step(self, slot: int, policy: MacroPolicy) -> None:
-        """One slot: decide on every row and deploy those in time."""
+    async def resume(self) -> int:
+        """Return the first slot without a deployment."""
         state = await self._node.observe()
-        decision = await self._deployer.deploy(state, policy)
-        calls = decision.calls
-        thought_s = np.array([call.took_s for call in calls])
-        late = np.array([call.outlasts(self._slot_s) for call in calls])
-        if np.count_nonzero(late):
-            calls = tuple(
-                replace(call, outcome=LATE) if missed else call
-                for call, missed in zip(calls, late, strict=True)
-            )
-            decision = Decision(_hold(decision.value, state, late), calls)
-            thought_s[late] = np.nan
-        voided = await self._node.deploy(decision.value, thought_s)
-        self._journal.deployed(slot, state, decision, voided)
+        return int(state.want_slot.max()) + 1
 
+    async def step(self, slot: int) -> bool:
+        """Decide on every row for one slot and deploy; return False if the run is over."""
+        try:
+            orders = await self._node.orders()
+            if orders is None:
+                raise Transient("no orders have reached the node yet")
+            if orders.final:
+                return False
+            state = await self._node.observe()
+            since_s = self._clock.now()
+            decision = await self._deployer.deploy(state, orders.in_force)
+            decision = self._hold_late(_timed(decision, self._clock, since_s), state)
+            thought_s = [min(call.took_s, self._slot_s) for call in decision.calls]
+            voided = await self._node.deploy(Stamp(slot), decision.value, np.array(thought_s))
+        except Transient as fault:
+            self._journal.missed(slot, DEPLOYER, self._rows, str(fault))
+        else:
+            self._journal.deployed(slot, state, decision, voided)
+        return True
 
-def _hold(deployment: Deployment, state: ClusterState, rows: NDArray[np.bool_]) -> Deployment:
-    """The deployment with ``rows`` left as they are wanted now."""
-    keep = rows[:, None]
-    return Deployment(
-        mode=np.where(keep, state.want_mode, deployment.mode),
-        cores=np.where(keep, state.want_cores, deployment.cores),
-        vgpus=np.where(keep, state.want_vgpus, deployment.vgpus),
-    )
+    async def observe(self) -> None:
+        """Record how a slot has ended; a node that does not answer leaves a gap."""
+        try:
+            self._journal.observed(await self._node.observe())
+        except Transient:
+            return
+
+    def _hold_late(
+        self, decision: Decision[Deployment], state: ClusterState
+    ) -> Decision[Deployment]:
+        """Return the decision with late rows left as they are wanted now."""
+        late = [call.outlasts(self._slot_s) for call in decision.calls]
+        if not any(late):
+            return decision
+        keep, made = np.array(late)[:, None], decision.value
+        held = Deployment(
+            mode=np.where(keep, state.want_mode, made.mode),
+            cores=np.where(keep, state.want_cores, made.cores),
+            vgpus=np.where(keep, state.want_vgpus, made.vgpus),
+        )
+        calls = tuple(
+            replace(call, outcome=LATE) if missed else call
+            for call, missed in zip(decision.calls, late, strict=True)
+        )
+        return Decision(held, calls)
 
 
 async def run(
@@ -141,16 +253,106 @@ async def run(
     journal: Journal,
     slots: int,
 ) -> int:
-    """Both tiers in one process for ``slots`` slots, then on without arrivals until every request
-    is decided. Returns the number of slots run."""
-    central = CentralTier(scenario, cluster, strategy, journal)
-    local = NodeTier(scenario, node, strategy.deployer, journal)
+    """Drive both tiers in one process for ``slots`` slots, then on without arrivals until every
+    request is decided. Return the number of slots run."""
+    central = CentralTier(scenario, clock, cluster, strategy.planner, strategy.scheduler, journal)
+    rows = np.arange(len(scenario.testbed.nodes))
+    local = NodeTier(scenario, clock, node, rows, strategy.deployer, journal)
     slot = 0
     while slot < slots or not await cluster.settled():
-        policy = await central.step(slot)
-        await local.step(slot, policy)
-        await central.finish()
+        await central.step(slot)
+        await local.step(slot)
+        await central.finish(slot)
         slot += 1
         await clock.sleep_until(slot * scenario.slot_s)
         journal.observed(await cluster.observe())
     return slot
+
+
+async def run_central(
+    scenario: Scenario,
+    clock: Clock,
+    cluster: Cluster,
+    planner: Planner,
+    scheduler: Scheduler,
+    journal: Journal,
+    slots: int,
+) -> int:
+    """Drive planner and scheduler by the clock, from the slot that it says, until ``slots`` slots
+    are over and every request is decided. Return the number of slots run.
+
+    A slot is decided once, also by a process that restarts in its middle; a slot that the clock
+    has passed over is recorded as missed.
+    """
+    central = CentralTier(scenario, clock, cluster, planner, scheduler, journal)
+    slot = await central.resume()
+    while True:
+        current = await _reach(slot, clock, scenario.slot_s)
+        for missed in range(slot, current):
+            journal.missed(missed, SCHEDULER, NO_ROWS, PASSED)
+        slot = current
+        if slot >= slots and await _settled(cluster):
+            await central.end(slot)
+            return slot
+        await central.step(slot)
+        await central.finish(slot)
+        slot += 1
+
+
+async def run_node(
+    scenario: Scenario,
+    clock: Clock,
+    node: Node,
+    rows: Ints,
+    deployer: Deployer,
+    journal: Journal,
+) -> int:
+    """Drive the deployers of the nodes ``rows`` by the clock until the final orders; otherwise as
+    :func:`run_central`."""
+    local = NodeTier(scenario, clock, node, rows, deployer, journal)
+    slot = await local.resume()
+    while True:
+        current = await _reach(slot, clock, scenario.slot_s)
+        for missed in range(slot, current):
+            journal.missed(missed, DEPLOYER, rows, PASSED)
+        if current > 0:
+            await local.observe()
+        slot = current
+        if not await local.step(slot):
+            return slot
+        slot += 1
+
+
+PASSED: Final = "the clock passed over this slot"
+
+
+async def _reach(slot: int, clock: Clock, slot_s: float) -> int:
+    """Wait for the beginning of ``slot``; return the slot that the clock says then."""
+    if clock.now() < slot * slot_s - EPSILON_S:
+        await clock.sleep_until(slot * slot_s)
+    return max(slot, int((clock.now() + EPSILON_S) // slot_s))
+
+
+async def _settled(cluster: Cluster) -> bool:
+    try:
+        return await cluster.settled()
+    except Transient:
+        return False
+
+
+def _timed(decision: Decision[T], clock: Clock, since_s: float) -> Decision[T]:
+    """Return the decision with the seconds that it took by the clock."""
+    took_s = [clock.thought_s(since_s, call.took_s) for call in decision.calls]
+    if all(call.took_s == one for call, one in zip(decision.calls, took_s, strict=True)):
+        return decision
+    calls = [replace(call, took_s=one) for call, one in zip(decision.calls, took_s, strict=True)]
+    return Decision(decision.value, tuple(calls))
+
+
+def _in_time(decision: Decision[T], slot_s: float, held: T) -> Decision[T]:
+    """Return the decision to apply: ``decision``, or ``held`` marked LATE if it outlasted the
+    slot."""
+    (call,) = decision.calls
+    if not call.outlasts(slot_s):
+        return decision
+    return Decision(held, (replace(call, outcome=LATE),))

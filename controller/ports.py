@@ -8,7 +8,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.decisions import (
+    Decision,
+    Deployment,
+    InForce,
+    MacroPolicy,
+    Orders,
+    RoutingPlan,
+    Stamp,
+)
 from controller.domain.state import ClusterState, Telemetry
 
 
@@ -20,35 +28,59 @@ class Clock(Protocol):
     async def sleep_until(self, time_s: float) -> None:
         """Return when ``now() >= time_s``."""
 
+    def thought_s(self, since_s: float, declared_s: float) -> float:
+        """Return the seconds that a decision begun at ``since_s`` took: as declared where time is
+        virtual, as measured where it passes."""
+
 
 class Cluster(Protocol):
-    """What planner and scheduler see and command."""
+    """The cluster as planner and scheduler see and command it.
+
+    Raises:
+        Transient: the cluster did not answer; the last orders hold.
+    """
 
     async def observe(self) -> ClusterState:
-        """State of all nodes at the last slot boundary."""
+        """Return the state of all nodes at the last slot boundary."""
 
     async def telemetry(self, first_slot: int) -> Telemetry:
-        """Outcomes that became known from slot ``first_slot`` until now."""
+        """Return the outcomes that became known from slot ``first_slot`` until now."""
 
-    async def route(self, plan: RoutingPlan, thought_s: float) -> None:
-        """Dispatch the requests born in the slot that begins now. They wait ``thought_s``, the
-        time the decision took; on wall time it has passed already."""
+    async def orders(self) -> Orders | None:
+        """Return the newest orders, None before the first: where a restarted process goes on."""
+
+    async def announce(self, orders: Orders, thought_s: float) -> None:
+        """Bring orders to every node, and dispatch the requests born in their slot by their plan.
+
+        Requests wait ``thought_s``, the seconds that the decision took; on wall time they have
+        passed already. In a slot without orders, requests wait for its end and follow the plan in
+        force. Idempotent: orders no newer than the newest are ignored.
+        """
 
     async def settled(self) -> bool:
-        """Every request born so far has returned or failed."""
+        """Return True if every request born so far has returned or failed."""
 
 
 class Node(Protocol):
-    """What a deployer sees and commands: one node on the testbed, all rows in the twin."""
+    """A node as its deployer sees and commands it; in the twin, all nodes at once.
+
+    Raises:
+        Transient: the node did not answer; the last deployment holds.
+    """
 
     async def observe(self) -> ClusterState:
-        """State at the last slot boundary; rows are the nodes under control."""
+        """Return the state at the last slot boundary; rows are the nodes under control."""
+
+    async def orders(self) -> Orders | None:
+        """Return the newest orders that have reached the node, None before the first."""
 
     async def deploy(
-        self, deployment: Deployment, thought_s: NDArray[np.float64]
+        self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        """Make the desired pods so, after the slot's requests were routed. Idempotent.
-        ``thought_s`` (n,) as in :meth:`Cluster.route`.
+        """Make the desired pods so, after the slot's requests were dispatched.
+
+        ``thought_s`` (n,) as in :meth:`Cluster.announce`. Idempotent: a command no newer than the
+        row's newest is ignored.
 
         Returns:
             (n, I) True where the Pending rule voided a change (section V-D).
@@ -56,21 +88,23 @@ class Node(Protocol):
 
 
 class Planner(Protocol):
-    """Once an epoch: Eq. 12-13."""
+    """Once an epoch: Eq. 12-13. ``in_force`` is None before the first policy."""
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]: ...
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]: ...
 
 
 class Scheduler(Protocol):
     """Once a slot: where requests go."""
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]: ...
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]: ...
 
 
 class Deployer(Protocol):
     """Once a slot: which LMs run, on what. Rows of the state are decided on independently."""
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]: ...
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]: ...
 
 
 class Journal(Protocol):
@@ -87,6 +121,10 @@ class Journal(Protocol):
         decision: Decision[Deployment],
         voided: NDArray[np.bool_],
     ) -> None: ...
+
+    def missed(self, slot: int, tier: str, rows: NDArray[np.int64], fault: str) -> None:
+        """Nothing was decided: what was in force holds. ``rows``: the nodes of a deployer's tier,
+        empty for the others. ``fault`` says why."""
 
     def observed(self, state: ClusterState) -> None:
         """A slot has ended in this state."""

@@ -20,6 +20,7 @@ from controller.domain.decisions import (
     Decision,
     Demand,
     Deployment,
+    InForce,
     MacroPolicy,
     RoutingPlan,
 )
@@ -107,8 +108,10 @@ class _Constant:
     def __init__(self, policy: MacroPolicy) -> None:
         self._decision = Decision(policy)
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        del state, telemetry
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        del state, telemetry, in_force
         return self._decision
 
 
@@ -124,18 +127,18 @@ class _Takeover:
         self._stay = RoutingPlan(np.tile(np.arange(nodes)[:, None], lms))
         self._wanted = Deployment(present.want_mode, present.want_cores, present.want_vgpus)
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         if state.slot + 1 < self._first:
             return Decision(self._stay)
         if state.slot + 1 == self._first:  # the backlog is not what a slot brings
             none = np.zeros_like(state.arrived_prompts)
             state = replace(state, arrived_prompts=none, arrived_requests=none)
-        return await self._scheduler.schedule(state, policy)
+        return await self._scheduler.schedule(state, in_force)
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         if state.slot + 1 < self._first:
             return Decision(self._wanted, (Call(),) * len(state.rows))
-        return await self._deployer.deploy(state, policy)
+        return await self._deployer.deploy(state, in_force)
 
 
 class _Silence:
@@ -150,6 +153,9 @@ class _Silence:
     def deployed(
         self, slot: int, state: ClusterState, decision: Decision[Deployment], voided: Bools
     ) -> None:
+        pass
+
+    def missed(self, slot: int, tier: str, rows: Ints, fault: str) -> None:
         pass
 
     def observed(self, state: ClusterState) -> None:

@@ -13,13 +13,14 @@ from controller.agents.advice import AdvisedDeployer, AdvisedPlanner, AdvisedSch
 from controller.agents.approval import ApprovedPlanner
 from controller.agents.cases import cluster_key
 from controller.agents.deployer import DeployerAgent
-from controller.agents.guard import GuardedPlanner, Tenure
+from controller.agents.guard import GuardedPlanner
 from controller.agents.kit import AgentKit
 from controller.agents.memory import CaseMemory
 from controller.agents.parameters import ADVISE, APPROVE, OFF, AgentParameters
 from controller.agents.planner import PlannerAgent
 from controller.agents.scheduler import SchedulerAgent
 from controller.domain.errors import InputError
+from controller.domain.randomness import Streams
 from controller.domain.scenario import Scenario
 from controller.loop import Strategy
 from controller.policies.activation import FullDeployer, RandomDeployer
@@ -52,7 +53,7 @@ class Making:
     """What a part of a strategy may be made from."""
 
     scenario: Scenario
-    rng: np.random.Generator
+    streams: Streams
     parameters: Any
     foresight: Callable[[int], Ints] | None = None  # prompts (N, I) of a slot; diagnostics only
     agents: AgentKit | None = None
@@ -60,10 +61,6 @@ class Making:
     def of(self, kind: type[P]) -> P:
         """The strategy's parameters if they are of this part's kind, else its defaults."""
         return self.parameters if isinstance(self.parameters, kind) else kind()
-
-    def stream(self) -> np.random.Generator:
-        """A generator of one's own: agents end their calls in no particular order."""
-        return self.rng.spawn(1)[0]
 
     @property
     def kit(self) -> AgentKit:
@@ -79,15 +76,16 @@ class Making:
 
 def _agent_planner(m: Making) -> Planner:
     """A planning agent under the no-regression guard, which also keeps the case memory."""
-    kit, p, tenure = m.kit, m.parameters, Tenure(m.scenario)
+    kit, p = m.kit, m.parameters
     memory = CaseMemory(kit.store, cluster_key(m.scenario), int(p.memory_tokens), kit.run)
+    fallback = RandomPlanner(m.scenario, m.streams.of("planner"))
     planner: Planner = PlannerAgent(
-        m.scenario, kit.step, kit.prompts, memory, tenure, RandomPlanner(m.scenario, m.stream()),
+        m.scenario, kit.step, kit.prompts, memory, fallback,
         kit.baseline, kit.rehearse, int(p.what_if),
     )  # fmt: skip
     margin = p.margin
     if p.mode == ADVISE:
-        applied = _incumbent(m).planner
+        applied = _incumbent(m).planner()
         planner, margin = AdvisedPlanner(applied, planner, m.scenario.testbed), 0.0
     if p.mode == APPROVE:
         if kit.approver is None:
@@ -95,15 +93,15 @@ def _agent_planner(m: Making) -> Planner:
                 "strategy", "nobody is there to approve", field="mode", value=p.mode,
                 remedy="run it with --jobs 1 on a terminal, or give api.simulate an approver",
             )  # fmt: skip
-        planner = ApprovedPlanner(planner, kit.approver, _incumbent(m).planner, tenure)
-    return GuardedPlanner(planner, m.scenario, margin, memory=memory, tenure=tenure)
+        planner = ApprovedPlanner(planner, kit.approver, _incumbent(m).planner(), m.scenario.slot_s)
+    return GuardedPlanner(planner, m.scenario, margin, memory=memory)
 
 
 def _agent_scheduler(m: Making) -> Scheduler:
-    planned = PlannedScheduler(m.scenario, m.stream())
+    planned = PlannedScheduler(m.scenario, m.streams.of("scheduler"))
     scheduler = SchedulerAgent(m.scenario, m.kit.step, m.kit.prompts, planned)
     if m.parameters.mode == ADVISE:
-        applied = _incumbent(m).scheduler
+        applied = _incumbent(m).scheduler()
         return AdvisedScheduler(applied, scheduler, m.scenario.testbed)
     return scheduler
 
@@ -111,14 +109,19 @@ def _agent_scheduler(m: Making) -> Scheduler:
 def _agent_deployer(m: Making) -> Deployer:
     deployer = DeployerAgent(m.scenario, m.kit.step, m.kit.prompts, PlannedDeployer(m.scenario))
     if m.parameters.mode == ADVISE:
-        applied = _incumbent(m).deployer
+        applied = _incumbent(m).deployer()
         return AdvisedDeployer(applied, deployer, m.scenario.testbed)
     return deployer
 
 
-def _incumbent(m: Making) -> Strategy:
-    """The strategy that decides where agents do not."""
-    return build(m.parameters.incumbent, m.scenario, m.rng, {})
+def _random_deployer(m: Making) -> Deployer:
+    nodes = m.scenario.testbed.node_names
+    return RandomDeployer(m.scenario, [m.streams.of("deployer", node) for node in nodes])
+
+
+def _incumbent(m: Making) -> Parts:
+    """Return the parts of the strategy that decides where agents do not."""
+    return parts(m.parameters.incumbent, m.scenario, m.streams, {})
 
 
 PLANNERS: dict[str, Callable[[Making], Planner]] = {
@@ -127,7 +130,7 @@ PLANNERS: dict[str, Callable[[Making], Planner]] = {
     "agent": _agent_planner,
 }
 SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
-    "random": lambda m: RandomScheduler(m.scenario, m.rng),
+    "random": lambda m: RandomScheduler(m.scenario, m.streams.of("scheduler")),
     "average": lambda m: AverageScheduler(m.scenario),
     "local": lambda m: LocalScheduler(m.scenario),
     "vtc": lambda m: VtcScheduler(m.scenario),
@@ -136,7 +139,7 @@ SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
     "agent": _agent_scheduler,
 }
 DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
-    "random": lambda m: RandomDeployer(m.scenario, m.rng),
+    "random": _random_deployer,
     "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.of(LyapunovParameters)),
     "full": lambda m: FullDeployer(m.scenario),
     "vtc": lambda m: VtcDeployer(m.scenario),
@@ -256,27 +259,54 @@ def _check_value(source: str, parameter: Field[Any], value: object) -> None:
         raise InputError(source, "must be a number of 0 or more", field=parameter.name, value=value)
 
 
-def build(
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a strategy for one run. Each is made alone, when it is asked for, so that a
+    process on a node makes its deployer and nothing else."""
+
+    recipe: Recipe
+    making: Making
+
+    def planner(self) -> Planner:
+        return PLANNERS[self.recipe.planner](self.making)
+
+    def scheduler(self) -> Scheduler:
+        return SCHEDULERS[self.recipe.scheduler](self.making)
+
+    def deployer(self) -> Deployer:
+        return DEPLOYERS[self.recipe.deployer](self.making)
+
+
+def parts(
     name: str,
     scenario: Scenario,
-    rng: np.random.Generator,
+    streams: Streams,
     parameters: Mapping[str, Any],
     foresight: Callable[[int], Ints] | None = None,
     agents: AgentKit | None = None,
-) -> Strategy:
-    """Assemble a strategy for a run. ``foresight`` is for diagnostics alone, ``agents`` for those
-    that have some.
+) -> Parts:
+    """Return the parts of a strategy for a run. ``foresight`` is for diagnostics alone, ``agents``
+    for those that have some.
 
     Raises:
         InputError: as :func:`resolved_parameters`.
     """
-    parts = recipe(name)
-    resolved = parts.parameters(**resolved_parameters(name, parameters))
-    if parts.has_agents and resolved.mode == OFF:
-        return build(resolved.incumbent, scenario, rng, {})
-    making = Making(scenario, rng, resolved, foresight if parts.diagnostic else None, agents)
-    return Strategy(
-        planner=PLANNERS[parts.planner](making),
-        scheduler=SCHEDULERS[parts.scheduler](making),
-        deployer=DEPLOYERS[parts.deployer](making),
-    )
+    found = recipe(name)
+    resolved = found.parameters(**resolved_parameters(name, parameters))
+    if found.has_agents and resolved.mode == OFF:
+        return parts(resolved.incumbent, scenario, streams, {})
+    making = Making(scenario, streams, resolved, foresight if found.diagnostic else None, agents)
+    return Parts(found, making)
+
+
+def build(
+    name: str,
+    scenario: Scenario,
+    streams: Streams,
+    parameters: Mapping[str, Any],
+    foresight: Callable[[int], Ints] | None = None,
+    agents: AgentKit | None = None,
+) -> Strategy:
+    """Return all :func:`parts` of a strategy, for a run in one process."""
+    made = parts(name, scenario, streams, parameters, foresight, agents)
+    return Strategy(made.planner(), made.scheduler(), made.deployer())

@@ -5,20 +5,21 @@ Nothing of the advice is applied or charged as time; the tokens it took are coun
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Generic, TypeVar
 
 import numpy as np
 
-from controller.agents.scheduler import Informed
 from controller.domain.decisions import (
-    OK,
+    FALLBACK,
     REFUSE,
+    Advice,
     Call,
     Decision,
     Deployment,
+    InForce,
     MacroPolicy,
     RoutingPlan,
 )
@@ -32,7 +33,6 @@ Incumbent = TypeVar("Incumbent")
 Adviser = TypeVar("Adviser")
 Compare = Callable[[T, T], list[list[str]]]  # differences (applied, advised), a list per call
 
-_NOTE: Final = 200  # characters
 _MOVED: Final = 0.05  # of an LM's requests
 
 
@@ -48,44 +48,47 @@ class _Advised(Generic[Incumbent, Adviser]):
 class AdvisedPlanner(_Advised[Planner, Planner]):
     """Applies the incumbent's macro-policies and notes where the adviser's differ."""
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        applied = await self.incumbent.plan(state, telemetry)
-        advice = self.adviser.plan(state, telemetry)
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        applied = await self.incumbent.plan(state, telemetry, in_force)
+        advice = self.adviser.plan(state, telemetry, in_force)
         return await _beside(applied, advice, partial(_policies, self.testbed))
 
 
-class AdvisedScheduler(_Advised[Scheduler, Informed]):
-    """Applies the incumbent's routing plans and notes where the adviser's differ. The adviser is
-    told what was applied, so that it advises on what there is."""
+class AdvisedScheduler(_Advised[Scheduler, Scheduler]):
+    """Applies the incumbent's routing plans and notes where the adviser's differ."""
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        applied = await self.incumbent.schedule(state, policy)
-        advice = self.adviser.schedule(state, policy)
-        noted = await _beside(applied, advice, partial(_plans, self.testbed))
-        self.adviser.applied(applied.value)
-        return noted
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        applied = await self.incumbent.schedule(state, in_force)
+        advice = self.adviser.schedule(state, in_force)
+        return await _beside(applied, advice, partial(_plans, self.testbed))
 
 
 class AdvisedDeployer(_Advised[Deployer, Deployer]):
     """Applies the incumbent's deployments and notes, node by node, where the adviser's differ."""
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        applied = await self.incumbent.deploy(state, policy)
-        advice = self.adviser.deploy(state, policy)
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        applied = await self.incumbent.deploy(state, in_force)
+        advice = self.adviser.deploy(state, in_force)
         return await _beside(applied, advice, partial(_deployments, self.testbed))
 
 
 async def _beside(
     applied: Decision[T], advised: Awaitable[Decision[T]], compare: Compare[T]
 ) -> Decision[T]:
-    """The decision to apply, with a note of the other in its calls."""
+    """Return the decision to apply, with the other noted in its calls."""
     try:
         advice = await advised
     except (Transient, InvalidDecision) as error:  # advice must never stop what is applied
-        return _noted(applied, [f"advice failed: {error}"] * len(applied.calls))
+        failed = Advice(FALLBACK, fault=str(error))
+        return Decision(applied.value, tuple(replace(c, advice=failed) for c in applied.calls))
     differences = compare(applied.value, advice.value)
-    notes = [_note(call, found) for call, found in zip(advice.calls, differences, strict=True)]
-    return _noted(_charged(applied, advice.calls), notes)
+    calls = [
+        replace(_charged(call, other), advice=Advice(other.outcome, tuple(found)))
+        for call, other, found in zip(applied.calls, advice.calls, differences, strict=True)
+    ]
+    return Decision(applied.value, tuple(calls))
 
 
 def _policies(testbed: Testbed, applied: MacroPolicy, advised: MacroPolicy) -> list[list[str]]:
@@ -132,33 +135,13 @@ def _pod(deployment: Deployment, n: int, i: int) -> str:
     return MODES[deployment.mode[n, i]] + size
 
 
-def _note(advice: Call, differences: Sequence[str]) -> str:
-    who = "advice" if advice.outcome == OK else f"advice ({advice.outcome})"
-    if not differences:
-        return f"{who}: same"
-    return f"{who} differs in {len(differences)}: {'; '.join(differences)}"
-
-
-def _noted(decision: Decision[T], notes: Sequence[str]) -> Decision[T]:
-    calls = []
-    for call, note in zip(decision.calls, notes, strict=True):
-        short = note if len(note) <= _NOTE else note[: _NOTE - 3] + "..."
-        calls.append(replace(call, detail=f"{call.detail}; {short}" if call.detail else short))
-    return Decision(decision.value, tuple(calls))
-
-
-def _charged(decision: Decision[T], advice: Sequence[Call]) -> Decision[T]:
-    """Tokens and their cost are those of both; time and outcome are the applied decision's."""
-    calls = []
-    for call, other in zip(decision.calls, advice, strict=True):
-        paid = [each.cost_usd for each in (call, other) if each.tokens_in or each.tokens_out]
-        known = [cost for cost in paid if cost is not None]
-        calls.append(
-            replace(
-                call,
-                tokens_in=call.tokens_in + other.tokens_in,
-                tokens_out=call.tokens_out + other.tokens_out,
-                cost_usd=sum(known) if paid and len(known) == len(paid) else None,
-            )
-        )
-    return Decision(decision.value, tuple(calls))
+def _charged(applied: Call, advice: Call) -> Call:
+    """Return the applied call with the tokens and cost of both; time and outcome are its own."""
+    paid = [one.cost_usd for one in (applied, advice) if one.tokens_in or one.tokens_out]
+    known = [cost for cost in paid if cost is not None]
+    return replace(
+        applied,
+        tokens_in=applied.tokens_in + advice.tokens_in,
+        tokens_out=applied.tokens_out + advice.tokens_out,
+        cost_usd=sum(known) if paid and len(known) == len(paid) else None,
+    )

@@ -9,8 +9,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.agents.guard import Tenure
-from controller.domain.decisions import Decision, MacroPolicy
+from controller.domain.decisions import APPROVED, REJECTED, Decision, InForce, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
 from controller.domain.testbed import Testbed
 from controller.ports import Planner
@@ -39,35 +38,29 @@ class ApprovedPlanner:
     """
 
     def __init__(
-        self, planner: Planner, approver: Approver, incumbent: Planner, tenure: Tenure
+        self, planner: Planner, approver: Approver, incumbent: Planner, slot_s: float
     ) -> None:
         self._planner = planner
         self._approver = approver
         self._incumbent = incumbent
-        self._tenure = tenure
+        self._slot_s = slot_s
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        held, slot = self._tenure.policy, state.slot + 1
-        decision = await self._planner.plan(state, telemetry)
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        held, slot = in_force.policy if in_force else None, state.slot + 1
+        decision = await self._planner.plan(state, telemetry, in_force)
         (call,) = decision.calls
-        # What the loop will not apply, or what looks like what is applied already, is no question
-        # to a person. In the latter case the very shares that were approved go on.
         if held is not None and _looks_alike(decision.value, held):
+            # No question to a person. The very shares that were approved go on.
             value = replace(decision.value, routing=held.routing, roles=held.roles)
-            decision = Decision(value, decision.calls)
-        elif not self._tenure.is_late(decision):
-            if await self._approver.approve(slot, decision.value, held, call.detail):
-                value, verdict = decision.value, "approved"
-            elif held:
-                value = held
-                verdict = f"not approved; the policy of slot {self._tenure.decided} stays"
-            else:
-                value = (await self._incumbent.plan(state, telemetry)).value
-                verdict = "not approved; the incumbent's policy instead"
-            detail = f"{verdict}; {call.detail}" if call.detail else verdict
-            decision = Decision(value, (replace(call, detail=detail),))
-        self._tenure.take(decision, state)
-        return decision
+            return Decision(value, decision.calls)
+        if held is not None and call.outlasts(self._slot_s):
+            return decision  # the loop will hold the policy in force
+        if await self._approver.approve(slot, decision.value, held, call.detail):
+            return Decision(decision.value, (replace(call, approval=APPROVED),))
+        value = held or (await self._incumbent.plan(state, telemetry, in_force)).value
+        return Decision(value, (replace(call, approval=REJECTED),))
 
 
 def _looks_alike(policy: MacroPolicy, held: MacroPolicy) -> bool:

@@ -15,7 +15,7 @@ from controller.agents.replies import Format, deployer_format
 from controller.agents.step import Answer, Question, Step
 from controller.agents.together import together
 from controller.agents.views import DeployerView, SystemView, deployer_observation, node_context
-from controller.domain.decisions import Decision, Deployment, MacroPolicy
+from controller.domain.decisions import Decision, Deployment, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
 from controller.ports import Deployer
@@ -39,11 +39,12 @@ class DeployerAgent:
         self._hosts = scenario.hosts()
         self._static: dict[int, tuple[Format, str]] = {}
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        policy = in_force.policy
         answers = await together(self._ask(state, row, policy) for row in range(len(state.rows)))
         pods = [answer.value for answer in answers]
         if None in pods:
-            other = (await self._fallback.deploy(state, policy)).value
+            other = (await self._fallback.deploy(state, in_force)).value
             kept = zip(other.mode, other.cores, other.vgpus, strict=True)
             pods = [mine or theirs for mine, theirs in zip(pods, kept, strict=True)]
         mode, cores, vgpus = (np.array(column) for column in zip(*pods, strict=True))

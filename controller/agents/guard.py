@@ -1,4 +1,4 @@
-"""The no-regression guard around a planner, and the policy in force that wrappers must agree on.
+"""The no-regression guard around a planner.
 
 Attribution: an epoch's outcomes are ascribed to the policy that was in force in it (in all but its
 first slot, in which its planner was still thinking). Outcomes lag behind births, failures by up to
@@ -12,32 +12,10 @@ from dataclasses import dataclass, replace
 
 from controller.agents.cases import SIMILAR, Case, alike, load_distance, make_case, worse
 from controller.agents.memory import CaseMemory
-from controller.domain.decisions import Call, Decision, MacroPolicy, in_force
+from controller.domain.decisions import Call, Decision, InForce, MacroPolicy, Undone
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Planner
-
-
-class Tenure:
-    """The macro-policy in force. Shared by a planner and its wrappers: the outermost writes last,
-    and the others see what has been made of their decisions."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._slot_s = scenario.slot_s
-        self.policy: MacroPolicy | None = None
-        self.decided = 0  # slot
-        self.up: list[bool] = []  # (N,) when it was decided
-
-    def is_late(self, decision: Decision[MacroPolicy]) -> bool:
-        """The loop will hold the policy in force instead of what was decided."""
-        return in_force(decision, self._slot_s, self.policy) is not decision
-
-    def take(self, decision: Decision[MacroPolicy], state: ClusterState) -> None:
-        """A decision made in this state is handed to the loop. A policy that goes on is as old as
-        it was."""
-        if not self.is_late(decision) and decision.value is not self.policy:
-            self.policy, self.decided = decision.value, state.slot + 1
-            self.up = state.up.tolist()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +33,6 @@ class GuardedPlanner:
     prompts per slot within 25 % and the same nodes up. The good policy is put back without asking
     the planner: its answer would be thrown away, and next time it sees the undone case among its
     precedents. A policy is undone once: if the planner insists on it, it stays.
-
-    It must be the outermost wrapper, so that what it takes for applied is applied.
     """
 
     def __init__(
@@ -66,13 +42,11 @@ class GuardedPlanner:
         margin: float,
         *,
         memory: CaseMemory | None = None,
-        tenure: Tenure | None = None,
     ) -> None:
         self._planner = planner
         self._scenario = scenario
         self._margin = margin
         self._memory = memory
-        self._tenure = tenure or Tenure(scenario)
         self._up: list[bool] = []  # when the epoch began
         self._steady = True  # the same nodes were up when it ended
         self._good: _Epoch | None = None
@@ -80,26 +54,34 @@ class GuardedPlanner:
         self._settling = False  # the epoch shows what was left of an undone policy
         self._odd = False  # the last epoch's load was unlike the good one's
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        epoch = self._ended(state, telemetry)
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        epoch = self._ended(state, telemetry, in_force)
         back = self._judge(epoch) if epoch and self._margin > 0 else None
         if epoch and self._memory is not None:
             self._memory.record(replace(epoch.case, undone=back is not None))
         if epoch and back:
-            detail = _told(epoch.case, back.case, self._margin)
-            decision = Decision(back.policy, (Call(detail=detail),))
+            undone = Undone(
+                objective=epoch.case.performance.objective,
+                before=back.case.performance.objective,
+                margin=self._margin,
+                policy_slot=back.case.slot,
+            )
+            decision = Decision(back.policy, (Call(undone=undone),))
         else:
-            decision = await self._planner.plan(state, telemetry)
-        self._tenure.take(decision, state)
+            decision = await self._planner.plan(state, telemetry, in_force)
         self._up = state.up.tolist()
         return decision
 
-    def _ended(self, state: ClusterState, telemetry: Telemetry) -> _Epoch | None:
-        """The epoch that ended, if it was one policy's and anything is known of it."""
-        policy, decided = self._tenure.policy, self._tenure.decided
-        if policy is None or decided > telemetry.first_slot:
+    def _ended(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> _Epoch | None:
+        """Return the epoch that ended, if it was one policy's and anything is known of it."""
+        if in_force is None or in_force.policy_slot > telemetry.first_slot:
             return None
-        case = make_case(self._scenario, policy, decided, state, telemetry)
+        policy = in_force.policy
+        case = make_case(self._scenario, policy, in_force.policy_slot, state, telemetry)
         self._steady = state.up.tolist() == self._up
         return _Epoch(case, policy) if case.performance.outcomes else None
 
@@ -127,11 +109,3 @@ class GuardedPlanner:
         self._undone.append(case)
         self._settling = True
         return good
-
-
-def _told(case: Case, good: Case, margin: float) -> str:
-    return (
-        f"undone: objective {case.performance.objective:.3f}"
-        f" after {good.performance.objective:.3f} (margin {margin:.0%});"
-        f" back to the policy of slot {good.slot}"
-    )

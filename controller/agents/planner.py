@@ -10,7 +10,6 @@ from typing import Any
 from controller.agents.cases import sentence
 from controller.agents.checks import PolicyCheck
 from controller.agents.endpoint.answers import one_line
-from controller.agents.guard import Tenure
 from controller.agents.memory import CaseMemory
 from controller.agents.performance import demand
 from controller.agents.prompts import Prompts
@@ -24,7 +23,7 @@ from controller.agents.views import (
     policy_json,
 )
 from controller.agents.what_if import Rehearse, what_if
-from controller.domain.decisions import Decision, MacroPolicy
+from controller.domain.decisions import Decision, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Planner
@@ -43,7 +42,6 @@ class PlannerAgent:
         step: Step,
         prompts: Prompts,
         memory: CaseMemory,
-        tenure: Tenure,
         fallback: Planner,
         baseline: Callable[[], Awaitable[str]],
         rehearse: Rehearse,
@@ -53,7 +51,7 @@ class PlannerAgent:
         self._step = step
         self._prompts = prompts
         self._memory = memory
-        self._tenure = tenure
+        self._up: dict[int, list[bool]] = {}  # slot of a decision -> nodes that were up
         self._fallback = fallback
         self._baseline = baseline
         self._random = ""  # what it said
@@ -63,9 +61,12 @@ class PlannerAgent:
         self._check = PolicyCheck(scenario)
         self._known = SystemView(cluster_context(scenario, "planner"))
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         check = partial(self._check, up=state.up)
-        views = {"system": self._known, "user": await self._view(state, telemetry)}
+        self._up[state.slot + 1] = state.up.tolist()
+        views = {"system": self._known, "user": await self._view(state, telemetry, in_force)}
         answer = await self._step.decide(
             Question(
                 slot=state.slot + 1,
@@ -81,24 +82,26 @@ class PlannerAgent:
             )
         )
         if answer.value is None:
-            fallback = await self._fallback.plan(state, telemetry)
+            fallback = await self._fallback.plan(state, telemetry, in_force)
             return Decision(fallback.value, (answer.call,))
         reason = one_line(answer.reply["reason"])  # shown on terminals: no control characters
         return Decision(answer.value, (replace(answer.call, detail=reason),))
 
-    async def _view(self, state: ClusterState, telemetry: Telemetry) -> PlannerView:
+    async def _view(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> PlannerView:
         names, lms = self._scenario.testbed.node_names, self._scenario.testbed.lm_names
-        seen, held = demand(telemetry), self._tenure.policy
+        seen = demand(telemetry)
         arrived = bool(telemetry.arrived_requests.any())
         up = [name for name, is_up in zip(names, state.up.tolist(), strict=True) if is_up]
         observation: dict[str, Any] = {
             "slot": state.slot + 1,
             "nodes_down": [name for name in names if name not in up],
             "demand": demand_json(lms, seen) if arrived else None,
-            "policy": policy_json(self._scenario, held) if held else None,
+            "policy": policy_json(self._scenario, in_force.policy) if in_force else None,
         }
-        if held:
-            then = zip(names, self._tenure.up, strict=True)
+        if in_force and in_force.policy_slot in self._up:
+            then = zip(names, self._up[in_force.policy_slot], strict=True)
             observation["nodes_down_when_decided"] = [name for name, was_up in then if not was_up]
         self._random = self._random or await self._baseline()
         past, latest = self._memory.recall(seen, up), self._memory.latest

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,9 @@ from controller.domain.decisions import (
     REPAIRED,
     Call,
     Decision,
+    InForce,
     MacroPolicy,
     RoutingPlan,
-    in_force,
 )
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -63,20 +63,12 @@ class Shard:
     system: str
 
 
-class Informed(Scheduler, Protocol):
-    """A scheduler that keeps account of what it has sent where."""
-
-    def applied(self, plan: RoutingPlan) -> None:
-        """This plan holds in the slot that was decided on last."""
-
-
 class SchedulerAgent:
     """Observes, asks, checks; falls back to ``fallback``'s plan."""
 
     def __init__(
-        self, scenario: Scenario, step: Step, prompts: Prompts, fallback: Informed
+        self, scenario: Scenario, step: Step, prompts: Prompts, fallback: Scheduler
     ) -> None:
-        self._slot_s = scenario.slot_s
         self._step = step
         self._prompts = prompts
         self._fallback = fallback
@@ -84,8 +76,9 @@ class SchedulerAgent:
         self._shards = [_shard(scenario, rows, prompts) for rows in split(scenario, SHARD_NODES)]
         self._told: dict[int, tuple[MacroPolicy, Json]] = {}
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        self._traffic.note(state, policy)
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        policy = in_force.policy
+        self._traffic.note(state, in_force)
         drift = self._traffic.drift()
         answers = await together(
             self._ask(k, state, policy, drift) for k in range(len(self._shards))
@@ -95,17 +88,10 @@ class SchedulerAgent:
             if answer.value is not None:
                 destination[shard.rows] = answer.value
         if np.any(destination == ELSEWHERE):
-            planned = (await self._fallback.schedule(state, policy)).value.destination
+            planned = (await self._fallback.schedule(state, in_force)).value.destination
             destination = np.where(destination == ELSEWHERE, planned, destination)
         call = _merge([answer.call for answer in answers], float(drift.mean()))
-        decision = Decision(RoutingPlan(destination), (call,))
-        self.applied(in_force(decision, self._slot_s, self._traffic.plan).value)
-        return decision
-
-    def applied(self, plan: RoutingPlan) -> None:
-        """This plan holds in the slot that was decided on last."""
-        self._traffic.plan = plan
-        self._fallback.applied(plan)
+        return Decision(RoutingPlan(destination), (call,))
 
     async def _ask(
         self, k: int, state: ClusterState, policy: MacroPolicy, drift: Floats
@@ -131,7 +117,7 @@ class SchedulerAgent:
         shard, rows = self._shards[k], self._shards[k].rows.tolist()
         testbed = shard.scenario.testbed
         told = self._told.get(k)
-        if told is None or told[0] is not policy:
+        if told is None or told[0] != policy:
             mine = MacroPolicy(policy.routing[shard.rows], policy.roles[shard.rows], policy.demand)
             told = self._told[k] = policy, policy_json(shard.scenario, mine)
         names, lms = testbed.node_names, testbed.lm_names
@@ -194,11 +180,11 @@ def _merge(calls: Sequence[Call], drift: float) -> Call:
     """Concurrent calls of one decision: it is there when the last is, and as good as the worst."""
     worst = max(calls, key=lambda call: _WORSE.index(call.outcome))
     costs = [call.cost_usd for call in calls]
-    told = f"drift {drift:.2f}"
     return Call(
         took_s=max(call.took_s for call in calls),
         outcome=worst.outcome,
-        detail=f"{told}; {worst.detail}" if worst.detail else told,
+        detail=worst.detail,
+        drift=round(drift, 4),
         tokens_in=sum(call.tokens_in for call in calls),
         tokens_out=sum(call.tokens_out for call in calls),
         cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),

@@ -6,32 +6,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.arrivals import expect
-from controller.domain.decisions import MacroPolicy, RoutingPlan
+from controller.domain.decisions import InForce, MacroPolicy
 from controller.domain.state import ClusterState
 
 Floats = NDArray[np.float64]
 
 
 class Traffic:
-    """Arrivals by origin, and prompts sent under the policy in force by destination. ``plan`` is
-    the one in force."""
+    """Arrivals by origin, and prompts sent under the policy in force by destination."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
-        self.plan: RoutingPlan | None = None
         self.expected: Floats = np.ones(shape)  # (N, I) prompts a slot by origin
         self._sent: Floats = np.zeros(shape)  # (N, I) prompts by destination
         self._policy: MacroPolicy | None = None
 
-    def note(self, state: ClusterState, policy: MacroPolicy) -> None:
-        """A slot has ended in ``state``; ``policy`` holds in the next."""
-        arrived = state.arrived_prompts
+    def note(self, state: ClusterState, in_force: InForce) -> None:
+        """Count a slot that has ended in ``state``; the policy in force holds in the next."""
+        arrived, policy = state.arrived_prompts, in_force.policy
         before = None if self._policy is None else self.expected
         self.expected = expect(before, arrived, policy.demand)
-        if self.plan is not None:
-            origin, lm = np.nonzero((arrived > 0) & (self.plan.destination >= 0))
-            to = self.plan.destination[origin, lm]
+        if in_force.plan is not None:
+            origin, lm = np.nonzero((arrived > 0) & (in_force.plan.destination >= 0))
+            to = in_force.plan.destination[origin, lm]
             np.add.at(self._sent, (to, lm), arrived[origin, lm])
-        if policy is not self._policy:
+        if policy != self._policy:
             self._policy = policy
             self._sent[:] = 0.0
 

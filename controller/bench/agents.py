@@ -14,14 +14,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-import numpy as np
-
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts, to_json
 from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion, Message
 from controller.agents.step import Step
 from controller.agents.transcript import Transcript
 from controller.bench.laps import Build, Job, Stopwatch, spread, time_lap
+from controller.domain.randomness import Streams
 from controller.inputs.catalog import template_dir
 from controller.store.sqlite import memory_store
 
@@ -68,7 +67,7 @@ def measure_agents(build: Build, answer: Answer, job: Job) -> dict[str, dict[str
         baseline=_no_baseline,
         rehearse=_no_rehearsal,
     )
-    agents = build("MA", job.scenario, np.random.default_rng(1), {}, agents=kit)
+    agents = build("MA", job.scenario, Streams(1), {}, agents=kit)
     watch = Stopwatch(agents, insider.clock)
     with closing(store):
         time_lap(job, watch.timed())

@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from controller.agents.kit import AgentKit
-from controller.domain.decisions import Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.decisions import Decision, Deployment, InForce, MacroPolicy, RoutingPlan
+from controller.domain.randomness import Streams
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
@@ -34,7 +35,7 @@ class Build(Protocol):
         self,
         name: str,
         scenario: Scenario,
-        rng: np.random.Generator,
+        streams: Streams,
         parameters: Mapping[str, Any],
         *,
         agents: AgentKit | None = None,
@@ -91,21 +92,23 @@ class Stopwatch:
         """The strategy, watched."""
         return Strategy(self, self, self)
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         started_s = self._now_s()
-        decision = await self.strategy.planner.plan(state, telemetry)
+        decision = await self.strategy.planner.plan(state, telemetry, in_force)
         self._note("planner", started_s)
         return decision
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         started_s = self._now_s()
-        decision = await self.strategy.scheduler.schedule(state, policy)
+        decision = await self.strategy.scheduler.schedule(state, in_force)
         self._note("scheduler", started_s)
         return decision
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         started_s = self._now_s()
-        decision = await self.strategy.deployer.deploy(state, policy)
+        decision = await self.strategy.deployer.deploy(state, in_force)
         self._note("deployers", started_s)
         return decision
 

@@ -28,9 +28,10 @@ from controller.bench.laps import (
     time_lap,
 )
 from controller.bench.machine import describe_machine
+from controller.domain.decisions import DEPLOYER, SCHEDULER
+from controller.domain.randomness import Streams
 from controller.inputs.catalog import load_testbed
 from controller.loop import Strategy
-from controller.results.journal import DEPLOYER, SCHEDULER
 
 NO_REFERENCE: Final = "not available in an installed wheel; run make bench in a checkout"
 
@@ -119,7 +120,7 @@ def report(figures: Mapping[str, Any]) -> str:
 
 
 def _full(build: Build, job: Job) -> Strategy:
-    return build("RF", job.scenario, np.random.default_rng(1), {})
+    return build("RF", job.scenario, Streams(1), {})
 
 
 def _twin(build: Build, effort: Effort) -> dict[str, Any]:
@@ -172,6 +173,6 @@ def _slot_s(build: Build, job: Job, repetitions: int) -> float:
 
 def _decisions(build: Build, job: Job) -> dict[str, dict[str, float]]:
     """What SOLVER's decisions take; all nodes' deployers together."""
-    watch = Stopwatch(build("SOLVER", job.scenario, np.random.default_rng(1), {}))
+    watch = Stopwatch(build("SOLVER", job.scenario, Streams(1), {}))
     time_lap(job, watch.timed())
     return {tier: spread(took_s) for tier, took_s in watch.took_s.items()}

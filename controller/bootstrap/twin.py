@@ -24,6 +24,7 @@ from controller.campaigns.manifest import trace_path
 from controller.campaigns.pool import Desk, Engine
 from controller.campaigns.watch import WatchedJournal
 from controller.domain.errors import InputError
+from controller.domain.randomness import Streams
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.inputs.catalog import load_profile, load_testbed
@@ -35,9 +36,9 @@ from controller.results.writing import Outcome, run_files
 from controller.twin.records import request_table
 from controller.workloads.spec import generate, load_workload
 
-# Streams of a seed. Every strategy meets the same arrivals and outages under the same seed.
+# The world's streams of a seed: every strategy meets the same arrivals and outages under the same
+# seed. Those of strategies are in domain/randomness.py.
 WORKLOAD: Final = 0
-STRATEGY: Final = 1
 OUTAGES: Final = 2
 
 
@@ -101,7 +102,7 @@ def _build(
     return strategies.build(
         experiment.strategy,
         scenario,
-        rng_of(experiment.seed, STRATEGY),
+        Streams(experiment.seed),
         experiment.parameters,
         partial(requests.born_in, **shape),
         agents,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Final, Generic, TypeVar
 
 import numpy as np
@@ -16,6 +16,11 @@ T = TypeVar("T")
 
 REFUSE: Final = -1
 
+PLANNER: Final = "planner"
+SCHEDULER: Final = "scheduler"
+DEPLOYER: Final = "deployer"
+TIERS: Final = (PLANNER, SCHEDULER, DEPLOYER)
+
 OK: Final = "ok"
 REPAIRED: Final = "repaired"
 FALLBACK: Final = "fallback"
@@ -24,8 +29,30 @@ VOID: Final = "void"
 OUTCOMES: Final = (OK, REPAIRED, FALLBACK, LATE, VOID)
 
 
+class ByValue:
+    """Equality by value for dataclasses that hold arrays: a decision read from a wire equals the
+    one that was sent."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        names = [one.name for one in fields(self)]  # type: ignore[arg-type]
+        return all(_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one is other or (not isinstance(one, np.ndarray) and one == other)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Demand:
+class Demand(ByValue):
     """A forecast for the whole cluster; arrays are (I,)."""
 
     requests: Floats  # per slot
@@ -33,7 +60,7 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MacroPolicy:
+class MacroPolicy(ByValue):
     """The planner's intent for an epoch (Eq. 12 and 13)."""
 
     routing: Floats  # (N, I), columns sum to 1: share of LM i's requests meant for node n
@@ -43,19 +70,50 @@ class MacroPolicy:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RoutingPlan:
+class RoutingPlan(ByValue):
     """``destination[n, i]``: node that serves LM i's requests born at node n, or REFUSE."""
 
     destination: Ints  # (N, I)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Deployment:
+class Deployment(ByValue):
     """Desired pods, level-triggered. Rows are those of the state that was decided on."""
 
     mode: Ints  # (n, I) OFF, CPU, GPU
     cores: Floats  # (n, I) requests = limits; 0 where off
     vgpus: Ints  # (n, I) 0 unless GPU
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The policy and the plan that hold, each with the slot in which it was decided."""
+
+    policy: MacroPolicy
+    policy_slot: int = 0
+    plan: RoutingPlan | None = None  # None before the first
+    plan_slot: int = -1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stamp:
+    """The age of a command: of two, the greater is the newer and wins."""
+
+    slot: int
+    sequence: int = 0  # counts the commands of one sender in a slot
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Announcement of planner and scheduler to the nodes: what is in force from now on.
+
+    Level-triggered: the newest stamp wins, a lost, doubled or late one does no harm. ``final``: the
+    run is over, no further slot is decided.
+    """
+
+    stamp: Stamp
+    in_force: InForce
+    final: bool = False
 
 
 APPROVED: Final = "approved"
@@ -112,12 +170,3 @@ class Decision(Generic[T]):
 
     value: T
     calls: tuple[Call, ...] = field(default=(Call(),))
-
-
-def in_force(decision: Decision[T], slot_s: float, held: T | None) -> Decision[T]:
-    """What holds after a decision of one decider: its value or, if it was late, what was ``held``.
-    The first has nothing before it and is followed whenever it comes."""
-    (call,) = decision.calls
-    if held is None or not call.outlasts(slot_s):
-        return decision
-    return Decision(held, (replace(call, outcome=LATE),))

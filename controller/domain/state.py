@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ POD_PENDING: Final = 1  # wanted, but its resources are still held by others
 POD_STARTING: Final = 2
 POD_READY: Final = 3
 POD_STOPPING: Final = 4  # holds its resources until it is gone
+UNKNOWN: Final = -1  # GPUs of a pod that the device plugin has not told
+
 STATES: Final = ("off", "pending", "starting", "ready", "stopping")
 
 
@@ -35,15 +38,17 @@ class ClusterState:
     slot: int
     rows: Ints  # (N,)
     up: Bools  # (N,) heard from at the end of the slot
+    heard_s: Floats  # (N,) when the node was last heard from: the age of its row
     backlog: Ints  # (N, I) prompts waiting or in service at the node
     mode: Ints  # (N, I) OFF, CPU, GPU: what the pod holds now
     cores: Floats  # (N, I) held now
     vgpus: Ints  # (N, I) held now
-    cards: Ints  # (N, I) bit mask of the physical GPUs that the pod's slices are on
+    cards: Ints  # (N, I) bit mask of the physical GPUs that the pod's slices are on, or UNKNOWN
     pod: Ints  # (N, I) POD_*
     want_mode: Ints  # (N, I) the last deployment in force
     want_cores: Floats
     want_vgpus: Ints
+    want_slot: Ints  # (N,) slot in which that deployment was decided, -1 before the first
     free_cores: Floats  # (N,)
     free_ram_gb: Floats  # (N,)
     free_vgpus: Ints  # (N,)
@@ -67,3 +72,27 @@ class Telemetry:
     succeeded: Ints
     failed: Ints
     latency_sum_s: Floats  # over the successes
+
+
+def take_rows(state: ClusterState, rows: Ints) -> ClusterState:
+    """Return the rows of a state at these positions: what the process of some nodes observes."""
+    taken: dict[str, Any] = {name: getattr(state, name)[rows] for name in _BY_ROW}
+    return replace(state, **taken)
+
+
+def join_rows(states: Sequence[ClusterState]) -> ClusterState:
+    """Return one state of several nodes' states of the same slot, rows ascending.
+
+    Time and slot are the newest; ``heard_s`` says how old each row is.
+    """
+    newest = max(states, key=lambda state: state.slot)
+    order = np.argsort(np.concatenate([state.rows for state in states]), kind="stable")
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(state, name) for state in states])[order] for name in _BY_ROW
+    }
+    return replace(newest, **joined)
+
+
+_BY_ROW: Final = tuple(
+    one.name for one in fields(ClusterState) if one.name not in ("time_s", "slot")
+)

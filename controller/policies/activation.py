@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from controller.domain.capacity import blocked
-from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy
+from controller.domain.decisions import Call, Decision, Deployment, InForce
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, OFF, ClusterState
 from controller.policies.patterns import DeploymentBuilder, enumerate_fixed, keeps_or_stops
@@ -14,17 +16,18 @@ from controller.policies.patterns import DeploymentBuilder, enumerate_fixed, kee
 class RandomDeployer:
     """Every slot every node draws one of its feasible patterns, whatever its queues hold."""
 
-    def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
+    def __init__(self, scenario: Scenario, streams: Sequence[np.random.Generator]) -> None:
+        """``streams``: one per node, so that a node draws the same alone as beside others."""
         self._kinds = enumerate_fixed(scenario)
-        self._rng = rng
+        self._streams = streams
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        del policy
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        del in_force
         builder = DeploymentBuilder(state)
         transient = blocked(state)
         for patterns in self._kinds:
             rows = builder.rows(patterns)
-            draw = self._rng.random(len(rows))
+            draw = np.array([self._streams[n].random() for n in state.rows[rows]])
             choice = (draw * len(patterns)).astype(np.int64)
             for k in np.flatnonzero(transient[rows]):
                 allowed = keeps_or_stops(patterns, state.want_mode[rows[k] : rows[k] + 1])[0]
@@ -52,8 +55,8 @@ class FullDeployer:
         self._full = Deployment(mode, cores, vgpus)
         self._all_rows = Decision(self._full, (Call(),) * shape[0])
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        del policy
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        del in_force
         if len(state.rows) == len(self._full.mode):
             return self._all_rows
         full, rows = self._full, state.rows

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from controller.domain.arrivals import expect
 from controller.domain.capacity import blocked
-from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.decisions import (
+    Call,
+    Decision,
+    Deployment,
+    InForce,
+    MacroPolicy,
+    RoutingPlan,
+)
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState, Telemetry
 from controller.policies.patterns import DeploymentBuilder, enumerate_fixed
@@ -38,8 +45,10 @@ class RandomPlanner:
             for n in patterns.rows:
                 self._sets[n] = sets
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        del telemetry
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        del telemetry, in_force
         for _ in range(DRAWS):
             roles = self._draw_roles(state.up)
             if (roles & state.up[:, None]).any(axis=0).all():
@@ -76,8 +85,7 @@ class PlannedScheduler:
     share of the prompts so far. Independent draws would stray from the plan by the square root of
     the number of requests; dealt out like this they stray by about one request, however long the
     run. While a slot is decided, an origin counts with the prompts to be expected of it; once the
-    slot is over, with those that came, at the node that they were sent to: who applies another
-    plan than the one returned says so with :meth:`applied`.
+    slot is over, with those that came, at the node that the plan in force sent them to.
     """
 
     def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
@@ -86,20 +94,13 @@ class PlannedScheduler:
         self._policy: MacroPolicy | None = None
         self._expected = np.ones(self._hosts.shape)  # prompts a slot by origin
         self._behind = np.zeros(self._hosts.shape)  # prompts short of the plan, by node
-        self._last: tuple[int, Ints, Floats] | None = None  # slot, destinations, shares
+        self._last: tuple[int, Floats] | None = None  # slot, shares
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        self._learn(state, policy)
-        share = self._shares(state, policy)
-        destination = self._deal(share)
-        self._last = state.slot + 1, destination, share
-        return Decision(RoutingPlan(destination))
-
-    def applied(self, plan: RoutingPlan) -> None:
-        """This plan holds in the slot that was decided on last."""
-        if self._last is not None:
-            slot, _, share = self._last
-            self._last = slot, plan.destination, share
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        self._learn(state, in_force)
+        share = self._shares(state, in_force.policy)
+        self._last = state.slot + 1, share
+        return Decision(RoutingPlan(self._deal(share)))
 
     def _deal(self, share: Floats) -> Ints:
         """(N, I) destination of each origin; one turn deals an origin of every LM."""
@@ -124,16 +125,16 @@ class PlannedScheduler:
         weight = np.where(planned.sum(axis=0) > 0, planned, able)
         return np.asarray(weight / weight.sum(axis=0))
 
-    def _learn(self, state: ClusterState, policy: MacroPolicy) -> None:
+    def _learn(self, state: ClusterState, in_force: InForce) -> None:
         """Book what came since, if the last slot was decided on. A new policy owes nothing for the
         one before."""
         born, before = state.arrived_prompts, None if self._policy is None else self._expected
-        self._expected = expect(before, born, policy.demand)
-        if policy is not self._policy:
-            self._policy = policy
+        self._expected = expect(before, born, in_force.policy.demand)
+        if in_force.policy != self._policy:
+            self._policy = in_force.policy
             self._behind = np.zeros_like(self._behind)
-        elif self._last is not None and self._last[0] == state.slot:
-            _, destination, share = self._last
+        elif self._last is not None and self._last[0] == state.slot and in_force.plan is not None:
+            share, destination = self._last[1], in_force.plan.destination
             sent = np.where(destination >= 0, born, 0)
             self._behind += share * sent.sum(axis=0)
             to = np.maximum(destination, 0)  # nothing goes to node 0 for what was refused
@@ -147,8 +148,8 @@ class PlannedDeployer:
     def __init__(self, scenario: Scenario) -> None:
         self._kinds = enumerate_fixed(scenario)
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        builder, roles = DeploymentBuilder(state), policy.roles[state.rows]
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        builder, roles = DeploymentBuilder(state), in_force.policy.roles[state.rows]
         empty = ~(state.want_mode != OFF).any(axis=1) & ~blocked(state)
         for patterns in self._kinds:
             rows = builder.rows(patterns)

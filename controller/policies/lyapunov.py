@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.capacity import blocked
-from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy
+from controller.domain.decisions import Call, Decision, Deployment, InForce
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
 from controller.policies.patterns import (
@@ -57,8 +57,8 @@ class LyapunovDeployer:
         self._ram_gb = np.array([node.ram_gb for node in nodes])
         self._vgpus = np.array([node.vgpus for node in nodes])
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        del policy
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        del in_force
         builder = DeploymentBuilder(state)
         transient = blocked(state)
         for patterns in self._kinds:

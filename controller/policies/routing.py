@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Decision, MacroPolicy, RoutingPlan
+from controller.domain.decisions import Decision, InForce, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 
@@ -20,8 +20,10 @@ class OpenPlanner:
         hosts = scenario.hosts()
         self._policy = MacroPolicy(routing=hosts / hosts.sum(axis=0), roles=hosts)
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        del state, telemetry
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        del state, telemetry, in_force
         return Decision(self._policy)
 
 
@@ -54,8 +56,8 @@ class RandomScheduler:
         self._feasible = _Feasible(scenario)
         self._rng = rng
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        del policy
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        del in_force
         nodes, counts = self._feasible.table(state)
         draw = (self._rng.random(nodes.shape) * counts).astype(np.int64)
         return Decision(RoutingPlan(nodes[draw, np.arange(nodes.shape[1])]))
@@ -68,8 +70,8 @@ class AverageScheduler:
     def __init__(self, scenario: Scenario) -> None:
         self._feasible = _Feasible(scenario)
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        del policy
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        del in_force
         nodes, counts = self._feasible.table(state)
         turn = (np.arange(len(nodes))[:, None] + state.slot + 1) % counts
         return Decision(RoutingPlan(nodes[turn, np.arange(nodes.shape[1])]))
@@ -82,6 +84,6 @@ class LocalScheduler:
         nodes, lms = len(scenario.testbed.nodes), len(scenario.testbed.lms)
         self._plan = Decision(RoutingPlan(np.tile(np.arange(nodes)[:, None], lms)))
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        del state, policy
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        del state, in_force
         return self._plan

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.capacity import feasible
-from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.decisions import Call, Decision, Deployment, InForce, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
 from controller.policies.patterns import fixed_share
@@ -67,8 +67,8 @@ class VtcScheduler:
         self._hosts = scenario.hosts()
         self._batch = np.ones(self._hosts.shape[1])
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        del policy
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        del in_force
         requests, arrived = state.arrived_requests.sum(axis=0), state.arrived_prompts.sum(axis=0)
         self._batch = np.where(requests > 0, arrived / np.maximum(1, requests), self._batch)
         seconds = self._prompt_seconds(state)
@@ -116,8 +116,8 @@ class VtcDeployer:
         self._host_cores = [p.host_cores for p in profiles]
         self._filled: dict[tuple[int, bytes], tuple[Ints, Floats]] = {}
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        del policy
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        del in_force
         at_work = (state.backlog > 0) | (state.busy_s > 0)
         self._service.update(state.rows, self._service.given_s(state), at_work)
         rank = self._service.counter[state.rows] - self._restart_s * (state.want_mode == GPU)

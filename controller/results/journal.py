@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.decisions import (
+    DEPLOYER,
+    LATE,
     OK,
+    PLANNER,
     REFUSE,
+    SCHEDULER,
     VOID,
     Advice,
     Call,
@@ -25,8 +29,8 @@ from controller.domain.decisions import (
 from controller.domain.state import CPU, GPU, MODES, OFF, ClusterState
 from controller.domain.testbed import Testbed
 
-PLANNER, SCHEDULER, DEPLOYER = "planner", "scheduler", "deployer"
-TIERS = (PLANNER, SCHEDULER, DEPLOYER)
+Ints = NDArray[np.int64]
+
 _NOTES: Final = ("drift", "undone", "approval", "advice", "fault")  # fields of a line if known
 
 
@@ -36,7 +40,7 @@ class Entry:
 
     slot: int
     tier: str
-    value: MacroPolicy | RoutingPlan | Deployment
+    value: MacroPolicy | RoutingPlan | Deployment | None  # None: nothing was decided
     calls: tuple[Call, ...]
     # Deployers only: nodes decided on (n,), and what the Pending rule voided (n, I).
     rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -66,6 +70,10 @@ class RunJournal:
         value, calls = decision.value, decision.calls
         self.entries.append(Entry(slot, DEPLOYER, value, calls, state.rows, voided))
 
+    def missed(self, slot: int, tier: str, rows: Ints, fault: str) -> None:
+        calls = (Call(outcome=LATE, fault=fault),) * max(1, len(rows))
+        self.entries.append(Entry(slot, tier, None, calls, rows, np.zeros((len(calls), 0), bool)))
+
     def observed(self, state: ClusterState) -> None:
         self.states.append(state)
 
@@ -84,6 +92,11 @@ class DecisionLines:
 
     def of(self, entry: Entry) -> Iterator[str]:
         """One line for planner and scheduler, one per node for the deployers."""
+        if entry.value is None:
+            nodes = [self._nodes[row] for row in entry.rows.tolist()] or [None]
+            for node, call in zip(nodes, entry.calls, strict=True):
+                yield _line(entry, node, "null", call, [])
+            return
         if isinstance(entry.value, Deployment):
             yield from self._deployments(entry, entry.value)
             return
@@ -153,7 +166,9 @@ def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[s
     for name in _NOTES:
         value = getattr(call, name)
         if value is not None and value != "":
-            line += f',"{name}":{_dump(asdict(value) if isinstance(value, Undone | Advice) else value)}'
+            line += (
+                f',"{name}":{_dump(asdict(value) if isinstance(value, Undone | Advice) else value)}'
+            )
     if call.tokens_in or call.tokens_out:
         line += (
             f',"tokens_in":{call.tokens_in},"tokens_out":{call.tokens_out}'

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain import metrics
-from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED
-from controller.domain.requests import Requests
+from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, TIERS
+from controller.domain.requests import Requests, RequestTable
 from controller.domain.scenario import Scenario
 from controller.results.bound import lower_bound
-from controller.results.journal import TIERS, Entry, outcome
-from controller.domain.requests import RequestTable
+from controller.results.journal import Entry, outcome
 
 Bools = NDArray[np.bool_]
 

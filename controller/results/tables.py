@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.decisions import TIERS
 from controller.domain.requests import FAILURES, NOWHERE, RequestTable
 from controller.domain.state import MODES, STATES, ClusterState
 from controller.domain.testbed import Testbed
-from controller.results.journal import TIERS, DecisionLines, Entry
+from controller.results.journal import DecisionLines, Entry
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,12 +10,12 @@ from controller.domain.requests import Requests, RequestTable
 from controller.domain.scenario import Scenario
 from controller.results.folder import TRANSCRIPT
 from controller.results.journal import RunJournal
+from controller.results.summary import Usage, summarise, summary_json
 from controller.results.tables import (
     decisions_jsonl,
     requests_parquet,
     slots_parquet,
 )
-from controller.results.summary import Usage, summarise, summary_json
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,19 +1,27 @@
-"""The twin behind the ports: a clock, a cluster and its nodes in one object."""
+"""The twin behind the ports: a clock, a cluster and its nodes in one object.
+
+:class:`Twin` shows a deployer all nodes at once; :meth:`Twin.node` shows it some of them, as a
+process on one node sees its own.
+"""
 
 from __future__ import annotations
+
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Deployment, RoutingPlan
+from controller.domain.decisions import Deployment, Orders, RoutingPlan, Stamp
 from controller.domain.requests import REFUSED, Requests
 from controller.domain.scenario import Scenario
-from controller.domain.state import ClusterState, Telemetry
+from controller.domain.state import ClusterState, Telemetry, take_rows
 from controller.twin import kernel
 from controller.twin.layout import Records
 from controller.twin.tables import Outages, compile_tables, empty_memory
 
 Floats = NDArray[np.float64]
+
+SEQUENCE_BITS: Final = 20  # of a stamp as a number
 
 
 class Twin:
@@ -33,7 +41,10 @@ class Twin:
         self._now_s = 0.0
         self._dispatched = 0  # requests whose slot has been routed
         self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2)).tolist()
+        self._orders: Orders | None = None
         self._rows = np.arange(len(scenario.testbed.nodes))
+        self._stamps = np.full(len(self._rows), -1, np.int64)  # newest deployment, see _age
+        self._heard_s = np.zeros(len(self._rows))
         shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)
         self._state = self._snapshot(np.zeros((9, *shape), np.int64), np.zeros((3, *shape)))
 
@@ -61,7 +72,12 @@ class Twin:
     def now(self) -> float:
         return self._now_s
 
+    def thought_s(self, since_s: float, declared_s: float) -> float:
+        del since_s
+        return declared_s
+
     async def sleep_until(self, time_s: float) -> None:
+        self._dispatch_late(time_s)
         ints = np.empty((9, *self._memory.pods.shape), np.int64)
         floats = np.empty((3, *self._memory.pods.shape))
         kernel.advance_all(self._world, time_s, ints, floats)
@@ -99,15 +115,31 @@ class Twin:
             latency_sum_s=np.bincount(lm, latency_s, minlength=lms).astype(np.float64),
         )
 
-    async def route(self, plan: RoutingPlan, thought_s: float) -> None:
-        slot = self._state.slot + 1
-        if slot >= self.slots:
+    async def orders(self) -> Orders | None:
+        return self._orders
+
+    async def announce(self, orders: Orders, thought_s: float) -> None:
+        if self._orders is not None and orders.stamp <= self._orders.stamp:
             return
-        first, last = self._slot_starts[slot : slot + 2]
-        ready_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
-        destination = np.ascontiguousarray(plan.destination, np.int64)
-        kernel.dispatch(self._world, first, last, destination, ready_s)
-        self._dispatched = last
+        self._orders = orders
+        if orders.in_force.plan is not None:
+            ready_s = self._now_s + thought_s + self.scenario.testbed.network.control_s
+            self._dispatch(orders.stamp.slot, orders.in_force.plan, ready_s)
+
+    def _dispatch(self, slot: int, plan: RoutingPlan, ready_s: float) -> None:
+        """Send what was born up to ``slot`` and not sent yet where the plan says."""
+        last = self._slot_starts[min(slot, self.slots - 1) + 1]
+        if last > self._dispatched:
+            destination = np.ascontiguousarray(plan.destination, np.int64)
+            kernel.dispatch(self._world, self._dispatched, last, destination, ready_s)
+            self._dispatched = last
+
+    def _dispatch_late(self, time_s: float) -> None:
+        """Send the requests of slots that end by ``time_s`` without orders by the plan in force:
+        they have waited for the slot's end."""
+        ended = round(time_s / self.scenario.slot_s) - 1
+        if self._orders is not None and self._orders.in_force.plan is not None:
+            self._dispatch(ended, self._orders.in_force.plan, time_s)
 
     async def settled(self) -> bool:
         if self._memory.nodes["closed"].sum() < self._dispatched:
@@ -115,21 +147,52 @@ class Twin:
         table = self.records[: self._dispatched]
         return not np.any((table["failure"] == 0) & (table["returned_s"] > self._now_s))
 
-    async def deploy(self, deployment: Deployment, thought_s: Floats) -> NDArray[np.bool_]:
+    async def deploy(
+        self, stamp: Stamp, deployment: Deployment, thought_s: Floats
+    ) -> NDArray[np.bool_]:
+        return self._deploy(self._rows, stamp, deployment, thought_s)
+
+    def node(self, rows: NDArray[np.int64]) -> TwinNode:
+        """Return the nodes ``rows`` as the process that controls them sees them."""
+        return TwinNode(self, rows)
+
+    def _deploy(
+        self, rows: NDArray[np.int64], stamp: Stamp, deployment: Deployment, thought_s: Floats
+    ) -> NDArray[np.bool_]:
+        """Deploy on the nodes ``rows``, but for those that have a newer command."""
+        age = _age(stamp)
+        fresh = self._stamps[rows] < age
+        self._stamps = self._stamps.copy()
+        self._stamps[rows[fresh]] = age
+        whole = len(rows) == len(self._rows) and bool(fresh.all())
         voided: NDArray[np.bool_] = kernel.deploy_all(
             self._world,
             self._now_s,
             (self._state.slot + 2) * self.scenario.slot_s,
-            np.ascontiguousarray(thought_s, np.float64),
-            np.ascontiguousarray(deployment.mode, np.int64),
-            np.ascontiguousarray(deployment.cores, np.float64),
-            np.ascontiguousarray(deployment.vgpus, np.int64),
+            *(
+                _contiguous(values, dtype) if whole else self._spread(rows[fresh], values[fresh])
+                for values, dtype in (
+                    (thought_s, np.float64),
+                    (deployment.mode, np.int64),
+                    (deployment.cores, np.float64),
+                    (deployment.vgpus, np.int64),
+                )
+            ),
         )
-        return voided
+        return voided if whole else voided[rows]
+
+    def _spread(self, rows: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:
+        """Return ``values`` (n, ...) of ``rows`` as an array of all nodes; NaN thought elsewhere,
+        which the kernel takes for no command."""
+        fill = np.nan if values.ndim == 1 else 0
+        spread = np.full((len(self._rows), *values.shape[1:]), fill, values.dtype)
+        spread[rows] = values
+        return spread
 
     def _snapshot(self, ints: NDArray[np.int64], floats: Floats) -> ClusterState:
         """The state at a slot boundary, from what :func:`kernel.note` wrote of the pods."""
         nodes = self._memory.nodes.copy()
+        self._heard_s = np.where(nodes["up"], self._now_s, self._heard_s)
         state, mode, vgpus, cards, want_mode, want_vgpus, backlog, requests, prompts = ints
         cores, want_cores, busy_s = floats
         return ClusterState(
@@ -137,6 +200,7 @@ class Twin:
             slot=round(self._now_s / self.scenario.slot_s) - 1,
             rows=self._rows,
             up=nodes["up"],
+            heard_s=self._heard_s,
             backlog=backlog,
             mode=mode,
             cores=cores,
@@ -146,6 +210,7 @@ class Twin:
             want_mode=want_mode,
             want_cores=want_cores,
             want_vgpus=want_vgpus,
+            want_slot=self._stamps >> SEQUENCE_BITS,
             free_cores=nodes["free_cores"],
             free_ram_gb=nodes["free_ram_gb"],
             free_vgpus=nodes["free_slices"],
@@ -153,3 +218,31 @@ class Twin:
             arrived_requests=requests,
             busy_s=busy_s,
         )
+
+
+class TwinNode:
+    """Some of a twin's nodes behind the port of a process that controls them."""
+
+    def __init__(self, twin: Twin, rows: NDArray[np.int64]) -> None:
+        self._twin = twin
+        self._rows = rows
+
+    async def observe(self) -> ClusterState:
+        return take_rows(await self._twin.observe(), self._rows)
+
+    async def orders(self) -> Orders | None:
+        return await self._twin.orders()
+
+    async def deploy(
+        self, stamp: Stamp, deployment: Deployment, thought_s: Floats
+    ) -> NDArray[np.bool_]:
+        return self._twin._deploy(self._rows, stamp, deployment, thought_s)
+
+
+def _age(stamp: Stamp) -> int:
+    """Return a number that orders stamps as they are ordered."""
+    return (stamp.slot << SEQUENCE_BITS) + stamp.sequence
+
+
+def _contiguous(values: NDArray[Any], dtype: type) -> NDArray[Any]:
+    return np.ascontiguousarray(values, dtype)

@@ -28,7 +28,7 @@ from controller.agents.views import (
     cluster_context,
     node_context,
 )
-from controller.domain.decisions import Decision, MacroPolicy, RoutingPlan
+from controller.domain.decisions import Decision, InForce, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import POD_PENDING, ClusterState
 from controller.inputs.catalog import template_dir
@@ -166,13 +166,11 @@ class Listener:
 
 
 class Home:
-    """A scheduler that sends every request to where it was born, whatever is applied."""
+    """A scheduler that sends every request to where it was born."""
 
-    def applied(self, plan: RoutingPlan) -> None: ...
-
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        rows = np.arange(len(policy.routing))
-        return Decision(RoutingPlan(np.tile(rows[:, None], policy.routing.shape[1])))
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        nodes, lms = in_force.policy.routing.shape
+        return Decision(RoutingPlan(np.tile(np.arange(nodes)[:, None], lms)))
 
 
 def slot_prompts(scenario: Scenario, state: ClusterState | None = None) -> list[list[str]]:
@@ -180,9 +178,9 @@ def slot_prompts(scenario: Scenario, state: ClusterState | None = None) -> list[
     listener = Listener()
     step = Step(listener, Unrecorded(), scenario.slot_s, str)
     policy, seen = open_policy(scenario), state or idle(scenario)
-    asyncio.run(SchedulerAgent(scenario, step, PROMPTS, Home()).schedule(seen, policy))
+    asyncio.run(SchedulerAgent(scenario, step, PROMPTS, Home()).schedule(seen, InForce(policy)))
     nodes = DeployerAgent(scenario, step, PROMPTS, PlannedDeployer(scenario))
-    asyncio.run(nodes.deploy(seen, policy))
+    asyncio.run(nodes.deploy(seen, InForce(policy)))
     return [[str(message["content"]) for message in ask.messages] for ask in listener.asks]
 
 

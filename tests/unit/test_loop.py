@@ -14,8 +14,11 @@ from controller.domain.decisions import (
     Call,
     Decision,
     Deployment,
+    InForce,
     MacroPolicy,
+    Orders,
     RoutingPlan,
+    Stamp,
 )
 from controller.domain.errors import Permanent
 from controller.domain.scenario import Scenario
@@ -40,6 +43,7 @@ class World:
     drain_slots: int = 0
     time_s: float = 0.0
     states: list[ClusterState] = field(default_factory=list)
+    newest: Orders | None = None
 
     def now(self) -> float:
         return self.time_s
@@ -58,17 +62,24 @@ class World:
         self.log.append(("telemetry from", first_slot))
         return telemetry([1.0, 1.0])
 
-    async def route(self, plan: RoutingPlan, thought_s: float) -> None:
-        self.log.append(("route", int(plan.destination[0, 0]), thought_s))
+    def thought_s(self, since_s: float, declared_s: float) -> float:
+        return declared_s
+
+    async def orders(self) -> Orders | None:
+        return self.newest
+
+    async def announce(self, orders: Orders, thought_s: float) -> None:
+        self.newest, plan = orders, orders.in_force.plan
+        if orders.stamp.sequence == 0 and plan is not None:
+            self.log.append(("route", int(plan.destination[0, 0]), thought_s))
 
     async def settled(self) -> bool:
         return self.time_s >= (self.slots + self.drain_slots) * SLOT_S
 
     async def deploy(
-        self, deployment: Deployment, thought_s: NDArray[np.float64]
+        self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        taken = [None if np.isnan(t) else float(t) for t in thought_s]
-        self.log.append(("deploy", deployment.cores[:, 0].tolist(), taken))
+        self.log.append(("deploy", deployment.cores[:, 0].tolist(), thought_s.tolist()))
         return np.array([[False, False], [True, False]])
 
 
@@ -87,14 +98,16 @@ class Script:
     scheduling_s: dict[int, float] = field(default_factory=dict)
     deploying_s: dict[int, Sequence[float]] = field(default_factory=dict)
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         slot = state.slot + 1
         self.log.append(("plan", slot))
         return Decision(named(slot), (Call(self.planning_s.get(slot, 0.0)),))
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         slot = state.slot + 1
-        self.log.append(("schedule by", int(policy.routing[0, 0])))
+        self.log.append(("schedule by", int(in_force.policy.routing[0, 0])))
         call = Call(self.scheduling_s.get(slot, 0.0), detail=f"slot {slot}", tokens_in=slot)
         return Decision(RoutingPlan(np.full((2, 2), slot)), (call,))
 
@@ -106,9 +119,9 @@ class Script:
 class Deploying:
     script: Script
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         slot = state.slot + 1
-        self.script.log.append(("decide by", int(policy.routing[0, 0])))
+        self.script.log.append(("decide by", int(in_force.policy.routing[0, 0])))
         took = self.script.deploying_s.get(slot, (0.0, 0.0))
         cores = np.full((2, 2), 100.0 + slot)
         made = Deployment(np.full((2, 2), CPU), cores, np.zeros((2, 2), np.int64))
@@ -125,6 +138,7 @@ class Diary:
     deployed_in: list[tuple[int, Deployment, tuple[Call, ...]]] = field(default_factory=list)
     voided: list[list[list[bool]]] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
+    missed_in: list[tuple[int, str, str]] = field(default_factory=list)
 
     def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None:
         (call,) = decision.calls
@@ -144,6 +158,9 @@ class Diary:
         assert state.slot == slot - 1
         self.deployed_in.append((slot, decision.value, decision.calls))
         self.voided.append(voided.tolist())
+
+    def missed(self, slot: int, tier: str, rows: NDArray[np.int64], fault: str) -> None:
+        self.missed_in.append((slot, tier, fault))
 
     def observed(self, state: ClusterState) -> None:
         self.log.append(("observed", state.slot))
@@ -259,10 +276,12 @@ def test_the_planner_thinks_beside_scheduler_and_deployers() -> None:
     """In slot 3 it does not answer before the deployers have: nobody may wait for it."""
 
     class Patient(Script):
-        async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        async def plan(
+            self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+        ) -> Decision[MacroPolicy]:
             while state.slot == 2 and ("deploy", [103.0, 103.0], [0.0, 0.0]) not in self.log:
                 await asyncio.sleep(0)
-            return await super().plan(state, telemetry)
+            return await super().plan(state, telemetry, in_force)
 
     log: list[EVENT] = []
     there, script, diary = World(log, slots=5), Patient(log), Diary(log)
@@ -278,10 +297,12 @@ def test_the_planner_thinks_beside_scheduler_and_deployers() -> None:
 @pytest.mark.parametrize("slot", [0, 3])
 def test_a_planner_that_breaks_breaks_the_run(slot: int) -> None:
     class Broken(Script):
-        async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+        async def plan(
+            self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+        ) -> Decision[MacroPolicy]:
             if state.slot + 1 == slot:
                 raise Permanent("no planner")
-            return await super().plan(state, telemetry)
+            return await super().plan(state, telemetry, in_force)
 
     log: list[EVENT] = []
     there, script = World(log, slots=5), Broken(log)
@@ -333,10 +354,10 @@ def test_a_first_plan_that_is_late_is_followed_late() -> None:
 
 
 def test_a_late_deployer_leaves_its_node_as_it_is() -> None:
-    """Row 0 is late in slot 1: no command for it, its wish stays, the other row is deployed."""
+    """Row 0 is late in slot 1: what it wants now is wished again, the other row is deployed."""
     story = tell(slots=2, deploying_s={1: (10.5, 2.0)})
     cores = [PODS[0][0][1], 101.0]
-    assert story.of("deploy")[1] == ("deploy", cores, [None, 2.0])
+    assert story.of("deploy")[1] == ("deploy", cores, [10.0, 2.0])
     slot, made, calls = story.diary.deployed_in[1]
     assert slot == 1
     assert [call.outcome for call in calls] == [LATE, OK]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from controller.domain.decisions import Decision, Demand, MacroPolicy
+from controller.domain.decisions import Decision, Demand, InForce, MacroPolicy
 from controller.domain.profile import Curve
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
@@ -145,7 +145,7 @@ def test_nodes_that_are_down_stay_down() -> None:
 def paper_policy(scenario: Scenario) -> MacroPolicy:
     planner = SolverPlanner(scenario, SolverParameters())
     seen = telemetry(PAPER.requests.tolist(), PAPER.prompts.tolist())
-    return decide(planner.plan(idle(scenario), seen))
+    return decide(planner.plan(idle(scenario), seen, None))
 
 
 def test_a_good_policy_beats_a_bad_split_and_bad_roles() -> None:
@@ -203,7 +203,9 @@ class Curious:
         self.figures: list[Rehearsed] = []
         self._scenario, self._policy = scenario, policy
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         del telemetry
         self.figures.append(
             await rehearse(self._scenario, self._policy, state, load(2.0), slots=4, seed=0)

@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from controller import strategies
+from controller.domain.decisions import InForce
 from controller.domain.errors import InputError
+from controller.domain.randomness import Streams
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.state import OFF
@@ -68,7 +70,7 @@ def finished(scenario: Scenario, arrivals: Requests, strategy: Strategy) -> Any:
 
 
 def build(name: str, scenario: Scenario, **parameters: float) -> Strategy:
-    return strategies.build(name, scenario, np.random.default_rng(1), parameters)
+    return strategies.build(name, scenario, Streams(1), parameters)
 
 
 def test_contestants_in_the_order_of_reports() -> None:
@@ -81,9 +83,7 @@ def test_agents_without_a_reasoner_are_refused(scenario: Scenario) -> None:
 
 
 def test_agents_that_are_off_are_their_incumbent(scenario: Scenario, arrivals: Requests) -> None:
-    off = strategies.build(
-        "MA", scenario, np.random.default_rng(1), {"mode": "off", "incumbent": "RL"}
-    )
+    off = strategies.build("MA", scenario, Streams(1), {"mode": "off", "incumbent": "RL"})
     assert finished(scenario, arrivals, off).tobytes() == (
         finished(scenario, arrivals, build("RL", scenario)).tobytes()
     )
@@ -156,7 +156,7 @@ def test_parameters_reach_the_parts(scenario: Scenario) -> None:
     counts = []
     for v in (0.0, 1e6):
         deployer = build("RL", scenario, v=v).deployer
-        deployment = decide(deployer.deploy(state, open_policy(scenario)))
+        deployment = decide(deployer.deploy(state, InForce(open_policy(scenario))))
         counts.append((deployment.mode != OFF).sum())
     assert counts == [22, 0]  # 5 nodes x 4 LMs and the two text LMs on VM2
 
@@ -177,7 +177,7 @@ def test_non_local_strategies_never_send_images_to_vm2(
 ) -> None:
     """Section VI: "for all Non-local Processing, requests for LM3 and LM4 are never routed to
     VM2"."""
-    strategy = strategies.build(name, scenario, np.random.default_rng(1), {}, Foresight(arrivals))
+    strategy = strategies.build(name, scenario, Streams(1), {}, Foresight(arrivals))
     records = finished(scenario, arrivals, strategy)
     assert (records["destination"][records["lm"] >= 2] != 0).all()
 
@@ -190,7 +190,7 @@ def test_no_contestant_ever_gets_foresight(
     name: str, scenario: Scenario, arrivals: Requests
 ) -> None:
     foresight = Foresight(arrivals)
-    strategy = strategies.build(name, scenario, np.random.default_rng(1), {}, foresight)
+    strategy = strategies.build(name, scenario, Streams(1), {}, foresight)
     told = finished(scenario, arrivals, strategy)
     assert foresight.asked == []
     assert told.tobytes() == finished(scenario, arrivals, build(name, scenario)).tobytes()
@@ -200,7 +200,7 @@ def test_the_oracle_is_told_each_slots_prompts_as_it_begins(
     scenario: Scenario, arrivals: Requests
 ) -> None:
     foresight = Foresight(arrivals)
-    oracle = strategies.build("ORACLE", scenario, np.random.default_rng(1), {}, foresight)
+    oracle = strategies.build("ORACLE", scenario, Streams(1), {}, foresight)
     told = finished(scenario, arrivals, oracle)
     assert foresight.asked == list(range(len(foresight.asked)))
     assert len(foresight.asked) >= SLOTS

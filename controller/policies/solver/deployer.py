@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.capacity import landing
-from controller.domain.decisions import Call, Decision, Demand, Deployment, MacroPolicy
+from controller.domain.decisions import Call, Decision, Demand, Deployment, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState
 from controller.policies.solver.allocation import Allocation, best_allocation, enumerate_allocations
@@ -30,8 +30,9 @@ class SolverDeployer:
         self._goal: Deployment | None = None
         self._several = [node.gpus > 1 for node in scenario.testbed.nodes]
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        if self._goal is None or policy is not self._policy:
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        policy = in_force.policy
+        if self._goal is None or policy != self._policy:
             self._policy, self._goal = policy, self.aim(state.rows, policy)
         return Decision(self.approach(self._goal, state), (Call(),) * len(state.rows))
 

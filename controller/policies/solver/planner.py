@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Call, Decision, Demand, MacroPolicy
+from controller.domain.decisions import Call, Decision, Demand, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState, Telemetry
 from controller.policies.solver.allocation import SHORTAGE, best_allocation, cost
@@ -24,7 +24,7 @@ class Held:
     """The policy in force and the nodes that were up when it was made."""
 
     policy: MacroPolicy
-    up: Bools  # (N,)
+    up: Bools | None  # (N,); None if unknown
 
 
 class SolverPlanner:
@@ -36,14 +36,24 @@ class SolverPlanner:
         self._parameters = parameters
         self._program = Program(scenario)
         self._hosts = scenario.hosts()
-        self._held: Held | None = None
+        self._made: Held | None = None  # the last policy decided here
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        former = self._held
-        self._held = self.replan(forecast(telemetry), state.up, former)
-        kept = former is not None and self._held.policy is former.policy
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        former = self._former(in_force)
+        held = self._made = self.replan(forecast(telemetry), state.up, former)
         p = self._parameters
-        return Decision(self._held.policy, (Call(p.decision_s if kept else p.planning_s),))
+        return Decision(held.policy, (Call(p.decision_s if held is former else p.planning_s),))
+
+    def _former(self, in_force: InForce | None) -> Held | None:
+        """Return the policy in force with the nodes that were up when it was made: none that are
+        known, if another process made it."""
+        if in_force is None:
+            return None
+        if self._made is not None and self._made.policy == in_force.policy:
+            return self._made
+        return Held(in_force.policy, None)
 
     def replan(self, seen: Demand | None, up: Bools, held: Held | None) -> Held:
         """What to hold next: a function of its arguments alone. ``seen`` is None before anything
@@ -54,7 +64,8 @@ class SolverPlanner:
         former = self._plan_of(held.policy) if held else None
         current = list(former.allocation) if former else self._program.nothing()
         plan = self._program.solve(demand, up, current)
-        if held and former and np.array_equal(up, held.up) and not self._pays(plan, former, demand):
+        same_up = held is not None and held.up is not None and np.array_equal(up, held.up)
+        if former and same_up and not self._pays(plan, former, demand):
             plan = former
         return Held(_policy(plan, demand, self._hosts, guessed=seen is None), up.copy())
 
@@ -74,7 +85,7 @@ class SolverPlanner:
     def _moved(self, demand: Demand, up: Bools, held: Held) -> bool:
         """The world is no longer what the policy was made for, by more than chance would do."""
         assumed = held.policy.demand
-        if assumed is None or not np.array_equal(up, held.up):
+        if assumed is None or held.up is None or not np.array_equal(up, held.up):
             return True
         return self._differs(
             assumed.requests, demand.requests, np.ones(len(demand.requests))

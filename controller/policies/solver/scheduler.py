@@ -7,7 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.decisions import REFUSE, Call, Decision, MacroPolicy, RoutingPlan
+from controller.domain.decisions import (
+    REFUSE,
+    Call,
+    Decision,
+    InForce,
+    MacroPolicy,
+    RoutingPlan,
+)
 from controller.domain.scenario import Scenario
 from controller.domain.state import OFF, POD_READY, POD_STARTING, ClusterState
 from controller.policies.solver.allocation import MAX_LOAD
@@ -49,8 +56,8 @@ class SolverScheduler:
         self._start_s = np.array([[0.0, lm.start_cpu_s, lm.start_gpu_s] for lm in lms])
         self._stop_s = np.array([lm.stop_s for lm in lms])
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        return Decision(self.assign(state, policy), self._call)
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        return Decision(self.assign(state, in_force.policy), self._call)
 
     def assign(self, state: ClusterState, policy: MacroPolicy) -> RoutingPlan:
         """The plan for the slot after ``state``; learns from the arrivals in it."""

@@ -16,6 +16,7 @@ from controller.domain.decisions import (
     Call,
     Decision,
     Deployment,
+    InForce,
     MacroPolicy,
     RoutingPlan,
 )
@@ -104,7 +105,7 @@ def test_where_routing_plans_differ_is_noted() -> None:
     advised[1, 0], advised[2, 1] = 0, REFUSE
     adviser = Says(Decision(RoutingPlan(advised)))
     scheduler = AdvisedScheduler(Says(Decision(LOCAL)), adviser, TESTBED)
-    decision = asyncio.run(scheduler.schedule(before(4), LEFT))
+    decision = asyncio.run(scheduler.schedule(before(4), InForce(LEFT)))
     assert decision.value is LOCAL
     assert adviser.plans == [LOCAL]
     assert decision.calls[0].detail == (
@@ -120,7 +121,7 @@ def test_a_note_is_short() -> None:
         Says(Decision(everywhere)),
         replace(TESTBED, nodes=nodes),
     )
-    (call,) = asyncio.run(scheduler.schedule(before(4), LEFT)).calls
+    (call,) = asyncio.run(scheduler.schedule(before(4), InForce(LEFT))).calls
     assert len(call.detail) == 200
     assert call.detail.endswith("...")
 
@@ -140,7 +141,7 @@ def test_deployments_are_compared_row_by_row() -> None:
     deployer = AdvisedDeployer(
         Says(Decision(mine, calls)), Says(Decision(advised, (ADVICE,) * 3)), TESTBED
     )
-    decision = asyncio.run(deployer.deploy(before(4), LEFT))
+    decision = asyncio.run(deployer.deploy(before(4), InForce(LEFT)))
     assert decision.value is mine
     assert [call.took_s for call in decision.calls] == [0.1, 0.2, 0.3]
     assert [call.tokens_in for call in decision.calls] == [100] * 3

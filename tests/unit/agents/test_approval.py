@@ -10,7 +10,7 @@ import numpy as np
 
 from controller.agents.approval import ApprovedPlanner, difference
 from controller.agents.guard import GuardedPlanner, Tenure
-from controller.domain.decisions import FALLBACK, Call, Decision, MacroPolicy
+from controller.domain.decisions import FALLBACK, Call, Decision, InForce, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
 from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
 
@@ -23,7 +23,9 @@ class Proposes:
     took_s: float = 3.0
     turn: int = 0
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         del state, telemetry
         self.turn += 1
         call = Call(self.took_s, FALLBACK, "why", 100, 10, 0.5)

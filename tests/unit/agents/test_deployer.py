@@ -13,7 +13,7 @@ import pytest
 from controller.agents.deployer import DeployerAgent, hardware
 from controller.agents.reasoner import Ask, Completion
 from controller.agents.views import deployer_observation, node_context
-from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy
+from controller.domain.decisions import Call, Decision, Deployment, InForce, MacroPolicy
 from controller.domain.errors import Permanent
 from controller.domain.state import CPU, OFF, POD_PENDING, ClusterState
 from controller.policies.intent import PlannedDeployer
@@ -35,8 +35,8 @@ class Kept:
 
     asked: list[ClusterState] = field(default_factory=list)
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        del policy
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        del in_force
         self.asked.append(state)
         shape = state.want_mode.shape
         pods = Deployment(np.full(shape, CPU), np.ones(shape), np.zeros(shape, np.int64))
@@ -69,7 +69,7 @@ class Played:
     def decide(
         self, state: ClusterState | None = None, policy: MacroPolicy = POLICY
     ) -> Decision[Deployment]:
-        return asyncio.run(self.agent.deploy(state or idle(WORLD), policy))
+        return asyncio.run(self.agent.deploy(state or idle(WORLD), InForce(policy)))
 
 
 def test_every_node_is_asked_about_itself() -> None:
@@ -168,7 +168,7 @@ def test_when_one_question_cannot_be_put_the_others_stop_and_its_error_is_told()
 
     async def play() -> None:
         with pytest.raises(Permanent, match="nobody to ask"):
-            await agent.deploy(idle(WORLD), POLICY)
+            await agent.deploy(idle(WORLD), InForce(POLICY))
         assert sorted(broken.stopped) == ["big", "small"]
 
     asyncio.run(play())

@@ -10,7 +10,7 @@ from typing import Any
 from controller.agents.cases import cluster_key
 from controller.agents.guard import GuardedPlanner, Tenure
 from controller.agents.memory import CaseMemory
-from controller.domain.decisions import Call, Decision, MacroPolicy
+from controller.domain.decisions import Call, Decision, InForce, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
 from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
 from tests.unit.agents.stores import fresh_store
@@ -27,7 +27,9 @@ class Script:
     took_s: Sequence[float] = (0.0,)
     asked: list[int] = field(default_factory=list)
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         del telemetry
         turn = len(self.asked)
         self.asked.append(state.slot + 1)

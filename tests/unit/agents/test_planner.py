@@ -19,7 +19,7 @@ from controller.agents.planner import PlannerAgent
 from controller.agents.reasoner import Completion, ToolCall
 from controller.agents.views import cluster_context, policy_json
 from controller.agents.what_if import NAME, TRIAL_S
-from controller.domain.decisions import Call, Decision, MacroPolicy
+from controller.domain.decisions import Call, Decision, InForce, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Planner
 from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
@@ -52,7 +52,9 @@ class Always:
 
     policy: MacroPolicy
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         del state, telemetry
         return Decision(self.policy, (Call(99.0),))
 

@@ -15,7 +15,15 @@ from controller.agents.reasoner import Ask, Completion
 from controller.agents.replies import ELSEWHERE_WORD, REFUSE_WORD
 from controller.agents.scheduler import SHARD_NODES, SchedulerAgent, split
 from controller.agents.views import cluster_context, pod_json, policy_json
-from controller.domain.decisions import REFUSE, Call, Decision, Demand, MacroPolicy, RoutingPlan
+from controller.domain.decisions import (
+    REFUSE,
+    Call,
+    Decision,
+    Demand,
+    InForce,
+    MacroPolicy,
+    RoutingPlan,
+)
 from controller.domain.errors import Permanent
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -42,7 +50,7 @@ class Planned:
     asked: int = 0
     plans: list[Ints] = field(default_factory=list)
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         self.asked += 1
         return Decision(RoutingPlan(np.full(state.backlog.shape, self.to)), (Call(99.0),))
 
@@ -75,7 +83,7 @@ class Played:
     def decide(self, policy: MacroPolicy = LEFT, **state: Any) -> Decision[RoutingPlan]:
         seen = idle(self.scenario, slot=self.slot, **state)
         self.slot += 1
-        return asyncio.run(self.agent.schedule(seen, policy))
+        return asyncio.run(self.agent.schedule(seen, InForce(policy)))
 
 
 def test_what_the_model_is_told() -> None:
@@ -182,7 +190,7 @@ def test_large_clusters_are_split_by_site() -> None:
 def test_shards_are_merged_and_elsewhere_is_as_planned() -> None:
     script = Scripted(lambda ask: everywhere({"a0": "a2", "b0": ELSEWHERE_WORD}, ask))
     agent = sharded(script, Planned(to=5))
-    decision = asyncio.run(agent.schedule(idle(SITES), open_policy(SITES)))
+    decision = asyncio.run(agent.schedule(idle(SITES), InForce(open_policy(SITES))))
     assert decision.value.destination[:, 0].tolist() == [2] * 6 + [5] * 12
     assert decision.calls == (Call(1.0, "ok", "drift 0.00", 200, 20, 1.0),)
     assert [ask.node for ask in script.asks] == ["a0", "b0"]
@@ -191,7 +199,9 @@ def test_shards_are_merged_and_elsewhere_is_as_planned() -> None:
 def test_a_shards_destinations_are_rows_of_the_whole_cluster() -> None:
     script = Scripted(lambda ask: everywhere({"a0": REFUSE_WORD, "b0": "b3"}, ask))
     fallback = Planned()
-    decision = asyncio.run(sharded(script, fallback).schedule(idle(SITES), open_policy(SITES)))
+    decision = asyncio.run(
+        sharded(script, fallback).schedule(idle(SITES), InForce(open_policy(SITES)))
+    )
     assert decision.value.destination[:, 0].tolist() == [REFUSE] * 6 + [9] * 12
     assert fallback.asked == 0
 
@@ -201,7 +211,9 @@ def test_a_shard_is_told_its_own_part_and_the_drift_of_all() -> None:
     share = np.zeros((18, 1))
     share[[0, 6]] = [[0.25], [0.75]]
     policy = MacroPolicy(share, share > 0)
-    asyncio.run(sharded(script, Planned()).schedule(idle(SITES, up=[True] * 17 + [False]), policy))
+    asyncio.run(
+        sharded(script, Planned()).schedule(idle(SITES, up=[True] * 17 + [False]), InForce(policy))
+    )
     routing = [observed(ask)["policy"]["routing"]["lm0"] for ask in script.asks]
     assert routing == [{"a0": 0.25}, {"b0": 0.75}]
     for ask, names, down in zip(script.asks, (NAMES[:6], NAMES[6:]), ([], ["b11"]), strict=True):
@@ -218,7 +230,7 @@ def first_fails(ask: Ask) -> Completion:
 
 def test_a_shard_that_fails_leaves_its_own_origins_to_the_fallback() -> None:
     agent = sharded(Scripted(first_fails), Planned(to=5))
-    decision = asyncio.run(agent.schedule(idle(SITES), open_policy(SITES)))
+    decision = asyncio.run(agent.schedule(idle(SITES), InForce(open_policy(SITES))))
     assert decision.value.destination[:, 0].tolist() == [5] * 6 + [7] * 12
     (call,) = decision.calls
     assert (call.outcome, call.detail) == ("fallback", "drift 0.00; HTTP 500: down")
@@ -237,9 +249,9 @@ def test_a_late_shard_makes_the_whole_plan_late(cost_usd: float | None) -> None:
 
     fallback = Planned()
     agent = sharded(Scripted(reply), fallback)
-    asyncio.run(agent.schedule(idle(SITES), open_policy(SITES)))
+    asyncio.run(agent.schedule(idle(SITES), InForce(open_policy(SITES))))
     slow, answers = True, {"a0": "a1", "b0": "b2"}
-    decision = asyncio.run(agent.schedule(idle(SITES, slot=0), open_policy(SITES)))
+    decision = asyncio.run(agent.schedule(idle(SITES, slot=0), InForce(open_policy(SITES))))
     (call,) = decision.calls
     assert (call.took_s, call.tokens_in) == (LATE_S, 200)
     assert call.cost_usd == (1.0 if cost_usd else None)
@@ -250,7 +262,7 @@ def test_the_worst_outcome_of_the_shards_is_the_plans() -> None:
     lines = {"a0": [fails(late=True)], "b0": [says("?"), says("?")]}
     script = Scripted(lambda ask: lines[ask.node].pop(0))
     (call,) = asyncio.run(
-        sharded(script, Planned()).schedule(idle(SITES), open_policy(SITES))
+        sharded(script, Planned()).schedule(idle(SITES), InForce(open_policy(SITES)))
     ).calls
     assert (call.outcome, call.took_s) == ("late", 2.0)
 
@@ -268,7 +280,7 @@ def test_elsewhere_makes_up_for_what_the_shards_keep() -> None:
     async def play() -> None:
         for slot in range(20):
             seen = idle(SITES, slot=slot - 1, arrived_prompts=born * (slot > 0))
-            made = (await agent.schedule(seen, policy)).value.destination
+            made = (await agent.schedule(seen, InForce(policy))).value.destination
             np.add.at(came, made[:, 0], born[:, 0])
 
     asyncio.run(play())
@@ -285,7 +297,7 @@ def test_a_plan_that_nobody_else_made_is_booked_too() -> None:
     agent = sharded(script, PlannedScheduler(SITES, np.random.default_rng(0)))
     for slot in range(20):
         seen = idle(SITES, slot=slot - 1, arrived_prompts=born * (slot > 0))
-        asyncio.run(agent.schedule(seen, policy))
+        asyncio.run(agent.schedule(seen, InForce(policy)))
     assert observed(script.asks[-1])["drift"]["lm0"] <= 0.01
 
 
@@ -294,7 +306,7 @@ def test_when_one_call_cannot_be_made_the_others_stop_and_its_error_is_told() ->
 
     async def play() -> None:
         with pytest.raises(Permanent, match="nobody to ask"):
-            await sharded(broken, Planned()).schedule(idle(SITES), open_policy(SITES))
+            await sharded(broken, Planned()).schedule(idle(SITES), InForce(open_policy(SITES)))
         assert broken.stopped == ["a0"]
 
     asyncio.run(play())

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.stats import chisquare
 
 from controller.domain.capacity import feasible
+from controller.domain.decisions import InForce
+from controller.domain.randomness import Streams
 from controller.domain.state import CPU, GPU, OFF, POD_PENDING
 from controller.policies.activation import FullDeployer, RandomDeployer
 from controller.policies.patterns import enumerate_fixed
@@ -13,12 +15,16 @@ from tests.reference.worlds import Model, node, on_cpu, on_gpu, world
 from tests.unit.policies.states import decide, idle, open_policy, rows_of, running, shipped
 
 SCENARIO = shipped()
-OPEN = open_policy(SCENARIO)
+OPEN = InForce(open_policy(SCENARIO))
+
+
+def streams(seed: int) -> list[np.random.Generator]:
+    return [Streams(seed).of("deployer", node) for node in SCENARIO.testbed.node_names]
 
 
 def drawn(seed: int, slots: int, **changes: object) -> np.ndarray:
     """(slots, N, I) modes."""
-    deployer = RandomDeployer(SCENARIO, np.random.default_rng(seed))
+    deployer = RandomDeployer(SCENARIO, streams(seed))
     state = idle(SCENARIO, **changes)
     return np.array([decide(deployer.deploy(state, OPEN)).mode for _ in range(slots)])
 
@@ -52,7 +58,7 @@ def test_random_on_a_blocked_node_keeps_or_stops() -> None:
     pods += [[on_cpu(7), on_gpu(), on_gpu(), (OFF, 0, 0)]] * 5
     state = running(SCENARIO, pods)
     state.pod[1, 2] = POD_PENDING
-    deployer = RandomDeployer(SCENARIO, np.random.default_rng(0))
+    deployer = RandomDeployer(SCENARIO, streams(0))
     modes = np.array([decide(deployer.deploy(state, OPEN)).mode for _ in range(300)])
     wanted = state.want_mode
     assert {tuple(m) for m in modes[:, 1].tolist()} == {
@@ -97,5 +103,5 @@ def test_more_lms_go_before_more_lms_on_cpus() -> None:
         [node(ram_gb=12, gpus=1)],
         [Model(ram_gb=12, gpu=None), *[Model(ram_gb=6, gpu_only=True)] * 2],
     )
-    chosen = decide(FullDeployer(scenario).deploy(idle(scenario), open_policy(scenario)))
+    chosen = decide(FullDeployer(scenario).deploy(idle(scenario), InForce(open_policy(scenario))))
     assert chosen.mode.tolist() == [[OFF, GPU, GPU]]

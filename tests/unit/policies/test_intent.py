@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from controller.domain.decisions import REFUSE, Demand, MacroPolicy, RoutingPlan
+from controller.domain.decisions import REFUSE, Demand, InForce, MacroPolicy, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, POD_OFF, POD_STOPPING, ClusterState
 from controller.policies.intent import PlannedDeployer, PlannedScheduler, RandomPlanner
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 def draw(scenario: Scenario, seed: int = 0, **state: object) -> MacroPolicy:
     planner = RandomPlanner(scenario, np.random.default_rng(seed))
-    return decide(planner.plan(idle(scenario, **state), NOTHING_SEEN))
+    return decide(planner.plan(idle(scenario, **state), NOTHING_SEEN, None))
 
 
 # Random macro-policies
@@ -57,7 +57,7 @@ def test_all_sets_are_equally_likely() -> None:
     scenario = world([node()] * 12, [Model(gpu=None)] * 2)
     planner = RandomPlanner(scenario, np.random.default_rng(1))
     roles = np.concatenate(
-        [decide(planner.plan(idle(scenario), NOTHING_SEEN)).roles for _ in range(500)]
+        [decide(planner.plan(idle(scenario), NOTHING_SEEN, None)).roles for _ in range(500)]
     )
     _, counts = np.unique(roles, axis=0, return_counts=True)
     assert counts / len(roles) == pytest.approx([1 / 3] * 3, abs=0.03)  # 5 sigma
@@ -67,7 +67,9 @@ def test_shares_are_uniform_on_the_simplex() -> None:
     """Of two nodes, the first one's share is uniform on [0, 1]."""
     scenario = world([node()] * 2, [Model(gpu=None)])
     planner = RandomPlanner(scenario, np.random.default_rng(2))
-    shares = [decide(planner.plan(idle(scenario), NOTHING_SEEN)).routing[0, 0] for _ in range(2000)]
+    shares = [
+        decide(planner.plan(idle(scenario), NOTHING_SEEN, None)).routing[0, 0] for _ in range(2000)
+    ]
     assert np.quantile(shares, [0.1, 0.25, 0.5, 0.9]) == pytest.approx(
         [0.1, 0.25, 0.5, 0.9], abs=0.06
     )
@@ -101,7 +103,7 @@ def test_an_lm_without_room_is_meant_for_its_hosts() -> None:
 def test_draws_differ_but_a_seed_repeats_them() -> None:
     scenario = shipped()
     planner = RandomPlanner(scenario, np.random.default_rng(7))
-    first, second = (decide(planner.plan(idle(scenario), NOTHING_SEEN)) for _ in range(2))
+    first, second = (decide(planner.plan(idle(scenario), NOTHING_SEEN, None)) for _ in range(2))
     assert not np.array_equal(first.routing, second.routing)
     assert np.array_equal(first.routing, draw(scenario, 7).routing)
     assert np.array_equal(first.roles, draw(scenario, 7).roles)
@@ -118,11 +120,12 @@ def follow(
     rng = np.random.default_rng(99)
     scheduler = PlannedScheduler(scenario, np.random.default_rng(seed))
     came, destinations = np.zeros(policy.routing.shape), []
-    born = np.zeros(came.shape, np.int64)
+    born, plan = np.zeros(came.shape, np.int64), None
     for slot in range(slots):
-        destination = decide(
-            scheduler.schedule(_state(scenario, slot - 1, born, **changes), policy)
-        ).destination
+        in_force = InForce(policy, 0, plan, slot - 1)
+        state = _state(scenario, slot - 1, born, **changes)
+        plan = decide(scheduler.schedule(state, in_force))
+        destination = plan.destination
         born = rng.integers(0, 9, came.shape)
         np.add.at(came, (destination, np.arange(came.shape[1])), born)
         destinations.append(destination)
@@ -183,10 +186,11 @@ def test_a_node_that_returns_is_owed_nothing() -> None:
     scenario = world([node()] * 2, [Model(gpu=None)])
     policy = MacroPolicy(routing=np.full((2, 1), 0.5), roles=np.ones((2, 1), np.bool_))
     scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
-    born, to = np.full((2, 1), 3), []
+    born, to, plan = np.full((2, 1), 3), [], None
     for slot in range(100):
         state = _state(scenario, slot - 1, born, up=[True, slot >= 50])
-        to.append(decide(scheduler.schedule(state, policy)).destination[:, 0].tolist())
+        plan = decide(scheduler.schedule(state, InForce(policy, 0, plan, slot - 1)))
+        to.append(plan.destination[:, 0].tolist())
     assert all(sorted(row) == [0, 0] for row in to[:50])
     assert all(sorted(row) == [0, 1] for row in to[51:])
 
@@ -200,10 +204,11 @@ def test_origins_count_with_what_they_send() -> None:
     policy = MacroPolicy(routing=np.array([[0.0], [0.0], [0.75], [0.25]]), roles=roles)
     scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
     born = np.array([[90], [10], [10], [10]])
-    came = np.zeros(4)
+    came, plan = np.zeros(4), None
     for slot in range(201):
         state = _state(scenario, slot - 1, born)
-        to = decide(scheduler.schedule(state, policy)).destination[:, 0]
+        plan = decide(scheduler.schedule(state, InForce(policy, 0, plan, slot - 1)))
+        to = plan.destination[:, 0]
         np.add.at(came, to, born[:, 0])
     assert came[3] / came.sum() == pytest.approx(0.25, abs=0.01)
 
@@ -227,9 +232,12 @@ def test_a_new_policy_starts_even() -> None:
     even = MacroPolicy(routing=np.array([[0.5], [0.5]]), roles=roles)
     scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
     born = np.full((2, 1), 4)
+    plan = None
     for slot in range(3):
-        decide(scheduler.schedule(_state(scenario, slot - 1, born), lopsided))
-    to = decide(scheduler.schedule(_state(scenario, 2, born), even)).destination
+        in_force = InForce(lopsided, 0, plan, slot - 1)
+        plan = decide(scheduler.schedule(_state(scenario, slot - 1, born), in_force))
+    in_force = InForce(even, 2, plan, 2)
+    to = decide(scheduler.schedule(_state(scenario, 2, born), in_force)).destination
     assert sorted(to[:, 0].tolist()) == [0, 1]
 
 
@@ -239,11 +247,13 @@ def test_a_slot_that_somebody_else_planned_is_not_booked() -> None:
     scenario = world([node()] * 2, [Model(gpu=None)])
     policy = MacroPolicy(routing=np.full((2, 1), 0.5), roles=np.ones((2, 1), np.bool_))
     scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
-    decide(scheduler.schedule(_state(scenario, -1, np.zeros((2, 1), np.int64)), policy))
+    decide(scheduler.schedule(_state(scenario, -1, np.zeros((2, 1), np.int64)), InForce(policy)))
     lopsided = np.array([[80], [0]])
-    splits = []
+    splits, others = [], RoutingPlan(np.zeros((2, 1), np.int64))
     for slot in (5, 7, 9):
-        to = decide(scheduler.schedule(_state(scenario, slot - 1, lopsided), policy)).destination
+        in_force = InForce(policy, 0, others, slot - 1)
+        state = _state(scenario, slot - 1, lopsided)
+        to = decide(scheduler.schedule(state, in_force)).destination
         splits.append(sorted(to[:, 0].tolist()))
     assert splits == [[0, 1]] * 3
 
@@ -256,11 +266,13 @@ def test_what_somebody_else_has_sent_is_made_up_for() -> None:
     policy = MacroPolicy(routing=np.where(roles, 0.5, 0.0), roles=roles)
     scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
     born, came = np.array([[8], [8], [4], [4], [4], [4]]), np.zeros(2)
+    sent = None
     for slot in range(50):
+        in_force = InForce(policy, 0, sent, slot - 1)
         state = _state(scenario, slot - 1, born)
-        to = decide(scheduler.schedule(state, policy)).destination.copy()
+        to = decide(scheduler.schedule(state, in_force)).destination.copy()
         to[:2] = 0
-        scheduler.applied(RoutingPlan(to))
+        sent = RoutingPlan(to)
         np.add.at(came, to[:, 0], born[:, 0])
     assert np.abs(came - came.sum() / 2).max() <= 16
 
@@ -269,11 +281,11 @@ def test_what_somebody_else_has_refused_is_owed_to_nobody() -> None:
     scenario = world([node()] * 2, [Model(gpu=None)])
     policy = MacroPolicy(routing=np.full((2, 1), 0.5), roles=np.ones((2, 1), np.bool_))
     scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
+    refusal = RoutingPlan(np.full((2, 1), REFUSE))
     for slot in range(10):
         state = _state(scenario, slot - 1, np.array([[80], [80]]))
-        to = decide(scheduler.schedule(state, policy)).destination
+        to = decide(scheduler.schedule(state, InForce(policy, 0, refusal, slot - 1))).destination
         assert sorted(to[:, 0].tolist()) == [0, 1]
-        scheduler.applied(RoutingPlan(np.full((2, 1), REFUSE)))
 
 
 def test_destinations_repeat_with_the_seed() -> None:
@@ -292,14 +304,14 @@ def test_a_node_without_pods_starts_its_role() -> None:
     hosts = scenario.hosts()
     for seed in range(10):
         policy = draw(scenario, seed)
-        pods = decide(PlannedDeployer(scenario).deploy(idle(scenario), policy))
+        pods = decide(PlannedDeployer(scenario).deploy(idle(scenario), InForce(policy)))
         assert np.array_equal(pods.mode != OFF, policy.roles & hosts)
 
 
 def test_a_role_too_large_for_a_node_is_started_as_far_as_it_fits() -> None:
     """Two of four LMs fit; the one with a GPU pod goes there."""
     scenario = world([node(ram_gb=2.0, gpus=1)] * 2, [Model()] * 4)
-    pods = decide(PlannedDeployer(scenario).deploy(idle(scenario), open_policy(scenario)))
+    pods = decide(PlannedDeployer(scenario).deploy(idle(scenario), InForce(open_policy(scenario))))
     assert (pods.mode != OFF).sum(axis=1).tolist() == [2, 2]
     assert (pods.mode == GPU).sum(axis=1).tolist() == [2, 2]
 
@@ -309,9 +321,9 @@ def test_pods_that_are_there_stay_whatever_the_policy() -> None:
     first, then = draw(scenario, 0), draw(scenario, 1)
     assert not np.array_equal(first.roles, then.roles)
     deployer = PlannedDeployer(scenario)
-    pods = decide(deployer.deploy(idle(scenario), first))
+    pods = decide(deployer.deploy(idle(scenario), InForce(first)))
     kept = idle(scenario, want_mode=pods.mode, want_cores=pods.cores, want_vgpus=pods.vgpus)
-    again = decide(deployer.deploy(kept, then))
+    again = decide(deployer.deploy(kept, InForce(then)))
     assert np.array_equal(again.mode, pods.mode)
     assert np.array_equal(again.cores, pods.cores)
 
@@ -321,7 +333,9 @@ def test_a_node_whose_pods_are_stopping_waits() -> None:
     stopping = np.full(scenario.hosts().shape, POD_OFF)
     stopping[0, 0] = POD_STOPPING
     pods = decide(
-        PlannedDeployer(scenario).deploy(idle(scenario, pod=stopping), open_policy(scenario))
+        PlannedDeployer(scenario).deploy(
+            idle(scenario, pod=stopping), InForce(open_policy(scenario))
+        )
     )
     started = (pods.mode != OFF).any(axis=1)
     assert not started[0]

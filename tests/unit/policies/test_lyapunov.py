@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.domain.decisions import InForce
 from controller.domain.scenario import Scenario
 from controller.domain.state import (
     CPU,
@@ -44,7 +45,7 @@ def tiny() -> Scenario:
 
 
 TINY = tiny()
-OPEN = open_policy(TINY)
+OPEN = InForce(open_policy(TINY))
 ALPHA_GPU = (1.0, 1.2, 1.5, 1.5)  # section VI
 
 
@@ -207,11 +208,11 @@ def test_each_row_is_decided_on_by_itself() -> None:
     shape = len(scenario.testbed.nodes), 4
     state = idle(scenario, backlog=rng.integers(0, 30, shape))
     deployer, policy = LyapunovDeployer(scenario, PAPER), open_policy(scenario)
-    whole = decide(deployer.deploy(state, policy))
+    whole = decide(deployer.deploy(state, InForce(policy)))
     assert (whole.mode != OFF).any()
     for n in range(shape[0]):
-        one = decide(deployer.deploy(rows_of(state, [n]), policy))
+        one = decide(deployer.deploy(rows_of(state, [n]), InForce(policy)))
         assert np.array_equal(one.mode[0], whole.mode[n])
         assert np.array_equal(one.cores[0], whole.cores[n])
-    backwards = decide(deployer.deploy(rows_of(state, range(shape[0])[::-1]), policy))
+    backwards = decide(deployer.deploy(rows_of(state, range(shape[0])[::-1]), InForce(policy)))
     assert np.array_equal(backwards.mode, whole.mode[::-1])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from controller.domain.decisions import InForce
 from controller.policies.routing import (
     AverageScheduler,
     LocalScheduler,
@@ -18,7 +19,7 @@ from controller.ports import Scheduler
 from tests.unit.policies.states import NOTHING_SEEN, decide, idle, open_policy, shipped
 
 SCENARIO = shipped()
-OPEN = open_policy(SCENARIO)
+OPEN = InForce(open_policy(SCENARIO))
 HOSTS = SCENARIO.hosts()
 NODES, LMS = HOSTS.shape
 VM2 = 0
@@ -39,7 +40,7 @@ def test_text_may_go_anywhere_images_to_gpus_only() -> None:
 
 
 def test_open_planner_means_every_host_alike() -> None:
-    policy = decide(OpenPlanner(SCENARIO).plan(idle(SCENARIO), NOTHING_SEEN))
+    policy = decide(OpenPlanner(SCENARIO).plan(idle(SCENARIO), NOTHING_SEEN, None))
     assert np.array_equal(policy.roles, HOSTS)
     assert policy.routing[:, 0].tolist() == [1 / 6] * 6
     assert policy.routing[:, 3].tolist() == [0, *[1 / 5] * 5]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from controller.domain.capacity import feasible
+from controller.domain.decisions import InForce
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
@@ -162,7 +163,9 @@ def one_slice(start_s: float = 3.0, stop_s: float = 2.0) -> Scenario:
 
 
 def modes(deployer: VtcDeployer, scenario: Scenario, state: ClusterState) -> list[list[int]]:
-    chosen: list[list[int]] = decide(deployer.deploy(state, open_policy(scenario))).mode.tolist()
+    chosen: list[list[int]] = decide(
+        deployer.deploy(state, InForce(open_policy(scenario)))
+    ).mode.tolist()
     return chosen
 
 
@@ -204,7 +207,9 @@ def test_who_finds_no_slice_runs_on_cpus_if_it_can() -> None:
     models = [Model(start_s=3.0), Model(start_s=3.0)]
     scenario = with_host_cores(world([node(cores=5, gpus=1, slices=1)], models), 1.0)
     chosen = decide(
-        VtcDeployer(scenario).deploy(idle(scenario, backlog=[[1, 1]]), open_policy(scenario))
+        VtcDeployer(scenario).deploy(
+            idle(scenario, backlog=[[1, 1]]), InForce(open_policy(scenario))
+        )
     )
     assert chosen.mode.tolist() == [[GPU, CPU]]
     assert chosen.cores.tolist() == [[1.0, 2.0]]  # (5 cores - 1 host core) / 2 LMs
@@ -230,7 +235,7 @@ def test_deployments_keep_equation_1(seed: int) -> None:
             mode=np.full((3, 4), GPU),
             busy_s=rng.uniform(0, 30, (3, 4)),
         )
-        chosen = decide(deployer.deploy(state, open_policy(scenario)))
+        chosen = decide(deployer.deploy(state, InForce(open_policy(scenario))))
         for n in range(3):
             assert feasible(scenario, n, chosen.mode[n], chosen.cores[n], chosen.vgpus[n])
 
@@ -255,7 +260,9 @@ def test_a_nodes_own_service_decides_as_the_twin_does() -> None:
 
 
 def route(scenario: Scenario, state: ClusterState) -> np.ndarray:
-    return decide(VtcScheduler(scenario).schedule(state, open_policy(scenario))).destination
+    return decide(
+        VtcScheduler(scenario).schedule(state, InForce(open_policy(scenario)))
+    ).destination
 
 
 def test_the_shortest_queue_in_seconds_not_in_prompts() -> None:

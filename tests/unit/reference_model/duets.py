@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from controller import strategies
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
 from controller.agents.reasoner import Ask, Completion
 from controller.agents.step import Step
 from controller.bootstrap.twin import draw_requests
-from controller.domain.decisions import Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.decisions import Decision, Deployment, InForce, MacroPolicy, RoutingPlan
+from controller.domain.randomness import Streams
 from controller.domain.state import ClusterState, Telemetry
 from controller.inputs.catalog import template_dir
 from controller.loop import Strategy, run
@@ -54,19 +53,22 @@ class Both:
     routes: Duet = field(default_factory=list)
     pods: Duet = field(default_factory=list)
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
-        mine = await self.agents.planner.plan(state, telemetry)
-        self.plans.append((state, mine, await self.solver.planner.plan(state, telemetry)))
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        mine = await self.agents.planner.plan(state, telemetry, in_force)
+        own = InForce(self.plans[-1][2].value) if self.plans else None
+        self.plans.append((state, mine, await self.solver.planner.plan(state, telemetry, own)))
         return mine
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
-        mine = await self.agents.scheduler.schedule(state, policy)
-        self.routes.append((state, mine, await self.solver.scheduler.schedule(state, policy)))
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        mine = await self.agents.scheduler.schedule(state, in_force)
+        self.routes.append((state, mine, await self.solver.scheduler.schedule(state, in_force)))
         return mine
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
-        mine = await self.agents.deployer.deploy(state, policy)
-        self.pods.append((state, mine, await self.solver.deployer.deploy(state, policy)))
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+        mine = await self.agents.deployer.deploy(state, in_force)
+        self.pods.append((state, mine, await self.solver.deployer.deploy(state, in_force)))
         return mine
 
 
@@ -95,10 +97,9 @@ def play(epochs: int, epoch_slots: int, load: float = 1.0) -> tuple[Both, Asked]
         baseline=baseline,
         rehearse=rehearse,
     )
-    rng = np.random.default_rng(0)
     both = Both(
-        strategies.build("MA", scenario, rng, {"margin": 0}, agents=kit),
-        strategies.build("SOLVER", scenario, rng, {}),
+        strategies.build("MA", scenario, Streams(0), {"margin": 0}, agents=kit),
+        strategies.build("SOLVER", scenario, Streams(0), {}),
     )
     twin = Twin(scenario, draw_requests(experiment, scenario), ())
     duet = Strategy(both, both, both)

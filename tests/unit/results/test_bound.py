@@ -7,15 +7,15 @@ import pytest
 
 from controller import api, strategies
 from controller.bootstrap.twin import draw_requests, simulate
+from controller.campaigns.experiment import Experiment
 from controller.domain import metrics
 from controller.domain.profile import Batching, Curve, LmProfile, Profile, Prompt, Size
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.testbed import Lm, Network, Node, Testbed
+from controller.inputs.catalog import load_profile, load_testbed
 from controller.results import bound as bounds
 from controller.results.bound import highest_feasible_load, lower_bound
-from controller.campaigns.experiment import Experiment
-from controller.inputs.catalog import load_profile, load_testbed
 from controller.workloads.spec import load_workload
 
 

@@ -6,17 +6,24 @@ import pytest
 
 from controller import strategies
 from controller.domain import metrics
-from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
-from controller.domain.state import CPU, OFF, ClusterState
-from controller.results.journal import Entry, RunJournal
-from controller.results.writing import run_summary
+from controller.domain.decisions import (
+    Call,
+    Decision,
+    Deployment,
+    InForce,
+    RoutingPlan,
+)
+from controller.domain.randomness import Streams
 from controller.domain.requests import RequestTable
-from controller.twin.records import request_table
-from controller.results.summary import Usage, figures, summarise
+from controller.domain.state import CPU, OFF, ClusterState
 from controller.inputs.catalog import load_profile
 from controller.loop import Strategy, run
+from controller.results.journal import Entry, RunJournal
+from controller.results.summary import Usage, figures, summarise
+from controller.results.writing import run_summary
 from controller.twin.cluster import Twin
-from tests.samples.small import small_experiment, small_outcome
+from controller.twin.records import request_table
+from tests.samples.small import small_outcome
 
 KEYS = {
     "objective", "success_rate", "bound", "f_norm", "jain", "t_mean_s", "t_norm", "t_p50_s",
@@ -39,7 +46,7 @@ def table_of(lm: list[int], latency_s: list[float], failure: list[int]) -> Reque
 
 
 def test_summary_has_the_keys_agreed() -> None:
-    summary = run_summary(small_experiment(epochs=2), small_outcome())
+    summary = run_summary(small_outcome())
     assert set(summary) == KEYS
     assert set(summary["decisions"]) == {"planner", "scheduler", "deployer"}
     assert all(set(calls) == CALLS for calls in summary["decisions"].values())
@@ -76,7 +83,7 @@ def test_nothing_arrived_is_no_figure() -> None:
 
 
 def test_epochs_add_up_to_the_run() -> None:
-    summary = run_summary(small_experiment(epochs=2), small_outcome())
+    summary = run_summary(small_outcome())
     for lm, whole in summary["per_lm"].items():
         for count in ("arrivals", "successes"):
             assert sum(e["per_lm"][lm][count] for e in summary["per_epoch"]) == whole[count]
@@ -123,7 +130,7 @@ def test_a_testbed_without_gpus_has_no_gpu_utilisation() -> None:
 class Restless:
     """Wishes for other cores every slot, started or not."""
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         mode = np.tile([CPU, OFF, OFF, OFF], (len(state.rows), 1))
         cores = (mode == CPU) * (1.0 + (state.slot % 4))
         return Decision(Deployment(mode, cores, mode * 0), (Call(),) * len(state.rows))
@@ -133,7 +140,7 @@ def test_decisions_that_are_void_are_calls_but_not_ok() -> None:
     outcome = small_outcome()
     lasting = load_profile("a5000").scaled({"stop": 15.0}).to_domain()  # stops for over a slot
     scenario = dataclasses.replace(outcome.scenario, profile=lasting)
-    parts = strategies.build("RF", scenario, np.random.default_rng(0), {})
+    parts = strategies.build("RF", scenario, Streams(0), {})
     strategy = Strategy(parts.planner, parts.scheduler, Restless())
     twin, journal = Twin(scenario, outcome.requests), RunJournal()
     slots = asyncio.run(run(scenario, twin, twin, twin, strategy, journal, 10))

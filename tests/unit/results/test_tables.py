@@ -7,11 +7,10 @@ import polars as pl
 import pytest
 
 from controller.bootstrap.twin import simulate
-from controller.domain.requests import Requests
-from controller.results.writing import run_files
-from controller.results.tables import requests_parquet, slots_parquet
+from controller.domain.requests import REFUSED, Requests
 from controller.results.summary import moved_bytes
-from controller.domain.requests import REFUSED
+from controller.results.tables import requests_parquet, slots_parquet
+from controller.results.writing import run_files
 from controller.twin.layout import REQUEST
 from controller.twin.records import request_table
 from tests.samples.small import small_experiment, small_outcome

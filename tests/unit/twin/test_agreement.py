@@ -15,6 +15,8 @@ TOLERANCE_S = 1e-6
 
 slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+TESTBED_ONLY = ("unfinished", "engine_error", "cancelled")
+
 
 @settings(slow, max_examples=300)
 @given(cases())
@@ -41,7 +43,9 @@ def test_the_cases_exercise_what_they_are_for() -> None:
     played = [play(build(shape)) for shape in shapes]
     records = np.concatenate([p.twin.records for p in played])
     share = np.bincount(records["failure"], minlength=len(FAILURES)) / len(records)
-    assert all(share[[FAILURES.index(name) for name in FAILURES if name != "unfinished"]] > 0.01)
+    assert all(
+        share[[FAILURES.index(name) for name in FAILURES if name not in TESTBED_ONLY]] > 0.01
+    )
     assert share[0] > 0.2
     assert sum(int(v.sum()) for p in played for v in p.voided) > 100
     assert sum(p.starts[-1] for p in played) > 100

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from numpy.testing import assert_array_equal
 
-from controller.domain.decisions import RoutingPlan
+from controller.domain.decisions import RoutingPlan, Stamp
 from controller.domain.requests import Requests
 from controller.domain.state import ClusterState, Telemetry
 from controller.twin.cluster import Twin
 from tests.reference.cases import Case, cases
+from tests.reference.playback import orders
 from tests.reference.worlds import Ask, Model, node, on_cpu, requests, slot, world
 
 
@@ -23,8 +24,8 @@ async def telemetry_of_every_slot(case: Case, extra: int) -> tuple[Twin, list[Te
     known = []
     for t in range(twin.slots + extra):
         commands = case.script[min(t, len(case.script) - 1)]
-        await twin.route(commands.plan, commands.route_thought_s)
-        await twin.deploy(commands.deployment, commands.deploy_thought_s)
+        await twin.announce(orders(t, commands.plan), commands.route_thought_s)
+        await twin.deploy(Stamp(t), commands.deployment, commands.deploy_thought_s)
         await twin.sleep_until((t + 1) * case.scenario.slot_s)
         known.append(await twin.telemetry(t))
     return twin, known
@@ -64,7 +65,7 @@ def test_births_are_seen_when_their_slot_has_ended() -> None:
     async def seen() -> list[ClusterState]:
         states = []
         for t in (1, 2, 3):
-            await twin.route(plan, 0.0)
+            await twin.announce(orders(t - 1, plan), 0.0)
             states.append(await twin.observe())
             await twin.sleep_until(10.0 * t)
         return [*states, await twin.observe()]
@@ -80,8 +81,8 @@ def test_a_state_once_observed_does_not_change() -> None:
 
     async def seen() -> tuple[ClusterState, int]:
         before = await twin.observe()
-        await twin.route(plan, 0.0)
-        await twin.deploy(slot([[on_cpu(1)]]).deployment, np.zeros(1))
+        await twin.announce(orders(0, plan), 0.0)
+        await twin.deploy(Stamp(0), slot([[on_cpu(1)]]).deployment, np.zeros(1))
         await twin.sleep_until(10.0)
         return before, int((await twin.observe()).pod[0, 0])
 
@@ -98,7 +99,7 @@ def test_a_refusal_is_known_in_the_slot_of_its_birth() -> None:
     async def failed() -> list[int]:
         counts = []
         for t in range(3):
-            await twin.route(refusal, 0.0)
+            await twin.announce(orders(t, refusal), 0.0)
             await twin.sleep_until(10.0 * (t + 1))
             counts.append(int((await twin.telemetry(t)).failed[0]))
         return [*counts, int((await twin.telemetry(0)).failed[0])]
@@ -122,8 +123,8 @@ def test_settled_waits_for_results_on_their_way() -> None:
     async def settled() -> list[bool]:
         answers = []
         for t in range(2):
-            await twin.route(plan, 0.0)
-            await twin.deploy(slot([[on_cpu(1)]]).deployment, np.zeros(1))
+            await twin.announce(orders(t, plan), 0.0)
+            await twin.deploy(Stamp(t), slot([[on_cpu(1)]]).deployment, np.zeros(1))
             answers.append(await twin.settled())
             await twin.sleep_until(10.0 * (t + 1))
         return [*answers, await twin.settled()]
@@ -138,8 +139,9 @@ def test_plans_and_deployments_may_be_of_any_integer_type_and_order() -> None:
     odd = type(wishes)(wishes.mode.astype(np.int8), wishes.cores.astype(np.float32), wishes.vgpus.T)
 
     async def go() -> int:
-        await twin.route(RoutingPlan(plan.destination.astype(np.int32).T), 0.0)
-        await twin.deploy(odd, np.zeros(1))
+        narrow = RoutingPlan(plan.destination.astype(np.int32).T)
+        await twin.announce(orders(0, narrow), 0.0)
+        await twin.deploy(Stamp(0), odd, np.zeros(1))
         await twin.sleep_until(10.0)
         return int((await twin.observe()).pod[0, 0])
 

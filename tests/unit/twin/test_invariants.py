@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Call, Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.decisions import (
+    Call,
+    Decision,
+    Deployment,
+    InForce,
+    MacroPolicy,
+    RoutingPlan,
+)
 from controller.domain.requests import NOT_DEPLOYED, REFUSED
 from controller.domain.state import CPU, GPU, OFF, POD_READY, POD_STARTING, ClusterState, Telemetry
 from controller.loop import Strategy, run
@@ -35,17 +42,19 @@ class Witness:
     slot: int = 0
     done: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    async def plan(self, state: ClusterState, telemetry: Telemetry) -> Decision[MacroPolicy]:
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
         shape = state.backlog.shape
         policy = MacroPolicy(np.full(shape, 1 / shape[0]), np.ones(shape, np.bool_))
         return Decision(policy, (Call(took_s=1.0),))
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         self.slot = state.slot + 1
         commands = self.case.script[min(self.slot, len(self.case.script) - 1)]
         return Decision(commands.plan, (Call(1.1 * commands.route_thought_s),))
 
-    async def deploy(self, state: ClusterState, policy: MacroPolicy) -> Decision[Deployment]:
+    async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         commands = self.case.script[min(self.slot, len(self.case.script) - 1)]
         thought_s = 1.1 * np.nan_to_num(commands.deploy_thought_s)
         return Decision(commands.deployment, tuple(Call(float(t)) for t in thought_s))

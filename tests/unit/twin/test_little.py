@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from controller.domain.decisions import Decision, Deployment, MacroPolicy, RoutingPlan
+from controller.domain.decisions import Decision, Deployment, InForce, MacroPolicy, RoutingPlan
+from controller.domain.randomness import Streams
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -31,7 +32,7 @@ class Fixed:
         origins = range(len(scenario.testbed.nodes))
         self._plan = RoutingPlan(np.array([[h[n % len(h)] for h in hosts] for n in origins]))
 
-    async def schedule(self, state: ClusterState, policy: MacroPolicy) -> Decision[RoutingPlan]:
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         return Decision(self._plan)
 
 
@@ -86,7 +87,7 @@ def test_mean_backlog_is_arrival_rate_times_mean_time(load: float, longest: floa
         rng = np.random.default_rng(seed)
         twin = Twin(scenario, poisson(scenario, rng, per_slot=load))
         journal = Backlogs()
-        strategy = replace(build("RF", scenario, rng, {}), scheduler=Fixed(scenario))
+        strategy = replace(build("RF", scenario, Streams(seed), {}), scheduler=Fixed(scenario))
         asyncio.run(run(scenario, twin, twin, twin, strategy, journal, twin.slots))
         ends = np.array([np.zeros_like(journal.seen[0]), *journal.seen])
         sampled.append(((ends[1:] + ends[:-1]) / 2).mean(axis=0))

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from controller.domain.decisions import Deployment
+from controller.domain.decisions import Deployment, Stamp
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import (
@@ -53,7 +53,7 @@ class Operator:
         return asyncio.run(self._slot(slot([pods]).deployment, thought_s))
 
     async def _slot(self, wishes: Deployment, thought_s: float) -> tuple[ClusterState, list[bool]]:
-        voided = await self.twin.deploy(wishes, np.array([thought_s]))
+        voided = await self.twin.deploy(Stamp(self.slots), wishes, np.array([thought_s]))
         self.slots += 1
         await self.twin.sleep_until(self.slots * self.twin.scenario.slot_s)
         return await self.twin.observe(), voided[0].tolist()

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.domain.capacity import feasible, landing
-from controller.domain.decisions import Demand, Deployment, MacroPolicy
+from controller.domain.decisions import Demand, Deployment, InForce, MacroPolicy
 from controller.domain.profile import Curve
+from controller.domain.randomness import Streams
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, POD_READY, ClusterState
 from controller.loop import run
@@ -32,7 +33,7 @@ def policy_of(
 
 
 def deploy(scenario: Scenario, policy: MacroPolicy, state: ClusterState) -> Deployment:
-    return decide(SolverDeployer(scenario).deploy(state, policy))
+    return decide(SolverDeployer(scenario).deploy(state, InForce(policy)))
 
 
 # Roles
@@ -82,11 +83,11 @@ def test_queues_change_nothing_while_the_policy_holds() -> None:
     scenario = shipped()
     deployer = SolverDeployer(scenario)
     policy = policy_of(scenario, scenario.hosts().tolist(), [5.0] * 4)
-    first = decide(deployer.deploy(idle(scenario), policy))
+    first = decide(deployer.deploy(idle(scenario), InForce(policy)))
     later = idle(scenario, backlog=np.random.default_rng(0).integers(0, 99, (6, 4)))
-    assert np.array_equal(decide(deployer.deploy(later, policy)).mode, first.mode)
+    assert np.array_equal(decide(deployer.deploy(later, InForce(policy))).mode, first.mode)
     none = policy_of(scenario, np.zeros((6, 4), bool).tolist(), [5.0] * 4)
-    assert not decide(deployer.deploy(idle(scenario), none)).mode.any()
+    assert not decide(deployer.deploy(idle(scenario), InForce(none))).mode.any()
 
 
 def test_a_nodes_own_service_decides_as_the_twin_does() -> None:
@@ -158,10 +159,10 @@ def test_pods_in_other_company_are_all_stopped_and_then_started_together(
     scenario, policy = two_gpus()
     deployer = SolverDeployer(scenario)
     astray = running(scenario, ALL, cards=[cards])
-    stopped = decide(deployer.deploy(astray, policy))
+    stopped = decide(deployer.deploy(astray, InForce(policy)))
     assert stopped.mode.tolist() == [[OFF] * 4]
     assert not stopped.vgpus.any()
-    assert decide(deployer.deploy(idle(scenario), policy)).mode.tolist() == [[GPU] * 4]
+    assert decide(deployer.deploy(idle(scenario), InForce(policy))).mode.tolist() == [[GPU] * 4]
 
 
 def test_a_pod_that_joins_others_makes_them_all_start_again() -> None:
@@ -214,7 +215,7 @@ def test_on_the_twin_pods_come_up_where_the_plan_counts_on_them(testbed: str, pr
         for lm in ((0, 1, 1) if t // 4 % 2 else (2, 3, 2))
     ]
     twin, journal = Twin(scenario, requests(scenario, asks)), States()
-    strategy = build("SOLVER", scenario, np.random.default_rng(0), {})
+    strategy = build("SOLVER", scenario, Streams(0), {})
     asyncio.run(run(scenario, twin, twin, twin, strategy, journal, twin.slots))
     last = journal.states[-1]
     assert last.want_mode.any()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.domain.decisions import Decision, MacroPolicy
+from controller.domain.decisions import Decision, InForce, MacroPolicy
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import Telemetry
@@ -35,7 +35,9 @@ def plan(
 def decision(
     one: SolverPlanner, seen: Telemetry, scenario: Scenario = PAPER, **changes: object
 ) -> Decision[MacroPolicy]:
-    return decision_of(one.plan(idle(scenario, **changes), seen))
+    """The planner asked while its own last decision is in force."""
+    in_force = None if one._made is None else InForce(one._made.policy)
+    return decision_of(one.plan(idle(scenario, **changes), seen, in_force))
 
 
 def scaled(factor: float) -> Telemetry:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from controller.domain.decisions import REFUSE, Demand, MacroPolicy
+from controller.domain.decisions import REFUSE, Demand, InForce, MacroPolicy
 from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import (
@@ -56,7 +56,7 @@ def route(
     **changes: float,
 ) -> list[list[int]]:
     scheduler = SolverScheduler(scenario, replace(PARAMETERS, **changes), foresight)
-    to: list[list[int]] = decide(scheduler.schedule(state, policy)).destination.tolist()
+    to: list[list[int]] = decide(scheduler.schedule(state, InForce(policy))).destination.tolist()
     return to
 
 
@@ -101,10 +101,10 @@ def test_slots_without_any_arrivals_are_not_learned_from() -> None:
     scenario, pods = cpus([FAST, FAST], tau_s=15.0)
     scheduler = SolverScheduler(scenario, PARAMETERS)
     policy, state = policy_of(scenario, [30.0]), running(scenario, pods)
-    first = decide(scheduler.schedule(state, policy)).destination
+    first = decide(scheduler.schedule(state, InForce(policy))).destination
     assert (first == REFUSE).all()  # 15 s each, the deadline
     for _ in range(200):
-        last = decide(scheduler.schedule(state, policy)).destination
+        last = decide(scheduler.schedule(state, InForce(policy))).destination
     assert np.array_equal(first, last)
 
 
