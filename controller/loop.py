@@ -39,6 +39,9 @@ Ints = NDArray[np.int64]
 T = TypeVar("T")
 
 NO_ROWS: Final[Ints] = np.zeros(0, np.int64)
+PASSED: Final = "the clock passed over this slot"
+# A process may end between a command and its record. Journals keep the first of two records.
+UNRECORDED: Final = "the process ended before this decision was recorded"
 EPSILON_S: Final = 1e-6  # a clock that wakes a microsecond early is in time
 
 
@@ -80,6 +83,7 @@ class CentralTier:
             return 0
         self._in_force = orders.in_force
         self._epoch = orders.in_force.policy_slot // self._scenario.epoch_slots
+        self._journal.missed(orders.stamp.slot, SCHEDULER, NO_ROWS, UNRECORDED)
         return orders.stamp.slot + 1
 
     async def step(self, slot: int) -> None:
@@ -194,8 +198,10 @@ class NodeTier:
 
     async def resume(self) -> int:
         """Return the first slot without a deployment."""
-        state = await self._node.observe()
-        return int(state.want_slot.max()) + 1
+        last = int((await self._node.observe()).want_slot.max())
+        if last >= 0:
+            self._journal.missed(last, DEPLOYER, self._rows, UNRECORDED)
+        return last + 1
 
     async def step(self, slot: int) -> bool:
         """Decide on every row for one slot and deploy; return False if the run is over."""
@@ -321,9 +327,6 @@ async def run_node(
         if not await local.step(slot):
             return slot
         slot += 1
-
-
-PASSED: Final = "the clock passed over this slot"
 
 
 async def _reach(slot: int, clock: Clock, slot_s: float) -> int:

@@ -123,8 +123,11 @@ class Journal(Protocol):
     ) -> None: ...
 
     def missed(self, slot: int, tier: str, rows: NDArray[np.int64], fault: str) -> None:
-        """Nothing was decided: what was in force holds. ``rows``: the nodes of a deployer's tier,
-        empty for the others. ``fault`` says why."""
+        """Record that no decision of a slot is known: what was in force holds.
+
+        ``rows`` are the nodes of a deployer's tier, empty for the others; ``fault`` says why. After
+        a restart it may follow a decision of that slot that was recorded: then that one counts.
+        """
 
     def observed(self, state: ClusterState) -> None:
         """A slot has ended in this state."""

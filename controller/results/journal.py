@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from controller import wire
 from controller.domain.decisions import (
     DEPLOYER,
     LATE,
     OK,
     PLANNER,
-    REFUSE,
     SCHEDULER,
     VOID,
     Advice,
@@ -26,7 +26,7 @@ from controller.domain.decisions import (
     RoutingPlan,
     Undone,
 )
-from controller.domain.state import CPU, GPU, MODES, OFF, ClusterState
+from controller.domain.state import ClusterState
 from controller.domain.testbed import Testbed
 
 Ints = NDArray[np.int64]
@@ -87,6 +87,7 @@ class DecisionLines:
     """Formats entries as lines of decisions.jsonl. Equal decisions are formatted once."""
 
     def __init__(self, testbed: Testbed) -> None:
+        self._testbed = testbed
         self._nodes, self._lms = testbed.node_names, testbed.lm_names
         self._known: dict[Any, str] = {}
 
@@ -102,31 +103,15 @@ class DecisionLines:
             return
         (call,) = entry.calls
         if isinstance(entry.value, MacroPolicy):
-            decided = _dump(self._policy(entry.value))
+            decided = _dump(wire.intent_to_wire(self._testbed, entry.value))
         else:
             decided = self._routing(entry.value)
         yield _line(entry, None, decided, call, [])
 
-    def _policy(self, policy: MacroPolicy) -> dict[str, Any]:
-        shares = {
-            lm: {node: p for node, p in zip(self._nodes, column, strict=True) if p > 0}
-            for lm, column in zip(self._lms, policy.routing.T.tolist(), strict=True)
-        }
-        roles = {
-            node: [lm for lm, may in zip(self._lms, row, strict=True) if may]
-            for node, row in zip(self._nodes, policy.roles.tolist(), strict=True)
-        }
-        return {"routing": shares, "roles": roles}
-
     def _routing(self, plan: RoutingPlan) -> str:
         key = plan.destination.tobytes()
         if key not in self._known:
-            name = {REFUSE: None, **dict(enumerate(self._nodes))}
-            table = {
-                lm: {o: name[d] for o, d in zip(self._nodes, column, strict=True)}
-                for lm, column in zip(self._lms, plan.destination.T.tolist(), strict=True)
-            }
-            self._known[key] = _dump(table)
+            self._known[key] = _dump(wire.plan_to_wire(self._testbed, plan))
         return self._known[key]
 
     def _deployments(self, entry: Entry, deployment: Deployment) -> Iterator[str]:
@@ -135,23 +120,9 @@ class DecisionLines:
             pods = deployment.mode[k], deployment.cores[k], deployment.vgpus[k]
             key = tuple(column.tobytes() for column in pods)
             if key not in self._known:
-                self._known[key] = _dump(self._pods(*pods))
+                self._known[key] = _dump(wire.pods_to_wire(self._testbed, *pods))
             void = [self._lms[i] for i in np.flatnonzero(entry.voided[k])] if any_void else []
             yield _line(entry, self._nodes[row], self._known[key], entry.calls[k], void)
-
-    def _pods(
-        self, mode: NDArray[np.int64], cores: NDArray[np.float64], vgpus: NDArray[np.int64]
-    ) -> dict[str, Any]:
-        """Wished pods of a node; an LM that is absent is off."""
-        pods: dict[str, Any] = {}
-        for lm, m, c, g in zip(
-            self._lms, mode.tolist(), cores.tolist(), vgpus.tolist(), strict=True
-        ):
-            if m == CPU:
-                pods[lm] = {"mode": MODES[m], "cores": c}
-            elif m != OFF:
-                pods[lm] = {"mode": MODES[GPU], "cores": c, "vgpus": g}
-        return pods
 
 
 def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[str]) -> str:

@@ -1,0 +1,124 @@
+"""Journals of a run with several processes: each appends to a file of its own, merged in one order.
+
+A line is a decision as in decisions.jsonl, or a state on the wire. A killed process leaves at most
+one line cut short, which is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller import wire
+from controller.domain.decisions import (
+    TIERS,
+    Decision,
+    Deployment,
+    MacroPolicy,
+    RoutingPlan,
+)
+from controller.domain.state import ClusterState, join_rows
+from controller.domain.testbed import Testbed
+from controller.results.journal import DecisionLines, RunJournal
+
+Ints = NDArray[np.int64]
+
+
+class Spool:
+    """The journal of one process, in a file. What is written survives a crash of the process."""
+
+    def __init__(self, path: Path, testbed: Testbed) -> None:
+        self._testbed = testbed
+        self._lines = DecisionLines(testbed)
+        self._entries = RunJournal()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        _end_whole(path)
+
+    def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None:
+        self._entries.planned(slot, decision)
+        self._flush()
+
+    def scheduled(self, slot: int, decision: Decision[RoutingPlan]) -> None:
+        self._entries.scheduled(slot, decision)
+        self._flush()
+
+    def deployed(
+        self,
+        slot: int,
+        state: ClusterState,
+        decision: Decision[Deployment],
+        voided: NDArray[np.bool_],
+    ) -> None:
+        self._entries.deployed(slot, state, decision, voided)
+        self._flush()
+
+    def missed(self, slot: int, tier: str, rows: Ints, fault: str) -> None:
+        self._entries.missed(slot, tier, rows, fault)
+        self._flush()
+
+    def observed(self, state: ClusterState) -> None:
+        content = {"state": wire.state_to_wire(self._testbed, state)}
+        self._write(json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _flush(self) -> None:
+        for entry in self._entries.entries:
+            self._write("".join(self._lines.of(entry)))
+        self._entries.entries.clear()
+
+    def _write(self, text: str) -> None:
+        self._file.write(text.encode())
+        self._file.flush()
+
+
+def merge_spools(paths: Iterable[Path], testbed: Testbed) -> tuple[bytes, list[ClusterState]]:
+    """Return decisions.jsonl and the states by slot, whatever order the processes wrote in.
+
+    A decision or state that stands twice, since a process has restarted, counts once: the first.
+    """
+    rows = {name: n for n, name in enumerate(testbed.node_names)}
+    decisions: dict[tuple[int, int, int], bytes] = {}
+    states: dict[tuple[int, int], ClusterState] = {}
+    for path in paths:
+        for line, content in _whole_lines(path):
+            if "state" in content:
+                state = wire.state_from_wire(testbed, content["state"])
+                states.setdefault((state.slot, int(state.rows[0])), state)
+            else:
+                node = content["node"]
+                place = (
+                    content["slot"],
+                    TIERS.index(content["tier"]),
+                    -1 if node is None else rows[node],
+                )
+                decisions.setdefault(place, line)
+    ordered = [states[place] for place in sorted(states)]
+    by_slot = groupby(ordered, key=lambda state: state.slot)
+    return (
+        b"".join(decisions[place] for place in sorted(decisions)),
+        [join_rows(list(group)) for _, group in by_slot],
+    )
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            yield line, json.loads(line)
+
+
+def _end_whole(path: Path) -> None:
+    """Cut off what a killed process left of its last line."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)

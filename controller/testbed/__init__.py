@@ -1,0 +1,1 @@
+"""The real testbed behind the ports."""

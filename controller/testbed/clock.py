@@ -1,0 +1,37 @@
+"""Wall time behind the Clock port."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+
+class WallClock:
+    """Seconds since a run began, as they pass.
+
+    Args:
+        began_s: when the run began, by ``now_s``; the same for every process of the run.
+        speed: run seconds per real second; above 1 for rehearsals of a testbed.
+        now_s: the machine's clock. Wall time, not monotonic: processes of several machines share
+            it, and a restarted one must find the slot that it is.
+    """
+
+    def __init__(
+        self, began_s: float, speed: float = 1.0, now_s: Callable[[], float] = time.time
+    ) -> None:
+        self._began_s = began_s
+        self._speed = speed
+        self._now_s = now_s
+
+    def now(self) -> float:
+        return (self._now_s() - self._began_s) * self._speed
+
+    async def sleep_until(self, time_s: float) -> None:
+        # The machine's clock may be set back or stall while the loop sleeps: look again.
+        while (left_s := time_s - self.now()) > 0:
+            await asyncio.sleep(left_s / self._speed)
+
+    def thought_s(self, since_s: float, declared_s: float) -> float:
+        del declared_s
+        return max(0.0, self.now() - since_s)

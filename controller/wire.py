@@ -1,0 +1,348 @@
+"""Names <-> arrays, once.
+
+Inside, rows and columns are numbers; on every wire (files, HTTP, prompts) nodes and LMs have names.
+
+``*_to_wire`` returns plain JSON values, ``*_from_wire`` reads them back: the same numbers bit for
+bit, since JSON keeps every digit of a float. Nothing of a prompt or a result is ever part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.domain.decisions import (
+    REFUSE,
+    Demand,
+    Deployment,
+    InForce,
+    MacroPolicy,
+    Orders,
+    RoutingPlan,
+    Stamp,
+)
+from controller.domain.errors import InvalidDecision
+from controller.domain.state import CPU, GPU, MODES, OFF, STATES, UNKNOWN, ClusterState, Telemetry
+from controller.domain.testbed import Testbed
+
+Json = dict[str, Any]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# Fields of a state: one value per node, one per pod. Codes and GPU masks have wire forms of their
+# own.
+_OF_NODE: Final = {
+    "up": np.bool_,
+    "heard_s": np.float64,
+    "want_slot": np.int64,
+    "free_cores": np.float64,
+    "free_ram_gb": np.float64,
+    "free_vgpus": np.int64,
+}
+_OF_POD: Final = {
+    "backlog": np.int64,
+    "mode": np.int64,
+    "cores": np.float64,
+    "vgpus": np.int64,
+    "cards": np.int64,
+    "pod": np.int64,
+    "want_mode": np.int64,
+    "want_cores": np.float64,
+    "want_vgpus": np.int64,
+    "arrived_prompts": np.int64,
+    "arrived_requests": np.int64,
+    "busy_s": np.float64,
+}
+_CODES: Final[Mapping[str, Sequence[str]]] = {"mode": MODES, "want_mode": MODES, "pod": STATES}
+_OUTCOMES: Final = {
+    "arrived_requests": np.int64,
+    "arrived_prompts": np.int64,
+    "succeeded": np.int64,
+    "failed": np.int64,
+    "latency_sum_s": np.float64,
+}
+
+
+# Decisions
+
+
+def intent_to_wire(testbed: Testbed, policy: MacroPolicy, digits: int | None = None) -> Json:
+    """Return a policy's shares above zero by LM and its roles by node, as decisions.jsonl has them.
+
+    ``digits``: round shares, for readers that pay by the token.
+    """
+    nodes, lms = testbed.node_names, testbed.lm_names
+    return {
+        "routing": {
+            lm: {
+                node: share if digits is None else round(share, digits)
+                for node, share in zip(nodes, column, strict=True)
+                if share > 0
+            }
+            for lm, column in zip(lms, policy.routing.T.tolist(), strict=True)
+        },
+        "roles": {
+            node: [lm for lm, may in zip(lms, row, strict=True) if may]
+            for node, row in zip(nodes, policy.roles.tolist(), strict=True)
+        },
+    }
+
+
+def intent_from_wire(testbed: Testbed, wire: Json, demand: Demand | None = None) -> MacroPolicy:
+    """Return the policy of these shares and roles; a node without a share gets none.
+
+    Raises:
+        InvalidDecision: a node or LM is unknown, or has no entry.
+    """
+    nodes, lms = testbed.node_names, testbed.lm_names
+    _check_names("LM", lms, wire["routing"])
+    _check_names("node", nodes, wire["roles"])
+    for shares in wire["routing"].values():
+        _check_names("node", nodes, shares)
+    shares = [[_entry(wire["routing"], lm).get(node, 0.0) for lm in lms] for node in nodes]
+    return MacroPolicy(
+        routing=np.array(shares, np.float64),
+        roles=np.array([[lm in _entry(wire["roles"], node) for lm in lms] for node in nodes], bool),
+        demand=demand,
+    )
+
+
+def policy_to_wire(testbed: Testbed, policy: MacroPolicy) -> Json:
+    """Return all of a policy: intent, the demand that it was made for, the share served."""
+    demand = policy.demand
+    return {
+        **intent_to_wire(testbed, policy),
+        "demand": demand
+        and {
+            "requests": _by_lm(testbed, demand.requests),
+            "prompts": _by_lm(testbed, demand.prompts),
+        },
+        "served": None if policy.served is None else _by_lm(testbed, policy.served),
+    }
+
+
+def policy_from_wire(testbed: Testbed, wire: Json) -> MacroPolicy:
+    """Return the policy that was sent.
+
+    Raises:
+        InvalidDecision: a node or LM is unknown, or has no entry.
+    """
+    demand, served = wire["demand"], wire["served"]
+    sent = intent_from_wire(testbed, wire)
+    return MacroPolicy(
+        sent.routing,
+        sent.roles,
+        demand
+        and Demand(_of_lms(testbed, demand["requests"]), _of_lms(testbed, demand["prompts"])),
+        None if served is None else _of_lms(testbed, served),
+    )
+
+
+def plan_to_wire(testbed: Testbed, plan: RoutingPlan) -> Json:
+    """Return LM -> origin -> destination, null where refused."""
+    nodes = testbed.node_names
+    name = {REFUSE: None, **dict(enumerate(nodes))}
+    return {
+        lm: {origin: name[to] for origin, to in zip(nodes, column, strict=True)}
+        for lm, column in zip(testbed.lm_names, plan.destination.T.tolist(), strict=True)
+    }
+
+
+def plan_from_wire(testbed: Testbed, wire: Json) -> RoutingPlan:
+    """Return the plan that was sent.
+
+    Raises:
+        InvalidDecision: a node or LM is unknown, or has no entry.
+    """
+    nodes, lms = testbed.node_names, testbed.lm_names
+    _check_names("LM", lms, wire)
+    row: dict[str | None, int] = {None: REFUSE, **{node: n for n, node in enumerate(nodes)}}
+    destination = np.zeros((len(nodes), len(lms)), np.int64)
+    for i, lm in enumerate(lms):
+        for n, origin in enumerate(nodes):
+            to = _entry(_entry(wire, lm), origin)
+            _check_names("node", row, [to])
+            destination[n, i] = row[to]
+    return RoutingPlan(destination)
+
+
+def pods_to_wire(testbed: Testbed, mode: Ints, cores: Floats, vgpus: Ints) -> Json:
+    """Return the desired pods (I,) of a node by LM; one that is absent is off."""
+    pods: Json = {}
+    columns = zip(testbed.lm_names, mode.tolist(), cores.tolist(), vgpus.tolist(), strict=True)
+    for lm, device, held, slices in columns:
+        if device == CPU:
+            pods[lm] = {"mode": MODES[device], "cores": held}
+        elif device != OFF:
+            pods[lm] = {"mode": MODES[GPU], "cores": held, "vgpus": slices}
+    return pods
+
+
+def deployment_to_wire(testbed: Testbed, rows: Ints, deployment: Deployment) -> Json:
+    """Return node -> LM -> desired pod of the nodes ``rows``."""
+    nodes, made = testbed.node_names, deployment
+    return {
+        nodes[n]: pods_to_wire(testbed, made.mode[k], made.cores[k], made.vgpus[k])
+        for k, n in enumerate(rows.tolist())
+    }
+
+
+def deployment_from_wire(testbed: Testbed, rows: Ints, wire: Json) -> Deployment:
+    """Return the deployment of the nodes ``rows`` that was sent.
+
+    Raises:
+        InvalidDecision: a node, LM or mode is unknown, or a node has no entry.
+    """
+    nodes, lms = testbed.node_names, testbed.lm_names
+    shape = len(rows), len(lms)
+    made = Deployment(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape, np.int64))
+    for k, n in enumerate(rows.tolist()):
+        pods = _entry(wire, nodes[n])
+        _check_names("LM", lms, pods)
+        for i, lm in enumerate(lms):
+            if lm in pods:
+                _check_names("mode", MODES, [pods[lm]["mode"]])
+                made.mode[k, i] = MODES.index(pods[lm]["mode"])
+                made.cores[k, i] = pods[lm]["cores"]
+                made.vgpus[k, i] = pods[lm].get("vgpus", 0)
+    return made
+
+
+def orders_to_wire(testbed: Testbed, orders: Orders) -> Json:
+    """Return orders as they travel to the nodes."""
+    one = orders.in_force
+    return {
+        "slot": orders.stamp.slot,
+        "sequence": orders.stamp.sequence,
+        "policy": policy_to_wire(testbed, one.policy),
+        "policy_slot": one.policy_slot,
+        "plan": None if one.plan is None else plan_to_wire(testbed, one.plan),
+        "plan_slot": one.plan_slot,
+        "final": orders.final,
+    }
+
+
+def orders_from_wire(testbed: Testbed, wire: Json) -> Orders:
+    """Return the orders that were sent.
+
+    Raises:
+        InvalidDecision: a node or LM is unknown, or has no entry.
+    """
+    in_force = InForce(
+        policy=policy_from_wire(testbed, wire["policy"]),
+        policy_slot=int(wire["policy_slot"]),
+        plan=None if wire["plan"] is None else plan_from_wire(testbed, wire["plan"]),
+        plan_slot=int(wire["plan_slot"]),
+    )
+    return Orders(Stamp(int(wire["slot"]), int(wire["sequence"])), in_force, bool(wire["final"]))
+
+
+# Telemetry
+
+
+def state_to_wire(testbed: Testbed, state: ClusterState) -> Json:
+    """Return the rows of a state by node, with their pods by LM."""
+    of_node = {name: getattr(state, name).tolist() for name in _OF_NODE}
+    of_pod = {name: getattr(state, name).tolist() for name in _OF_POD}
+    nodes = {}
+    for k, n in enumerate(state.rows.tolist()):
+        pods = {
+            lm: {name: _to_wire(name, values[k][i]) for name, values in of_pod.items()}
+            for i, lm in enumerate(testbed.lm_names)
+        }
+        values = {name: column[k] for name, column in of_node.items()}
+        nodes[testbed.node_names[n]] = {**values, "pods": pods}
+    return {"time_s": state.time_s, "slot": state.slot, "nodes": nodes}
+
+
+def state_from_wire(testbed: Testbed, wire: Json) -> ClusterState:
+    """Return the state that was sent, rows in the testbed's order.
+
+    Raises:
+        InvalidDecision: a node or LM is unknown, or has no entry.
+    """
+    names, lms, nodes = testbed.node_names, testbed.lm_names, wire["nodes"]
+    _check_names("node", names, nodes)
+    rows = [n for n, name in enumerate(names) if name in nodes]
+    sent = [nodes[names[n]] for n in rows]
+    of_node: Json = {
+        name: np.array([one[name] for one in sent], dtype) for name, dtype in _OF_NODE.items()
+    }
+    of_pod: Json = {
+        name: np.array(
+            [[_from_wire(name, _entry(one["pods"], lm)[name]) for lm in lms] for one in sent], dtype
+        ).reshape(len(rows), len(lms))
+        for name, dtype in _OF_POD.items()
+    }
+    return ClusterState(
+        time_s=wire["time_s"], slot=wire["slot"], rows=np.array(rows, np.int64), **of_node, **of_pod
+    )
+
+
+def telemetry_to_wire(testbed: Testbed, telemetry: Telemetry) -> Json:
+    """Return the outcomes of a window by LM."""
+    lms = {
+        lm: {name: getattr(telemetry, name)[i].item() for name in _OUTCOMES}
+        for i, lm in enumerate(testbed.lm_names)
+    }
+    return {"first_slot": telemetry.first_slot, "last_slot": telemetry.last_slot, "lms": lms}
+
+
+def telemetry_from_wire(testbed: Testbed, wire: Json) -> Telemetry:
+    """Return the outcomes that were sent.
+
+    Raises:
+        InvalidDecision: an LM is unknown, or has no entry.
+    """
+    lms = testbed.lm_names
+    _check_names("LM", lms, wire["lms"])
+    columns: Json = {
+        name: np.array([_entry(wire["lms"], lm)[name] for lm in lms], dtype)
+        for name, dtype in _OUTCOMES.items()
+    }
+    return Telemetry(wire["first_slot"], wire["last_slot"], **columns)
+
+
+def gpus_of(mask: int) -> list[int] | None:
+    """Return the GPUs of a pod's mask, None if the device plugin has not told."""
+    return None if mask == UNKNOWN else [g for g in range(mask.bit_length()) if mask >> g & 1]
+
+
+def _to_wire(field: str, value: Any) -> Any:
+    if field in _CODES:
+        return _CODES[field][value]
+    return gpus_of(value) if field == "cards" else value
+
+
+def _from_wire(field: str, value: Any) -> Any:
+    if field in _CODES:
+        _check_names(field, _CODES[field], [value])
+        return _CODES[field].index(value)
+    if field == "cards":
+        return UNKNOWN if value is None else sum(1 << g for g in value)
+    return value
+
+
+def _by_lm(testbed: Testbed, values: Floats) -> dict[str, float]:
+    return dict(zip(testbed.lm_names, values.tolist(), strict=True))
+
+
+def _of_lms(testbed: Testbed, wire: Json) -> Floats:
+    _check_names("LM", testbed.lm_names, wire)
+    return np.array([_entry(wire, lm) for lm in testbed.lm_names], np.float64)
+
+
+def _entry(wire: Json, name: str) -> Any:
+    if name not in wire:
+        raise InvalidDecision(f"{name} has no entry; there is one for {', '.join(wire) or 'none'}")
+    return wire[name]
+
+
+def _check_names(kind: str, known: Any, given: Any) -> None:
+    for name in given:
+        if name not in known:
+            choices = ", ".join(str(one) for one in known)
+            raise InvalidDecision(f"{name!r} is no {kind} of the testbed; it has {choices}")
