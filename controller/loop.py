@@ -94,7 +94,9 @@ class CentralTier:
         """
         try:
             state = await self._cluster.observe()
-            waited_s = await self._begin_planning(slot, state)
+            waited_s = 0.0
+            if slot // self._scenario.epoch_slots > self._epoch:
+                waited_s = await self._begin_planning(slot, state)
             if self._in_force is None:
                 raise Transient("there is no policy to schedule by")
             await self._schedule(slot, state, self._in_force, waited_s)
@@ -123,13 +125,11 @@ class CentralTier:
             await self._cluster.announce(Orders(Stamp(slot), self._in_force, final=True), 0.0)
 
     async def _begin_planning(self, slot: int, state: ClusterState) -> float:
-        """Ask the planner where a new epoch has begun; return the seconds that the scheduler had
-        to wait for it."""
-        slots = self._scenario.epoch_slots
-        if slot // slots <= self._epoch:
-            return 0.0
+        """Ask the planner for a new epoch's policy; return the seconds that the scheduler had to
+        wait for it."""
         try:
-            telemetry = await self._cluster.telemetry(max(0, slot - slots))
+            first_slot = max(0, slot - self._scenario.epoch_slots)
+            telemetry = await self._cluster.telemetry(first_slot)
         except Transient as fault:
             self._journal.missed(slot, PLANNER, NO_ROWS, str(fault))
             return 0.0
@@ -168,7 +168,7 @@ class CentralTier:
         made = _timed(made, self._clock, since_s)
         decision = made if in_force.plan is None else _in_time(made, slot_s, in_force.plan)
         if decision is made:
-            in_force = replace(in_force, plan=decision.value, plan_slot=slot)
+            in_force = InForce(in_force.policy, in_force.policy_slot, made.value, slot)
             thought_s = waited_s + made.calls[0].took_s
         else:
             thought_s = slot_s
@@ -214,9 +214,12 @@ class NodeTier:
             state = await self._node.observe()
             since_s = self._clock.now()
             decision = await self._deployer.deploy(state, orders.in_force)
-            decision = self._hold_late(_timed(decision, self._clock, since_s), state)
-            thought_s = [min(call.took_s, self._slot_s) for call in decision.calls]
-            voided = await self._node.deploy(Stamp(slot), decision.value, np.array(thought_s))
+            decision = _timed(decision, self._clock, since_s)
+            took_s = [call.took_s for call in decision.calls]
+            if max(took_s) > self._slot_s:
+                decision = self._hold_late(decision, state)
+                took_s = [min(one, self._slot_s) for one in took_s]
+            voided = await self._node.deploy(Stamp(slot), decision.value, np.array(took_s))
         except Transient as fault:
             self._journal.missed(slot, DEPLOYER, self._rows, str(fault))
         else:
@@ -235,8 +238,6 @@ class NodeTier:
     ) -> Decision[Deployment]:
         """Return the decision with late rows left as they are wanted now."""
         late = [call.outlasts(self._slot_s) for call in decision.calls]
-        if not any(late):
-            return decision
         keep, made = np.array(late)[:, None], decision.value
         held = Deployment(
             mode=np.where(keep, state.want_mode, made.mode),
@@ -345,11 +346,13 @@ async def _settled(cluster: Cluster) -> bool:
 
 def _timed(decision: Decision[T], clock: Clock, since_s: float) -> Decision[T]:
     """Return the decision with the seconds that it took by the clock."""
-    took_s = [clock.thought_s(since_s, call.took_s) for call in decision.calls]
-    if all(call.took_s == one for call, one in zip(decision.calls, took_s, strict=True)):
-        return decision
-    calls = [replace(call, took_s=one) for call, one in zip(decision.calls, took_s, strict=True)]
-    return Decision(decision.value, tuple(calls))
+    for call in decision.calls:
+        if clock.thought_s(since_s, call.took_s) != call.took_s:
+            break
+    else:
+        return decision  # virtual time: all as declared, nothing to copy
+    now = (replace(call, took_s=clock.thought_s(since_s, call.took_s)) for call in decision.calls)
+    return Decision(decision.value, tuple(now))
 
 
 def _in_time(decision: Decision[T], slot_s: float, held: T) -> Decision[T]:

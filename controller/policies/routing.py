@@ -55,12 +55,13 @@ class RandomScheduler:
     def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
         self._feasible = _Feasible(scenario)
         self._rng = rng
+        self._lms = np.arange(len(scenario.testbed.lms))
 
     async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         del in_force
         nodes, counts = self._feasible.table(state)
         draw = (self._rng.random(nodes.shape) * counts).astype(np.int64)
-        return Decision(RoutingPlan(nodes[draw, np.arange(nodes.shape[1])]))
+        return Decision(RoutingPlan(nodes[draw, self._lms]))
 
 
 class AverageScheduler:

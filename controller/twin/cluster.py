@@ -6,7 +6,7 @@ process on one node sees its own.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,6 @@ from controller.twin.tables import Outages, compile_tables, empty_memory
 
 Floats = NDArray[np.float64]
 
-SEQUENCE_BITS: Final = 20  # of a stamp as a number
-
 
 class Twin:
     """Virtual time: implements Clock, Cluster and Node for all nodes at once.
@@ -36,6 +34,8 @@ class Twin:
     def __init__(self, scenario: Scenario, requests: Requests, outages: Outages = ()) -> None:
         self.scenario = scenario
         self.requests = requests
+        # Slots in which requests are born.
+        self.slots = int(requests.slot[-1]) + 1 if len(requests) else 0
         self._memory = empty_memory(scenario, requests)
         self._world = tuple(self._memory), tuple(compile_tables(scenario, outages))
         self._now_s = 0.0
@@ -43,15 +43,12 @@ class Twin:
         self._slot_starts = np.searchsorted(requests.slot, np.arange(self.slots + 2)).tolist()
         self._orders: Orders | None = None
         self._rows = np.arange(len(scenario.testbed.nodes))
-        self._stamps = np.full(len(self._rows), -1, np.int64)  # newest deployment, see _age
+        self._newest = Stamp(-1)  # of all deployments
+        self._stamps = [self._newest] * len(self._rows)  # of each node's newest
+        self._want_slot = np.full(len(self._rows), -1)
         self._heard_s = np.zeros(len(self._rows))
         shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)
         self._state = self._snapshot(np.zeros((9, *shape), np.int64), np.zeros((3, *shape)))
-
-    @property
-    def slots(self) -> int:
-        """Slots in which requests are born."""
-        return int(self.requests.slot[-1]) + 1 if len(self.requests) else 0
 
     @property
     def records(self) -> Records:
@@ -128,7 +125,7 @@ class Twin:
 
     def _dispatch(self, slot: int, plan: RoutingPlan, ready_s: float) -> None:
         """Send what was born up to ``slot`` and not sent yet where the plan says."""
-        last = self._slot_starts[min(slot, self.slots - 1) + 1]
+        last = self._slot_starts[min(slot + 1, self.slots)]
         if last > self._dispatched:
             destination = np.ascontiguousarray(plan.destination, np.int64)
             kernel.dispatch(self._world, self._dispatched, last, destination, ready_s)
@@ -138,8 +135,10 @@ class Twin:
         """Send the requests of slots that end by ``time_s`` without orders by the plan in force:
         they have waited for the slot's end."""
         ended = round(time_s / self.scenario.slot_s) - 1
-        if self._orders is not None and self._orders.in_force.plan is not None:
-            self._dispatch(ended, self._orders.in_force.plan, time_s)
+        if self._dispatched < self._slot_starts[min(ended + 1, self.slots)] and self._orders:
+            plan = self._orders.in_force.plan
+            if plan is not None:
+                self._dispatch(ended, plan, time_s)
 
     async def settled(self) -> bool:
         if self._memory.nodes["closed"].sum() < self._dispatched:
@@ -160,26 +159,37 @@ class Twin:
         self, rows: NDArray[np.int64], stamp: Stamp, deployment: Deployment, thought_s: Floats
     ) -> NDArray[np.bool_]:
         """Deploy on the nodes ``rows``, but for those that have a newer command."""
-        age = _age(stamp)
-        fresh = self._stamps[rows] < age
-        self._stamps = self._stamps.copy()
-        self._stamps[rows[fresh]] = age
-        whole = len(rows) == len(self._rows) and bool(fresh.all())
+        if rows is self._rows and stamp > self._newest:  # the hot path: all nodes, nothing stale
+            self._newest = stamp
+            self._want_slot = np.full(len(rows), stamp.slot)
+            self._stamps = [stamp] * len(rows)
+            return self._command(thought_s, deployment)
+        fresh = np.array([self._stamps[row] < stamp for row in rows.tolist()])
+        taken, made = rows[fresh], deployment
+        self._newest = max(self._newest, stamp)
+        self._want_slot = self._want_slot.copy()
+        self._want_slot[taken] = stamp.slot
+        for row in taken.tolist():
+            self._stamps[row] = stamp
+        spread = Deployment(
+            mode=self._spread(taken, made.mode[fresh]),
+            cores=self._spread(taken, made.cores[fresh]),
+            vgpus=self._spread(taken, made.vgpus[fresh]),
+        )
+        return self._command(self._spread(taken, thought_s[fresh]), spread)[rows]
+
+    def _command(self, thought_s: Floats, deployment: Deployment) -> NDArray[np.bool_]:
+        """Deploy on every node whose thought is not NaN."""
         voided: NDArray[np.bool_] = kernel.deploy_all(
             self._world,
             self._now_s,
             (self._state.slot + 2) * self.scenario.slot_s,
-            *(
-                _contiguous(values, dtype) if whole else self._spread(rows[fresh], values[fresh])
-                for values, dtype in (
-                    (thought_s, np.float64),
-                    (deployment.mode, np.int64),
-                    (deployment.cores, np.float64),
-                    (deployment.vgpus, np.int64),
-                )
-            ),
+            np.ascontiguousarray(thought_s, np.float64),
+            np.ascontiguousarray(deployment.mode, np.int64),
+            np.ascontiguousarray(deployment.cores, np.float64),
+            np.ascontiguousarray(deployment.vgpus, np.int64),
         )
-        return voided if whole else voided[rows]
+        return voided
 
     def _spread(self, rows: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:
         """Return ``values`` (n, ...) of ``rows`` as an array of all nodes; NaN thought elsewhere,
@@ -192,14 +202,15 @@ class Twin:
     def _snapshot(self, ints: NDArray[np.int64], floats: Floats) -> ClusterState:
         """The state at a slot boundary, from what :func:`kernel.note` wrote of the pods."""
         nodes = self._memory.nodes.copy()
-        self._heard_s = np.where(nodes["up"], self._now_s, self._heard_s)
+        up = nodes["up"]
+        self._heard_s = np.where(up, self._now_s, self._heard_s)
         state, mode, vgpus, cards, want_mode, want_vgpus, backlog, requests, prompts = ints
         cores, want_cores, busy_s = floats
         return ClusterState(
             time_s=self._now_s,
             slot=round(self._now_s / self.scenario.slot_s) - 1,
             rows=self._rows,
-            up=nodes["up"],
+            up=up,
             heard_s=self._heard_s,
             backlog=backlog,
             mode=mode,
@@ -210,7 +221,7 @@ class Twin:
             want_mode=want_mode,
             want_cores=want_cores,
             want_vgpus=want_vgpus,
-            want_slot=self._stamps >> SEQUENCE_BITS,
+            want_slot=self._want_slot,
             free_cores=nodes["free_cores"],
             free_ram_gb=nodes["free_ram_gb"],
             free_vgpus=nodes["free_slices"],
@@ -237,12 +248,3 @@ class TwinNode:
         self, stamp: Stamp, deployment: Deployment, thought_s: Floats
     ) -> NDArray[np.bool_]:
         return self._twin._deploy(self._rows, stamp, deployment, thought_s)
-
-
-def _age(stamp: Stamp) -> int:
-    """Return a number that orders stamps as they are ordered."""
-    return (stamp.slot << SEQUENCE_BITS) + stamp.sequence
-
-
-def _contiguous(values: NDArray[Any], dtype: type) -> NDArray[Any]:
-    return np.ascontiguousarray(values, dtype)

@@ -1,0 +1,82 @@
+"""Journals in files: whole lines only, one order whoever wrote first, no record twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from controller.domain.decisions import Call, Decision, Deployment, RoutingPlan
+from controller.domain.state import take_rows
+from controller.results.spool import Spool, merge_spools
+from tests.unit.policies.states import idle, shipped
+
+SCENARIO = shipped()
+TESTBED = SCENARIO.testbed
+SHAPE = len(TESTBED.nodes), len(TESTBED.lms)
+PLAN = RoutingPlan(np.zeros(SHAPE, np.int64))
+
+
+def node(spool: Spool, n: int, slot: int) -> None:
+    """One slot of one node's process."""
+    state = take_rows(idle(SCENARIO, slot=slot), np.array([n]))
+    none = np.zeros((1, SHAPE[1]), np.int64)
+    made = Deployment(none, none.astype(np.float64), none)
+    spool.deployed(slot, state, Decision(made, (Call(took_s=n / 10),)), none > 0)
+    spool.observed(state)
+
+
+def places(merged: bytes) -> list[tuple[int, str, str | None]]:
+    lines = [json.loads(line) for line in merged.splitlines()]
+    return [(line["slot"], line["tier"], line["node"]) for line in lines]
+
+
+def test_lines_of_several_processes_are_in_the_order_of_slot_tier_and_node(tmp_path: Path) -> None:
+    centre, late, early = (Spool(tmp_path / f"{k}.jsonl", TESTBED) for k in "zab")
+    with centre, late, early:
+        for slot in (0, 1):
+            node(late, 5, slot)
+            node(early, 1, slot)
+            centre.scheduled(slot, Decision(PLAN))
+    merged, states = merge_spools(sorted(tmp_path.iterdir()), TESTBED)
+    nodes = TESTBED.node_names
+    assert places(merged) == [
+        (slot, *who)
+        for slot in (0, 1)
+        for who in (("scheduler", None), ("deployer", nodes[1]), ("deployer", nodes[5]))
+    ]
+    assert [(state.slot, state.rows.tolist()) for state in states] == [(0, [1, 5]), (1, [1, 5])]
+
+
+def test_a_line_that_a_kill_cut_short_is_gone_and_the_next_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "centre.jsonl"
+    with Spool(path, TESTBED) as spool:
+        spool.scheduled(0, Decision(PLAN))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"slot":1,"tier":"sched')
+    assert places(merge_spools([path], TESTBED)[0]) == [(0, "scheduler", None)]
+    with Spool(path, TESTBED) as again:
+        again.scheduled(2, Decision(PLAN))
+    assert [slot for slot, *_ in places(merge_spools([path], TESTBED)[0])] == [0, 2]
+
+
+def test_of_two_records_of_a_slot_the_first_counts(tmp_path: Path) -> None:
+    path = tmp_path / "centre.jsonl"
+    with Spool(path, TESTBED) as spool:
+        spool.scheduled(3, Decision(PLAN))
+        spool.missed(3, "scheduler", np.zeros(0, np.int64), "the process ended")
+    merged, _ = merge_spools([path], TESTBED)
+    (line,) = merged.splitlines()
+    assert json.loads(line)["outcome"] == "ok"
+
+
+def test_what_was_missed_is_a_decision_of_nothing_with_its_reason(tmp_path: Path) -> None:
+    with Spool(tmp_path / "node.jsonl", TESTBED) as spool:
+        spool.missed(4, "deployer", np.array([2]), "the node did not answer")
+    (line,) = merge_spools([tmp_path / "node.jsonl"], TESTBED)[0].splitlines()
+    found = json.loads(line)
+    assert (found["node"], found["decided"], found["outcome"]) == (
+        TESTBED.node_names[2], None, "late",
+    )  # fmt: skip
+    assert found["fault"] == "the node did not answer"
