@@ -1,4 +1,4 @@
-"""edgelm from Python, for notebooks and scripts.
+"""Run campaigns and single runs from Python, in notebooks and scripts.
 
 from controller import api
 
@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller.campaigns.experiment import EPOCHS
 from controller.campaigns.faults import Faults
-from controller.campaigns.file import CampaignFile, Overrides, ProfileEntry, StrategyEntry
+from controller.campaigns.file import CampaignFile, ProfileEntry, StrategyEntry
 from controller.campaigns.progress import Progress, Silence
 from controller.domain.errors import InputError
 from controller.inputs.documents import parse
@@ -38,7 +39,7 @@ def simulate(
     profile: str | ProfileEntry = "a5000",
     workload: str = "paper",
     seed: int = 0,
-    epochs: int = 30,
+    epochs: int = EPOCHS,
     load: float = 1.0,
     faults: Faults | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -46,19 +47,27 @@ def simulate(
     approver: Approver | Confirm | None = None,
     **constants: Any,
 ) -> Run:
-    """One run on the twin, in this process and without a folder.
+    """Make one run on the twin, in this process and without a folder.
+
+    Use it to look at a single run; :func:`run_campaign` compares strategies and survives a crash.
+    It also works where an event loop is running, as in a notebook.
 
     Args:
         strategy: name, or an entry of a campaign file.
-        parameters: the strategy's, if given by name: ``{"mode": "approve"}``.
         testbed, profile, workload: shipped names or files.
-        reasoner: who answers agents: reference, openai, faulty:SPEC, or a reasoner's fields.
+        seed: of arrivals, outages and the strategy.
+        load: factor on the workload's own load.
+        parameters: the strategy's, if it is given by name: ``{"mode": "approve"}``.
+        reasoner: behind the agents: reference, openai, faulty:SPEC, or a reasoner's fields.
         approver: confirms macro-policies of agents in mode approve: a function from a text to True
-            or False, or an object as :class:`controller.agents.approval.Approver`.
+            or False, or a :class:`controller.agents.approval.Approver`.
         constants: ``slot_s``, ``epoch_slots``, ``tau_s``, ``lam``.
 
+    Returns:
+        The run, with its files in memory.
+
     Raises:
-        InputError: something named does not exist or does not fit the rest.
+        InputError: a name does not exist, or things do not fit together.
     """
     from controller.bootstrap.twin import run_once
     from controller.campaigns.grid import resolve_grid
@@ -89,17 +98,18 @@ def run_campaign(
     progress: Progress | None = None,
     **changes: Any,
 ) -> Campaign:
-    """Run a campaign, or what is left of it, as ``edgelm run`` does. In a script, call it under
+    """Run a campaign or resume it, as ``edgelm run`` does. In a script, call it under
     ``if __name__ == "__main__":``, since it starts processes.
 
     Args:
         campaign: shipped name or file.
-        out: its folder, ``results/NAME`` if not given.
-        jobs: runs at once.
-        changes: fields of :class:`controller.campaigns.file.Overrides`.
+        out: folder of the results, ``results/NAME`` if not given.
+        jobs: number of runs at once.
+        progress: shows how far the campaign is; nothing is shown without.
+        changes: axes that replace the campaign's, as in a campaign file: ``loads=(0.5, 1.0)``.
 
     Raises:
-        InputError: the campaign is wrong, or ``out`` cannot take it.
+        InputError: the campaign is wrong, or ``out`` holds something else.
         Permanent: the disk is full.
     """
     from controller.bootstrap.twin import twin_engine
@@ -107,7 +117,7 @@ def run_campaign(
     from controller.campaigns.grid import resolve
     from controller.campaigns.runner import run_grid
 
-    grid = resolve(campaign, Overrides(**changes))
+    grid = resolve(campaign, changes)
     if progress is None and needs_person(grid):
         raise InputError(
             "run_campaign", "needs somebody to approve policies", field="mode", value="approve",
@@ -119,9 +129,12 @@ def run_campaign(
 
 
 def load_campaign(folder: str | Path) -> Campaign:
-    """Return the campaign in a folder, finished or not.
+    """Return the campaign in a folder, finished or not, whatever version of the model made it.
+
+    Files are compared with their digests when they are read. A damaged run has a ``problem`` and
+    no figures; ``notes`` says what is unchecked.
 
     Raises:
-        InputError: the folder holds no campaign, or one of another version.
+        InputError: the folder holds no campaign, or one of a format that cannot be read.
     """
     return read_campaign(Path(folder))

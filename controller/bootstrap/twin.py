@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -20,8 +23,7 @@ from controller.campaigns.approvals import Asking, Confirm, approver_of
 from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
 from controller.campaigns.faults import draw_outages
 from controller.campaigns.grid import Grid
-from controller.campaigns.manifest import trace_path
-from controller.campaigns.pool import Desk, Engine
+from controller.campaigns.pool import Engine, Listener
 from controller.campaigns.watch import WatchedJournal
 from controller.domain.errors import InputError
 from controller.domain.randomness import Streams
@@ -29,12 +31,15 @@ from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.loop import Strategy, run
-from controller.results import folder
+from controller.results.campaign import read_run
+from controller.results.folder import EXPERIMENT, TRANSCRIPT, trace_path, unfinished_transcript
 from controller.results.journal import RunJournal
 from controller.results.summary import Usage
 from controller.results.writing import Outcome, run_files
 from controller.twin.records import request_table
 from controller.workloads.spec import generate, load_workload
+
+T = TypeVar("T")
 
 # The world's streams of a seed: every strategy meets the same arrivals and outages under the same
 # seed. Those of strategies are in domain/randomness.py.
@@ -82,7 +87,7 @@ def simulate(
             strategy = _build(experiment, scenario, requests, agents)
             return await run(scenario, twin, twin, twin, strategy, journal, experiment.slots)
 
-    slots = asyncio.run(play())
+    slots = _run_to_end(play)
     return Outcome(
         scenario=scenario,
         requests=requests,
@@ -90,9 +95,22 @@ def simulate(
         journal=journal,
         usage=Usage(slots, twin.gpu_busy_s, twin.pod_starts),
         wall_s=time.perf_counter() - started_s,
+        target=experiment.target,
         reasoner=experiment.reasoner.described() if experiment.reasoner else None,
         transcript=calls.lines() if experiment.reasoner else None,
     )
+
+
+def _run_to_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine and return its result: here, or in a thread of its own where an event loop
+    runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1, "edgelm-run") as thread:
+        return thread.submit(context.run, lambda: asyncio.run(work())).result()
 
 
 def _build(
@@ -109,18 +127,21 @@ def _build(
     )
 
 
-def execute(text: str, root: Path, desk: Desk, access: Access | None = None) -> dict[str, bytes]:
+def execute(
+    text: str, root: Path, listener: Listener, access: Access | None = None
+) -> dict[str, bytes]:
     """Make the run of an experiment.json that belongs to the campaign at ``root``. A run with
     agents goes on from the calls that an earlier attempt has made."""
     experiment = load_experiment(text, "experiment.json")
     trace = trace_of(experiment.workload)
     path = trace_path(root, trace.sha256) if trace else None
     readable = _reading_trace(experiment, path)
-    journal = WatchedJournal(experiment.slots, partial(desk.advanced, experiment.run_id))
+    journal = WatchedJournal(experiment.slots, partial(listener.advanced, experiment.run_id))
     if experiment.reasoner is None:
         return run_files(text, simulate(readable, journal=journal))
-    transcript = folder.unfinished_transcript(root, experiment.run_id)
-    with calls_kept_at(transcript, root / "baselines", Asking(experiment, desk.confirm)) as calls:
+    transcript = unfinished_transcript(root, experiment.run_id)
+    approver = Asking(experiment, listener.confirm)
+    with calls_kept_at(transcript, root / "baselines", approver) as calls:
         return run_files(text, simulate(readable, calls, access, journal))
 
 
@@ -128,19 +149,20 @@ def replay(run: Path) -> dict[str, bytes]:
     """The files of a finished run, made again from its transcript with nobody to ask.
 
     Raises:
-        InputError: ``run`` is no finished run with a readable transcript.
+        InputError: ``run`` is no finished run with a transcript, or one of another version of the
+            model, or damaged.
         Permanent: the transcript does not fit the experiment.
     """
-    experiment, transcript = run / "experiment.json", run / folder.TRANSCRIPT
-    if not folder.is_complete(run) or not transcript.is_file():
+    finished = read_run(run)
+    if TRANSCRIPT not in finished.files:
         raise InputError(
-            str(run), "is no finished run with a transcript",
+            str(run), "is a run without a transcript",
             remedy="give the folder of a run with agents, CAMPAIGN/runs/ID",
         )  # fmt: skip
-    one = load_experiment(experiment.read_bytes(), str(experiment))
+    one = load_experiment(finished.content(EXPERIMENT), str(run / EXPERIMENT))
     trace = trace_of(one.workload)
     path = trace_path(run.parent.parent, trace.sha256) if trace else None
-    calls = Calls(former=whole_lines(transcript.read_bytes()), silent=True)
+    calls = Calls(former=whole_lines(finished.content(TRANSCRIPT)), silent=True)
     return run_files(one.canonical_json(), simulate(_reading_trace(one, path), calls))
 
 

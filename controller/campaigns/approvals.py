@@ -1,4 +1,4 @@
-"""Who approves a run's macro-policies: a person at a terminal, or what a program has given."""
+"""The approval of a run's macro-policies: by a person at a terminal, or by what a program gives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Confirm = Callable[[str], bool]  # a text that a person says yes or no to
 
 
 class Asking:
-    """Puts macro-policies to a person through ``confirm``, as a text to say yes or no to."""
+    """An approver that puts macro-policies to a person as texts, through ``confirm``."""
 
     def __init__(self, experiment: Experiment, confirm: Confirm) -> None:
         self._experiment = experiment
@@ -26,6 +26,8 @@ class Asking:
     async def approve(
         self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
     ) -> bool:
+        """Return True if the person says yes. The wait is in a thread, so that the run's other work
+        goes on."""
         one = self._experiment
         head = f"{one.strategy}, seed {one.seed}, slot {slot}: a new macro-policy. {reason}"
         scenario = one.scenario()
@@ -36,7 +38,7 @@ class Asking:
 
 
 def needs_person(grid: Grid) -> bool:
-    """Some run of it wants its macro-policies approved."""
+    """Return True if a run of the grid wants its macro-policies approved."""
     return any(_is_approved(cell.experiment) for cell in grid.cells)
 
 
@@ -45,10 +47,10 @@ def _is_approved(experiment: Experiment) -> bool:
 
 
 def approver_of(experiment: Experiment, approver: Approver | Confirm | None) -> Approver | None:
-    """Whoever approves the experiment's macro-policies, from what a program has given.
+    """Return the approver of the experiment's macro-policies, from what a program gives.
 
     Raises:
-        InputError: somebody must, and this cannot.
+        InputError: the experiment needs an approver, and ``approver`` is none.
     """
     if approver is None and not _is_approved(experiment):
         return None

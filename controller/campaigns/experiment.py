@@ -1,35 +1,39 @@
-"""An experiment: everything that decides a run's results, resolved, with its content's address."""
+"""An experiment: everything that decides a run's results, resolved, and the id that follows from
+it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, JsonValue
 
 from controller.campaigns.faults import Faults
 from controller.campaigns.reasoner import Reasoner
 from controller.domain.errors import InputError
-from controller.domain.scenario import Scenario
+from controller.domain.scenario import EPOCH_SLOTS, LAM, SLOT_S, TAU_S, Scenario
 from controller.inputs.fields import Count, NonNegative, Positive, Record, Share
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
+from controller.results.folder import run_id_of
 from controller.workloads.processes import TraceFile
 from controller.workloads.spec import WorkloadFile
 
 # Raised whenever the same experiment would give other results: the twin, a strategy, a workload
 # generator or a figure has changed. Old folders are then refused, not mixed with new runs.
-MODEL_VERSION: Final = 2
+MODEL_VERSION: Final = 3
 
-ID_DIGITS: Final = 12
+EPOCHS: Final = 30
+
+Target = Literal["twin", "emulated", "live"]  # a simulation, emulated engines, real ones
 
 
 class Experiment(Record):
-    """Contents, not names: two experiments are the same iff these fields are."""
+    """One run's content, not its names: two experiments are the same iff these fields are."""
 
-    model_version: int = MODEL_VERSION
+    model_version: int = MODEL_VERSION  # of the model that runs it
+    target: Target = "twin"
     testbed: TestbedFile
     profile: ProfileFile
     workload: WorkloadFile  # a trace is named by its digest
@@ -37,16 +41,16 @@ class Experiment(Record):
     parameters: dict[str, JsonValue]
     reasoner: Reasoner | None = None  # of strategies with agents
     seed: Annotated[int, Field(ge=0)]
-    epochs: Count = 30
-    slot_s: Positive = 30.0
-    epoch_slots: Count = 50
-    lam: Share = 0.5
-    tau_s: Positive = 900.0
+    epochs: Count = EPOCHS
+    slot_s: Positive = SLOT_S
+    epoch_slots: Count = EPOCH_SLOTS
+    lam: Share = LAM
+    tau_s: Positive = TAU_S
     load: NonNegative = 1.0
     faults: Faults = Faults()
 
     def canonical_json(self) -> str:
-        """The text whose SHA-256 names the run, and all of experiment.json: keys sorted, no
+        """Return the content of experiment.json, whose SHA-256 names the run: keys sorted, no
         spaces."""
         return json.dumps(
             self.model_dump(mode="json"),
@@ -59,15 +63,15 @@ class Experiment(Record):
     @cached_property
     def run_id(self) -> str:
         """First 12 hex digits of the canonical JSON's SHA-256."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:ID_DIGITS]
+        return run_id_of(self.canonical_json().encode())
 
     @property
     def slots(self) -> int:
-        """Slots in which requests are born."""
+        """Number of slots in which requests are born."""
         return self.epochs * self.epoch_slots
 
     def scenario(self) -> Scenario:
-        """What every decider of the run knows beforehand."""
+        """Return the static context that every decider of the run knows beforehand."""
         return Scenario(
             testbed=self.testbed.to_domain(),
             profile=self.profile.to_domain(),
@@ -79,10 +83,10 @@ class Experiment(Record):
 
 
 def load_experiment(text: str | bytes, source: str) -> Experiment:
-    """An experiment from experiment.json.
+    """Parse experiment.json, for a run that is to be made again.
 
     Raises:
-        InputError: it is none, or one of another version of the model.
+        InputError: it is no experiment, or one of another version of the model.
     """
     from controller.inputs.catalog import parse
 
@@ -97,18 +101,18 @@ def load_experiment(text: str | bytes, source: str) -> Experiment:
             f"was made by another version of the model; this program has version {MODEL_VERSION}",
             field="model_version",
             value=version,
-            remedy="run the campaign again into a new folder",
+            remedy="use the edgelm that made it, or run the campaign again into a new folder",
         )
     return parse(Experiment, source, data)
 
 
 def trace_of(workload: WorkloadFile) -> TraceFile | None:
-    """The trace that a workload plays, if it plays one."""
+    """Return the trace that a workload plays, if it plays one."""
     return workload.process if isinstance(workload.process, TraceFile) else None
 
 
 def with_trace_at(workload: WorkloadFile, file: str) -> WorkloadFile:
-    """The workload reading its trace from ``file``; its digest stays."""
+    """Return the workload with its trace read from ``file``; the digest stays."""
     trace = trace_of(workload)
     if trace is None:
         return workload

@@ -1,4 +1,4 @@
-"""Node outages of an experiment: scheduled ones by the clock, random ones by a seed."""
+"""Node outages of an experiment, at given times or random."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RandomOutages(BaseModel):
 
 
 class Faults(BaseModel):
-    """What breaks during a run."""
+    """Node outages of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,7 +69,8 @@ class Faults(BaseModel):
 def draw_outages(
     faults: Faults, testbed: Testbed, horizon_s: float, rng: np.random.Generator
 ) -> Spans:
-    """Outages up to ``horizon_s``: (node row, down_s, up_s), disjoint and ascending per node."""
+    """Return the outages up to ``horizon_s``: (node row, down_s, up_s), disjoint and ascending per
+    node."""
     row = {name: n for n, name in enumerate(testbed.node_names)}
     spans: list[list[tuple[float, float]]] = [[] for _ in testbed.nodes]
     for outage in faults.outages:
@@ -95,7 +96,7 @@ def _losses(
 
 
 def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Union of intervals: a node that is lost twice at once is lost once."""
+    """Return the union of intervals: a node that is lost twice at once is lost once."""
     union: list[tuple[float, float]] = []
     for down_s, up_s in sorted(spans):
         if union and down_s <= union[-1][1]:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from controller.campaigns.experiment import EPOCHS
 from controller.campaigns.faults import Faults
 from controller.campaigns.reasoner import Reasoner, ReasonerItem
+from controller.domain.errors import InputError
+from controller.domain.scenario import EPOCH_SLOTS, LAM, SLOT_S, TAU_S
 from controller.inputs.catalog import locate, parse, read_yaml
 from controller.inputs.fields import Count, Name, Positive, Record, Share, Text
 
@@ -19,15 +32,16 @@ T = TypeVar("T")
 
 
 def _some(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Field(min_length=1) would complain about the length when an item is wrong."""
+    """Refuse an empty list. Field(min_length=1) would complain about the length when an item is
+    wrong."""
     if not values:
         raise ValueError("must not be empty")
     return values
 
 
 def _entry(value: object) -> object:
-    """A bare name is an entry without more. Short forms are spelt out before they are checked,
-    since an error of a union is one error per member."""
+    """Expand a bare name to an entry before it is checked: an error of a union would be one error
+    per member."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -36,7 +50,7 @@ def _list_of_all(value: object) -> object:
 
 
 def _counted(value: object) -> object:
-    """A number of seeds is that many, from 0."""
+    """Expand a number of seeds to that many, from 0."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return tuple(range(value))
     if not isinstance(value, list | tuple):
@@ -112,73 +126,80 @@ Reasoners = Annotated[
 ]
 
 
-class Part(Record):
-    """Axes that a part of the grid sets anew; the others are the campaign's."""
+class Axes(Record):
+    """The axes of a grid. One that is not given is the paper's."""
 
-    strategies: Strategies | None = None
-    seeds: Seeds | None = None
-    epochs: Count | None = None
-    testbeds: Testbeds | None = None
-    profiles: Profiles | None = None
-    workloads: Workloads | None = None
-    loads: Loads | None = None
-    faults: FaultList | None = None
-    reasoners: Reasoners | None = None
-
-
-class CampaignFile(Record):
-    """The grid is the product of the axes; with ``parts``, the union of one such product each."""
-
-    name: Name
-    summary: Text
     strategies: Strategies = (StrategyEntry(name=ALL),)
     seeds: Seeds = (0, 1, 2, 3, 4)
-    epochs: Count = 30
+    epochs: Count = EPOCHS
     testbeds: Testbeds = ("paper",)
     profiles: Profiles = (ProfileEntry(name="a5000"),)
     workloads: Workloads = ("paper",)
     loads: Loads = (1.0,)
     faults: FaultList = (Faults(),)
     reasoners: Reasoners = (Reasoner(),)
-    slot_s: Positive = 30.0
-    epoch_slots: Count = 50
-    tau_s: Positive = Field(default=900.0, description="deadline, Eq. 3")
-    lam: Share = Field(default=0.5, description="lambda of Eq. 10")
+
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """Yield the product of the axes in ``FIELDS``, as fields of an experiment."""
+        for values in product(*(getattr(self, axis) for axis in FIELDS)):
+            yield dict(zip(FIELDS.values(), values, strict=True))
+
+
+# Axes whose values are fields of the experiment as they stand: axis -> field.
+FIELDS: Final = {"loads": "load", "faults": "faults"}
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class Part(Axes):
+    """Axes that a part of the grid sets anew; the others are the campaign's."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    @model_serializer(mode="wrap")
+    def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what the part sets."""
+        return {axis: value for axis, value in dump(self).items() if axis in self.model_fields_set}
+
+
+class _Title(Record):
+    """The head of a campaign file."""
+
+    name: Name
+    summary: Text
+
+
+class CampaignFile(Axes, _Title):
+    """The grid is the product of the axes; with ``parts``, the union of one such product each."""
+
+    slot_s: Positive = SLOT_S
+    epoch_slots: Count = EPOCH_SLOTS
+    tau_s: Positive = Field(default=TAU_S, description="deadline, Eq. 3")
+    lam: Share = Field(default=LAM, description="lambda of Eq. 10")
     parts: tuple[Part, ...] = ()
 
     @model_validator(mode="after")
     def _faults_differ(self) -> Self:
-        for listed in (self.faults, *(part.faults or () for part in self.parts)):
+        for listed in (self.faults, *(part.faults for part in self.parts)):
             names = [faults.name for faults in listed]
             if len(set(names)) < len(names):
                 raise ValueError(f"faults need different names, not {', '.join(names)}")
         return self
 
-    def products(self) -> tuple[Part, ...]:
-        """The products whose union is the grid, every axis set."""
-        own = Part(**{name: getattr(self, name) for name in Part.model_fields})
+    def products(self) -> tuple[Axes, ...]:
+        """Return the products whose union is the grid."""
+        own = Axes(**{axis: getattr(self, axis) for axis in Axes.model_fields})
         return tuple(
-            own.model_copy(update={axis: value for axis, value in part if value is not None})
+            own.model_copy(update={axis: getattr(part, axis) for axis in part.model_fields_set})
             for part in self.parts
         ) or (own,)
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What the command line says instead of the campaign file; None leaves the file's."""
-
-    strategies: tuple[str, ...] | None = None
-    seeds: int | None = None
-    epochs: int | None = None
-    testbeds: tuple[str, ...] | None = None
-    profiles: tuple[str, ...] | None = None
-    workloads: tuple[str, ...] | None = None
-    loads: tuple[float, ...] | None = None
-    reasoners: tuple[dict[str, Any], ...] | None = None
-
-
 def load_campaign_file(name_or_path: str | Path) -> tuple[CampaignFile, Path]:
-    """A campaign by shipped name or path, and the folder that its own references start from.
+    """Return a campaign by shipped name or path, and the folder that its references start from.
 
     Raises:
         InputError: it does not exist or is not a campaign file.
@@ -187,17 +208,22 @@ def load_campaign_file(name_or_path: str | Path) -> tuple[CampaignFile, Path]:
     return parse(CampaignFile, str(path), read_yaml(path)), path.parent
 
 
-def override(campaign: CampaignFile, changes: Overrides) -> CampaignFile:
-    """The campaign with some axes replaced, in its parts too.
+def override(campaign: CampaignFile, changes: Mapping[str, Any]) -> CampaignFile:
+    """Return the campaign with some axes replaced, in its parts too.
+
+    Args:
+        changes: axis -> values as in a campaign file; None leaves the campaign's.
 
     Raises:
-        InputError: a value is out of range.
+        InputError: there is no such axis, or a value is out of range.
     """
-    given = {
-        name: getattr(changes, name)
-        for name in changes.__slots__
-        if getattr(changes, name) is not None
-    }
+    given = {axis: values for axis, values in changes.items() if values is not None}
+    for axis in given:
+        if axis not in Axes.model_fields:
+            choices = ", ".join(Axes.model_fields)
+            raise InputError(
+                "command line", "is no axis of a campaign", field=axis, remedy=f"choose {choices}"
+            )
     data = campaign.model_dump(exclude_unset=True)
     data["parts"] = [
         {axis: value for axis, value in part.items() if axis not in given}

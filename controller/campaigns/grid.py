@@ -1,4 +1,4 @@
-"""A campaign file resolved: every cell of the grid as an experiment, checked before any runs."""
+"""A campaign file resolved: every cell of the grid is an experiment, checked before any runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from controller.campaigns.experiment import Experiment, trace_of, with_trace_at
 from controller.campaigns.faults import Faults
 from controller.campaigns.file import (
     ALL,
+    FIELDS,
+    Axes,
     CampaignFile,
-    Overrides,
-    Part,
     ProfileEntry,
     StrategyEntry,
     load_campaign_file,
@@ -46,7 +46,7 @@ class Cell:
         return self.experiment.run_id
 
     def axes(self) -> dict[str, Any]:
-        """Its place in the grid by names, as campaign.json says it."""
+        """Return its place in the grid by names, as in campaign.json."""
         one = self.experiment
         return {
             "strategy": self.label,
@@ -54,14 +54,14 @@ class Cell:
             "testbed": one.testbed.name,
             "profile": one.profile.name,
             "workload": one.workload.name,
-            "load": one.load,
-            "faults": one.faults.name,
+            **{field: _name_of(getattr(one, field)) for field in FIELDS.values()},
             "epochs": one.epochs,
             "reasoner": one.reasoner.label() if one.reasoner else None,
+            "target": one.target,
         }
 
     def title(self) -> str:
-        """A few words for progress."""
+        """Return a few words for progress."""
         one = self.experiment
         places = [f"seed {one.seed}", f"load {one.load:g}", one.profile.name, one.workload.name]
         faults = [f"faults {one.faults.name}"] if one.faults != Faults() else []
@@ -78,17 +78,19 @@ class Grid:
 
 
 def resolve(
-    name_or_path: str | Path, changes: Overrides | None = None, mode: str | None = None
+    name_or_path: str | Path, changes: Mapping[str, Any] | None = None, mode: str | None = None
 ) -> Grid:
-    """Return the grid of a campaign, a shipped name or a file, with ``changes`` applied.
+    """Return the grid of a campaign, a shipped name or a file.
 
-    ``mode`` replaces that of strategies with agents.
+    Args:
+        changes: axes that replace the campaign's, see :func:`file.override`.
+        mode: replaces that of strategies with agents.
 
     Raises:
         InputError: the campaign, or something that it names, is wrong.
     """
     campaign, beside = load_campaign_file(name_or_path)
-    return resolve_grid(override(campaign, changes or Overrides()), beside, mode)
+    return resolve_grid(override(campaign, changes or {}), beside, mode)
 
 
 def resolve_grid(campaign: CampaignFile, folder: Path, mode: str | None = None) -> Grid:
@@ -100,8 +102,8 @@ def resolve_grid(campaign: CampaignFile, folder: Path, mode: str | None = None) 
     """
     shelf = Shelf(folder)
     cells: dict[str, Cell] = {}
-    for part in campaign.products():
-        for cell in _cells(campaign, part, shelf, mode):
+    for axes in campaign.products():
+        for cell in _cells(campaign, axes, shelf, mode):
             cells.setdefault(cell.run_id, cell)
     _refuse_ambiguity(tuple(cells.values()))
     return Grid(campaign, tuple(cells.values()), dict(shelf.traces))
@@ -109,7 +111,7 @@ def resolve_grid(campaign: CampaignFile, folder: Path, mode: str | None = None) 
 
 @dataclass
 class Shelf:
-    """Files read so far; each is read and each pair checked once."""
+    """The files that a campaign names; each is read and each combination checked once."""
 
     folder: Path
     traces: dict[str, Path] = field(default_factory=dict)
@@ -131,7 +133,8 @@ class Shelf:
         return self._profiles[key]
 
     def workload(self, reference: str) -> WorkloadFile:
-        """The workload; its trace by content, since where it lies is no part of a run."""
+        """Return a workload. Its trace is named by content, since where the file lies is no part
+        of a run."""
         if reference not in self._workloads:
             workload = load_workload(self._path(reference))
             trace = trace_of(workload)
@@ -158,29 +161,23 @@ class Shelf:
         self._checked.add(key)
 
     def _path(self, reference: str) -> str | Path:
-        """References to files start from the campaign file's folder, names are shipped ones."""
+        """Return a file from the campaign file's folder, or the reference as a shipped name."""
         beside = self.folder / reference
         is_file = "/" in reference or reference.endswith((".yaml", ".yml", ".json"))
         return beside if is_file and beside.is_file() else reference
 
 
-def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, mode: str | None) -> Iterator[Cell]:
+def _cells(campaign: CampaignFile, axes: Axes, shelf: Shelf, mode: str | None) -> Iterator[Cell]:
     contestants = [
         contestant
-        for entry in _entries(part)
-        for contestant in _contestants(entry, part.reasoners or (), mode)
+        for entry in _entries(axes)
+        for contestant in _contestants(entry, axes.reasoners, mode)
     ]
-    settings = product(
-        part.testbeds or (),
-        part.profiles or (),
-        part.workloads or (),
-        part.loads or (),
-        part.faults or (),
-    )
-    for testbed, entry, workload, load, faults in settings:
+    places = product(axes.testbeds, axes.profiles, axes.workloads, axes.settings())
+    for testbed, entry, workload, setting in places:
         profile = shelf.profile(entry)
-        shelf.check(testbed, profile, workload, faults)
-        for one, seed in product(contestants, part.seeds or ()):
+        shelf.check(testbed, profile, workload, setting["faults"])
+        for one, seed in product(contestants, axes.seeds):
             experiment = Experiment(
                 testbed=shelf.testbed(testbed),
                 profile=profile,
@@ -189,19 +186,23 @@ def _cells(campaign: CampaignFile, part: Part, shelf: Shelf, mode: str | None) -
                 parameters=one.parameters,
                 reasoner=one.reasoner,
                 seed=seed,
-                epochs=part.epochs or campaign.epochs,
+                epochs=axes.epochs,
                 slot_s=campaign.slot_s,
                 epoch_slots=campaign.epoch_slots,
                 lam=campaign.lam,
                 tau_s=campaign.tau_s,
-                load=load,
-                faults=faults,
+                **setting,
             )
             yield Cell(experiment, one.label)
 
 
-def _entries(part: Part) -> Iterator[StrategyEntry]:
-    for entry in part.strategies or ():
+def _name_of(value: Any) -> Any:
+    """Return a value on an axis as figures name it."""
+    return value.name if isinstance(value, Faults) else value
+
+
+def _entries(axes: Axes) -> Iterator[StrategyEntry]:
+    for entry in axes.strategies:
         if entry.name == ALL:
             yield from (StrategyEntry(name=name) for name in strategies.names())
         else:
@@ -210,7 +211,7 @@ def _entries(part: Part) -> Iterator[StrategyEntry]:
 
 @dataclass(frozen=True, slots=True)
 class _Contestant:
-    """A strategy as it takes part: with its parameters and, if it has agents, who answers them."""
+    """A strategy with its parameters and, if it has agents, the reasoner that answers them."""
 
     name: str
     label: str
@@ -221,8 +222,8 @@ class _Contestant:
 def _contestants(
     entry: StrategyEntry, reasoners: Sequence[Reasoner], mode: str | None
 ) -> Iterator[_Contestant]:
-    """The entry once for each reasoner. Where there are several, its label tells which; and where
-    agents do not decide alone, who does."""
+    """Yield the entry once for each reasoner. The label names the reasoner where there are several,
+    and who decides where agents do not decide alone."""
     label, parameters = entry.label or entry.name, entry.parameters
     if not strategies.recipe(entry.name).has_agents:
         yield _Contestant(
@@ -249,7 +250,7 @@ def _deciders(parameters: Mapping[str, Any]) -> str:
 
 
 def _refuse_ambiguity(cells: tuple[Cell, ...]) -> None:
-    """Figures tell runs apart by names, so no name may stand for two things."""
+    """Raise if a name stands for two things: figures tell runs apart by names."""
     places: dict[tuple[Any, ...], str] = {}
     for cell in cells:
         place = tuple(cell.axes().values())

@@ -1,4 +1,4 @@
-"""How far a campaign is: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a campaign: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ QUIET_S: Final = 30.0  # after which a log says how far a run is
 
 
 class Progress(Protocol):
-    """Told about every run that ends. A context manager around the whole."""
+    """A display of how a campaign goes on, and the way to the person who runs it. A context manager
+    around the whole campaign."""
 
     def __enter__(self) -> Self: ...
 
@@ -31,26 +32,30 @@ class Progress(Protocol):
     ) -> None: ...
 
     def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
-        """``finished`` runs are there already, runs of these ``strategies`` are not; ``jobs`` are
-        made at once."""
+        """Show the start: ``finished`` runs are done, runs of these ``strategies`` are not, and
+        ``jobs`` are made at once."""
+
+    def note(self, text: str) -> None:
+        """Show a sentence that the person should know."""
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
-        """A run is over; ``error`` is empty if it is done."""
+        """Show the end of a run; ``error`` is empty if it is done."""
 
     def advanced(self, title: str, far: str) -> None:
-        """A run goes on; ``far`` says how far it is."""
+        """Show how far a run is."""
 
     def confirm(self, text: str) -> bool:
-        """A person says yes to ``text``.
+        """Ask the person and return True for a yes.
 
         Raises:
-            Permanent: nobody is there. Silence is no word of a person's.
+            Permanent: nobody is there. Silence is no answer.
         """
 
 
-class Forecast:
-    """Time to go: a run takes as long as those of its strategy did, or as all did until there is
-    one. Agents take twenty times as long as random choice: one mean for all would mislead."""
+class TimeToGo:
+    """An estimate of the time that a campaign still takes: a run takes as long as the mean of its
+    strategy, or of all until there is one. Agents take twenty times as long as random choice, so
+    one mean for all would mislead."""
 
     def __init__(self, strategies: Iterable[str], jobs: int) -> None:
         self._left = Counter(strategies)
@@ -60,18 +65,19 @@ class Forecast:
 
     @property
     def left(self) -> int:
-        """Runs to go."""
+        """Number of runs to go."""
         return self._left.total()
 
     def note(self, strategy: str, wall_s: float) -> None:
-        """A run is over; 0 s if it failed or was made elsewhere, which tells nothing of others."""
+        """Record the end of a run; 0 s if it failed or was made elsewhere, which says nothing about
+        other runs."""
         self._left[strategy] -= 1
         if wall_s > 0:
             self._made[strategy] += 1
             self._took_s[strategy] += wall_s
 
     def text(self) -> str:
-        """ ", about 40 s to go", or nothing if that is over or anybody's guess."""
+        """Return ", about 40 s to go", or "" if nothing is left or nothing is known."""
         if not self.left or not self._made:
             return ""
         mean_s = sum(self._took_s.values()) / self._made.total()
@@ -89,7 +95,7 @@ def _rounded(time_s: float) -> str:
 
 
 class Silence:
-    """Says nothing."""
+    """A progress that shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +103,8 @@ class Silence:
     def __exit__(self, *_: object) -> None: ...
 
     def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None: ...
 
@@ -107,13 +115,13 @@ class Silence:
 
 
 class Lines:
-    """A line per run, for logs and pipes; also within one where it takes long."""
+    """A progress of one line per run, for logs and pipes; more where a run takes long."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
-        self._said_s = time.monotonic()
+        self._written_s = time.monotonic()
         self._total = 0
-        self._forecast = Forecast((), 1)
+        self._to_go = TimeToGo((), 1)
 
     def __enter__(self) -> Self:
         return self
@@ -121,33 +129,36 @@ class Lines:
     def __exit__(self, *_: object) -> None: ...
 
     def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
-        self._forecast = Forecast(strategies, jobs)
-        self._total = finished + self._forecast.left
+        self._to_go = TimeToGo(strategies, jobs)
+        self._total = finished + self._to_go.left
         kept = f", {finished} finished before" if finished else ""
-        self._say(f"{self._total} {'run' if self._total == 1 else 'runs'}{kept}")
+        self._write(f"{self._total} {'run' if self._total == 1 else 'runs'}{kept}")
+
+    def note(self, text: str) -> None:
+        self._write(text)
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
-        self._forecast.note(strategy, wall_s)
-        number = f"{self._total - self._forecast.left:{len(str(self._total))}}/{self._total}"
+        self._to_go.note(strategy, wall_s)
+        number = f"{self._total - self._to_go.left:{len(str(self._total))}}/{self._total}"
         result = f"FAILED: {error}" if error else f"{wall_s:.2f} s"
-        self._say(f"[{number}] {title}: {result}{self._forecast.text()}")
+        self._write(f"[{number}] {title}: {result}{self._to_go.text()}")
 
     def advanced(self, title: str, far: str) -> None:
         now_s = time.monotonic()
-        if now_s - self._said_s >= QUIET_S:
-            self._say(f"{title}: {far}")
+        if now_s - self._written_s >= QUIET_S:
+            self._write(f"{title}: {far}")
 
     def confirm(self, text: str) -> bool:
         return _asked(text)
 
-    def _say(self, line: str) -> None:
-        self._said_s = time.monotonic()
+    def _write(self, line: str) -> None:
+        self._written_s = time.monotonic()
         with contextlib.suppress(OSError):  # a log that nobody reads any more ends no campaign
             print(line, file=self._out, flush=True)
 
 
 class Bar:
-    """A bar with the time to go, failures listed above it."""
+    """A progress bar with the time to go; notes and failures are listed above it."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -168,7 +179,7 @@ class Bar:
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task("starting", total=None)
-        self._forecast = Forecast((), 1)
+        self._to_go = TimeToGo((), 1)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -178,22 +189,25 @@ class Bar:
         self._bar.stop()
 
     def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
-        self._forecast = Forecast(strategies, jobs)
-        total = finished + self._forecast.left
+        self._to_go = TimeToGo(strategies, jobs)
+        total = finished + self._to_go.left
         self._bar.update(self._task, total=total, completed=finished, description="first runs")
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False)
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
         from rich.markup import escape
 
-        self._forecast.note(strategy, wall_s)
+        self._to_go.note(strategy, wall_s)
         if error:
-            told = f"[red]failed[/] {escape(title)}: {escape(error)}"
-            self._bar.console.print(told, highlight=False)
-        last = f"{title}, {wall_s:.1f} s{self._forecast.text()}"
+            failed = f"[red]failed[/] {escape(title)}: {escape(error)}"
+            self._bar.console.print(failed, highlight=False)
+        last = f"{title}, {wall_s:.1f} s{self._to_go.text()}"
         self._bar.update(self._task, advance=1, description=last)
 
     def advanced(self, title: str, far: str) -> None:
-        self._bar.update(self._task, description=f"{title}: {far}{self._forecast.text()}")
+        self._bar.update(self._task, description=f"{title}: {far}{self._to_go.text()}")
 
     def confirm(self, text: str) -> bool:
         self._bar.stop()
@@ -204,12 +218,12 @@ class Bar:
 
 
 def has_person() -> bool:
-    """A question would be seen, and could be answered."""
+    """Return True if a person at a terminal would see a question and could answer it."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _asked(text: str) -> bool:
-    """Ask on the terminal; an end of input is a no."""
+    """Ask on the terminal and return True for a yes; an end of input is a no."""
     if not has_person():
         raise Permanent(f"{NOBODY}: {text.splitlines()[0]}")
     width = shutil.get_terminal_size().columns
@@ -220,7 +234,7 @@ def _asked(text: str) -> bool:
 
 
 def fitting(*, quiet: bool = False) -> Progress:
-    """The bar on a terminal, lines elsewhere; nothing if ``quiet``."""
+    """Return the bar on a terminal, lines elsewhere, silence if ``quiet``."""
     if quiet:
         return Silence()
     return Bar() if sys.stderr.isatty() else Lines()

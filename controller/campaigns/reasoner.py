@@ -1,7 +1,9 @@
-"""Who answers the agents of a run: part of the experiment, since it decides its results."""
+"""The reasoner that answers a run's agents: part of the experiment, since results depend on it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -18,10 +20,6 @@ FAULTY: Final = "faulty"
 OPENAI: Final = "openai"
 URL: Final = "url"
 
-OPENAI_URL: Final = "https://api.openai.com/v1"
-OPENAI_PLANNER: Final = "gpt-5"  # as the paper: a reasoning model plans, a light one follows
-OPENAI_LOWER: Final = "gpt-4.1-mini"
-
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -32,10 +30,27 @@ class Models(Record):
     scheduler: ModelName
     deployer: ModelName
 
+    @classmethod
+    def of_all(cls, name: str) -> Models:
+        """Return one model for every tier."""
+        return cls(planner=name, scheduler=name, deployer=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A hosted service with a name of its own."""
+
+    url: str
+    planner: str  # model: as in the paper, a reasoning model plans, a light one follows
+    lower: str  # model of scheduler and deployers
+
+
+SERVICES: Final = {OPENAI: Service("https://api.openai.com/v1", "gpt-5", "gpt-4.1-mini")}
+
 
 class Reasoner(Record):
-    """``reference`` and ``faulty`` are served by the run itself and declare their latency;
-    ``openai`` and ``url`` are servers elsewhere, whose latency is measured."""
+    """A reasoner: ``reference`` and ``faulty`` are served by the run itself and declare their
+    latency; ``openai`` and ``url`` are servers elsewhere, whose latency is measured."""
 
     kind: Literal["reference", "faulty", "openai", "url"] = REFERENCE
     url: str = Field(default="", description="base address, as http://localhost:8000/v1")
@@ -67,7 +82,7 @@ class Reasoner(Record):
 
     @property
     def embedded(self) -> bool:
-        """Served by the run itself; its latency is declared."""
+        """True if the run itself serves it; its latency is declared."""
         return self.kind in (REFERENCE, FAULTY)
 
     @property
@@ -78,18 +93,20 @@ class Reasoner(Record):
 
     @property
     def address(self) -> str:
-        """Where it is; empty if the run serves it."""
-        return OPENAI_URL if self.kind == OPENAI and not self.url else self.url
+        """Its base URL; empty if the run serves it."""
+        return self.url or (SERVICES[self.kind].url if self.kind in SERVICES else "")
 
     def named_models(self) -> Models:
-        """The model of each tier, defaults filled in."""
+        """Return the model of each tier, defaults filled in."""
         if self.models is not None:
             return self.models
-        planner, lower = (REFERENCE_MODEL,) * 2 if self.embedded else (OPENAI_PLANNER, OPENAI_LOWER)
-        return Models(planner=planner, scheduler=lower, deployer=lower)
+        if self.embedded:
+            return Models.of_all(REFERENCE_MODEL)
+        service = SERVICES[self.kind]
+        return Models(planner=service.planner, scheduler=service.lower, deployer=service.lower)
 
     def short(self) -> str:
-        """A word or two that tell it from others."""
+        """Return a word or two that distinguish it from others."""
         if self.kind == REFERENCE:
             return REFERENCE
         if self.kind == FAULTY:
@@ -98,13 +115,13 @@ class Reasoner(Record):
         return " / ".join(dict.fromkeys((models.planner, models.scheduler, models.deployer)))
 
     def label(self) -> str:
-        """For tables: who it is and what it is not."""
+        """Return its name for tables, with a note where it is no language model."""
         place = "" if self.embedded else f" at {urlsplit(self.address).netloc}"
         kind = "" if self.is_language_model else " (optimiser, not a language model)"
         return f"{self.short()}{place}{kind}"
 
     def described(self) -> dict[str, Any]:
-        """For summary.json."""
+        """Return its description for summary.json."""
         return {
             "kind": self.kind,
             "label": self.label(),
@@ -114,7 +131,7 @@ class Reasoner(Record):
 
 
 def _check_address(url: str) -> None:
-    """What is wrong with an address is said without what it may hold of a password."""
+    """Raise for a wrong address, without quoting it: it may hold a password."""
     try:
         Address.of(url)
     except InputError as error:
@@ -128,8 +145,8 @@ def _check_faults(faults: str) -> None:
         raise ValueError(str(error)) from None
 
 
-def _spelt(value: object) -> object:
-    """Short forms: reference, openai, faulty:SPEC, or a server's URL."""
+def _expanded(value: object) -> object:
+    """Return the fields of a short form: reference, openai, faulty:SPEC, or a server's URL."""
     if not isinstance(value, str):
         return value
     kind, _, rest = value.partition(":")
@@ -140,10 +157,12 @@ def _spelt(value: object) -> object:
     return {"kind": value}
 
 
-ReasonerItem = Annotated[Reasoner, BeforeValidator(_spelt, json_schema_input_type=str | Reasoner)]
+ReasonerItem = Annotated[
+    Reasoner, BeforeValidator(_expanded, json_schema_input_type=str | Reasoner)
+]
 
 
-def spelt(text: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """A reasoner from its short form and what else the command line says of it."""
-    short = _spelt(text)
+def reasoner_fields(text: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a reasoner from its short form, with ``changes`` applied."""
+    short = _expanded(text)
     return {**(short if isinstance(short, dict) else {}), **changes}

@@ -1,4 +1,4 @@
-"""Runs a grid: what is finished is kept, the rest is made by a pool of processes."""
+"""The running of a grid: finished runs are kept, the others are made by a pool of processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from controller.campaigns.grid import Cell, Grid
-from controller.campaigns.manifest import Manifest, joined
-from controller.campaigns.pool import BUSY, FAILED, STORAGE, Engine, Pool, Reply, Task
+from controller.campaigns.pool import BUSY, FAILED, STORAGE, Ended, Engine, Listener, Pool, Task
 from controller.campaigns.progress import Progress
+from controller.campaigns.states import States, joined
 from controller.campaigns.watch import Advance
 from controller.domain.errors import Permanent
-from controller.results import folder
-from controller.results.folder import DONE
+from controller.results.completeness import is_complete
+from controller.results.folder import DONE, STORAGE_ERRORS, failure_path, run_folder
 
 SAVE_EVERY_S: Final = 2.0
 WAIT_S: Final = 1.0
@@ -24,7 +24,7 @@ WAIT_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How a campaign stands: errors by run id, and how many runs are done."""
+    """Counts of a campaign's runs, and errors by run id."""
 
     total: int
     done: int
@@ -33,6 +33,7 @@ class Tally:
 
     @property
     def complete(self) -> bool:
+        """True if every run is done."""
         return self.done == self.total
 
 
@@ -47,87 +48,84 @@ def run_grid(grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progre
         Permanent: the disk is full, or ``root`` cannot be written.
     """
     try:
-        with joined(root, grid) as manifest, progress:
-            return _Run(grid, root, manifest, progress).finish(engine, jobs)
+        with joined(root, grid) as states, progress:
+            return _GridWork(grid, root, states, progress).finish(engine, jobs)
     except OSError as error:
-        if error.errno in folder.STORAGE_ERRORS:
+        if error.errno in STORAGE_ERRORS:
             raise _full(root, str(error)) from error
         raise Permanent(f"{root}: cannot be written: {error}") from error
 
 
-class _Run:
+class _GridWork:
     """One process's work on a grid."""
 
-    def __init__(self, grid: Grid, root: Path, manifest: Manifest, progress: Progress) -> None:
-        self._root, self._manifest, self._progress = root, manifest, progress
-        states = manifest.states()
+    def __init__(self, grid: Grid, root: Path, states: States, progress: Progress) -> None:
+        self._root, self._states, self._progress = root, states, progress
+        state = states.by_run()
         self._cells = {cell.run_id: cell for cell in grid.cells}
-        self._waiting = deque(
-            sorted((c for c in grid.cells if states[c.run_id] != DONE), key=_turn)
-        )
+        self._waiting = deque(sorted((c for c in grid.cells if state[c.run_id] != DONE), key=_turn))
         self._errors: dict[str, str] = {}
         self._done = len(grid.cells) - len(self._waiting)
         self._made = 0
         self._saved_s = time.monotonic()
 
     def finish(self, engine: Engine, jobs: int) -> Tally:
+        """Make every run that is not done, ``jobs`` at once."""
         size = min(jobs, len(self._waiting))
+        listener = Listener(self._progress.confirm, self._advanced)
         self._progress.begin(self._done, [cell.label for cell in self._waiting], size)
+        for run_id, problem in self._states.damaged.items():
+            self._progress.note(f"runs/{run_id} is made again: {problem}")
         try:
-            with Pool(self._root, engine, size, self) as workers:
+            with Pool(self._root, engine, size, listener) as workers:
                 while self._waiting or not workers.idle:
                     while self._waiting and workers.free:
                         workers.begin(_task(self._waiting.popleft()))
-                    for reply in workers.replies(WAIT_S):
-                        self._take(reply)
+                    for ended in workers.ended(WAIT_S):
+                        self._take(ended)
                     self._save_now_and_then()
         finally:
-            self._manifest.save()
+            self._states.save()
         return Tally(len(self._cells), self._done, self._made, self._errors)
 
-    def confirm(self, text: str) -> bool:
-        """As Progress: a worker asks."""
-        return self._progress.confirm(text)
-
-    def advanced(self, run_id: str, advance: Advance) -> None:
-        """As Progress: a worker tells."""
+    def _advanced(self, run_id: str, advance: Advance) -> None:
         self._progress.advanced(self._cells[run_id].title(), f"{advance}")
 
-    def _take(self, reply: Reply) -> None:
-        cell = self._cells[reply.run_id]
-        if reply.state == BUSY:
+    def _take(self, ended: Ended) -> None:
+        cell = self._cells[ended.run_id]
+        if ended.state == BUSY:
             self._waiting.append(cell)
             return
-        if reply.state == STORAGE:
-            raise _full(self._root, reply.error)
-        failures = self._root / "failures"
-        if reply.state == FAILED and not self._is_there(cell):
-            self._errors[reply.run_id] = reply.error
-            self._manifest.failed(reply.run_id, reply.error)
-            failures.mkdir(exist_ok=True)
-            (failures / f"{reply.run_id}.txt").write_text(reply.trace or reply.error)
+        if ended.state == STORAGE:
+            raise _full(self._root, ended.error)
+        failure = failure_path(self._root, ended.run_id)
+        if ended.state == FAILED and not self._is_there(cell):
+            self._errors[ended.run_id] = ended.error
+            self._states.failed(ended.run_id, ended.error)
+            failure.parent.mkdir(exist_ok=True)
+            failure.write_text(ended.trace or ended.error)
         else:
             self._done += 1
-            self._made += reply.made
-            self._manifest.succeeded(reply.run_id)
-            (failures / f"{reply.run_id}.txt").unlink(missing_ok=True)
+            self._made += ended.made
+            self._states.succeeded(ended.run_id)
+            failure.unlink(missing_ok=True)
         error = self._errors.get(cell.run_id, "")
-        wall_s = reply.wall_s if reply.made else 0.0
+        wall_s = ended.wall_s if ended.made else 0.0
         self._progress.ended(cell.label, cell.title(), wall_s, error)
 
     def _is_there(self, cell: Cell) -> bool:
-        """A worker may die between finishing a run and saying so."""
-        return folder.is_complete(folder.run_folder(self._root, cell.run_id))
+        """Return True if the run is finished: a worker may die just before its last message."""
+        return is_complete(run_folder(self._root, cell.run_id))
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
-            self._manifest.save()
+            self._states.save()
             self._saved_s = time.monotonic()
 
 
 def _turn(cell: Cell) -> tuple[int, bool]:
-    """Seed by seed, so that what is there can be compared in pairs at any time; agents first, so
-    that no long run is left over at the end."""
+    """Return a run's place in the queue: seed by seed, so that the finished runs can be compared in
+    pairs at any time; agents first, so that no long run is left over at the end."""
     return cell.experiment.seed, cell.experiment.reasoner is None
 
 

@@ -1,4 +1,4 @@
-"""Every kind of input file: which is which, its schema, whether it is right."""
+"""The kinds of input files: recognised, described by a schema, checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from controller.workloads.trace import read_trace
 
 REQUESTS: Final = "requests"  # a CSV; its format is in docs/workloads.md
 
-# A field that only files of this kind have at their top, in the order of being asked for.
+# Field at the top of a file -> kind of the file; the first that is there decides.
 MARKS: Final = {
     "all": "testbed",
     "switch_loss": "profile",
@@ -54,10 +54,10 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
 
 
 def json_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a kind of file.
+    """Return the JSON Schema of a kind of file.
 
     Raises:
-        InputError: no such kind.
+        InputError: there is no such kind.
     """
     if kind not in MODELS:
         choices = ", ".join(MODELS)
@@ -68,20 +68,20 @@ def json_schema(kind: str) -> dict[str, Any]:
 
 
 def catalog() -> dict[str, dict[str, str]]:
-    """Return kind -> name -> summary of everything that a name can stand for."""
+    """Return kind -> name -> summary of everything that is shipped."""
     titles = {name: strategies.STRATEGIES[name].title for name in strategies.names()}
     shipped = {kind: {name: _summary(kind, name) for name in names(kind)} for kind in KINDS}
     return {"strategies": titles, **shipped}
 
 
 def check_file(path: Path) -> tuple[str, str]:
-    """Check a file as far as it can be checked by itself; a campaign with all that it names.
+    """Check one file by itself; a campaign with all that it names.
 
     Returns:
-        Its kind, and what there is in it in a few words.
+        The kind of the file, and a few words on its content.
 
     Raises:
-        InputError: something is wrong; of several things, all are named.
+        InputError: something is wrong; several problems are all named.
     """
     if path.suffix == ".csv":
         return REQUESTS, f"{len(read_trace(path))} requests"
@@ -113,7 +113,7 @@ def _kind(data: object, path: Path) -> str:
                 return kind
     raise InputError(
         str(path),
-        "is no file that edgelm knows",
+        "unknown file type",
         remedy="a testbed has the field 'all', a profile 'lms', a workload 'process', a campaign "
         "'strategies'; `edgelm schema KIND` prints the rest",
     )

@@ -1,4 +1,4 @@
-"""How far a run is, told while it goes on: runs that ask a hosted model take hours."""
+"""How far a run is while it goes on: runs that ask a hosted model take hours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Slots done of those with arrivals, tokens so far, and what they cost; None: unknown."""
+    """Slots done of those with arrivals, tokens so far, and their cost; None: unknown."""
 
     slot: int
     slots: int
@@ -31,25 +31,25 @@ class Advance:
 
 
 class WatchedJournal(RunJournal):
-    """A journal that tells of the run's advance, at most once in ``EVERY_S``."""
+    """A journal that reports the run's advance, at most once in ``EVERY_S``."""
 
-    def __init__(self, slots: int, tell: Callable[[Advance], None]) -> None:
+    def __init__(self, slots: int, report: Callable[[Advance], None]) -> None:
         super().__init__()
-        self._slots, self._tell = slots, tell
-        self._told_s = time.monotonic()
+        self._slots, self._report = slots, report
+        self._reported_s = time.monotonic()
         self._counted = self._tokens = 0
         self._cost_usd: float | None = 0.0
 
     def observed(self, state: ClusterState) -> None:
         super().observed(state)
         now_s = time.monotonic()
-        if now_s - self._told_s >= EVERY_S:
-            self._told_s = now_s
+        if now_s - self._reported_s >= EVERY_S:
+            self._reported_s = now_s
             self._count()
-            self._tell(Advance(state.slot + 1, self._slots, self._tokens, self._cost_usd))
+            self._report(Advance(state.slot + 1, self._slots, self._tokens, self._cost_usd))
 
     def _count(self) -> None:
-        """Add up the calls since the last time."""
+        """Add the tokens and costs of the decisions made since the last count."""
         calls = [call for entry in self.entries[self._counted :] for call in entry.calls]
         self._counted = len(self.entries)
         self._tokens += sum(call.tokens_in + call.tokens_out for call in calls)

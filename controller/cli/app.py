@@ -1,4 +1,4 @@
-"""The application that commands register with, and how it ends."""
+"""The application that commands register with, and its exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command; errors are one line, with the exit code of their kind."""
+    """Run the command; print an error as one line and exit with the code of its kind."""
     try:
         app()
     except InputError as error:

@@ -12,7 +12,7 @@ import typer
 
 from controller.cli.app import FAILED, INTERRUPTED, app
 from controller.cli.options import AsJson, cores, instead, listed, number_of, numbers, reasoners
-from controller.domain.errors import InputError
+from controller.domain.errors import InputError, Permanent
 
 if TYPE_CHECKING:
     from controller.bootstrap.agents import Access
@@ -37,42 +37,46 @@ def run(
     workload: Annotated[str | None, instead("Workloads, names or files,")] = None,
     load: Annotated[
         str | None,
-        typer.Option(metavar="X,...", help="Loads; 1 is the workload's own, 0.5 half of it."),
+        typer.Option(metavar="X,...", help="Load factors: 0.5 is half of the workload's own load."),
     ] = None,
     reasoner: Annotated[
         str | None,
         typer.Option(
             metavar="WHO,...",
-            help="Who answers agents: reference (an optimiser), openai, a server's URL, or "
-            "faulty:KIND=RATE.",
+            help="Reasoners behind the agents: reference (an optimiser), openai, a server's URL, "
+            "or faulty:KIND=RATE.",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Its model, or planner=A,scheduler=B,deployer=C."),
+        typer.Option(
+            metavar="NAME", help="The reasoner's model, or planner=A,scheduler=B,deployer=C."
+        ),
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of its replies.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
     reasoning_effort: Annotated[
-        str | None, typer.Option(metavar="EFFORT", help="minimal, low, medium or high.")
+        str | None,
+        typer.Option(metavar="EFFORT", help="Reasoning effort: minimal, low, medium or high."),
     ] = None,
     mode: Annotated[
-        str | None, typer.Option(help="Of agents: off, advise, approve or apply.")
+        str | None, typer.Option(help="Mode of the agents: off, advise, approve or apply.")
     ] = None,
     requests_per_minute: Annotated[
-        float | None, typer.Option(metavar="N", min=0.1, help="Limit for a reasoner elsewhere.")
+        float | None, typer.Option(metavar="N", min=0.1, help="Rate limit of a remote reasoner.")
     ] = None,
     tokens_per_minute: Annotated[
-        float | None, typer.Option(metavar="N", min=0.1, help="Limit for a reasoner elsewhere.")
+        float | None, typer.Option(metavar="N", min=0.1, help="Rate limit of a remote reasoner.")
     ] = None,
     prices: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What models cost, beside the shipped list.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Prices of models, added to the shipped list."),
     ] = None,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Run a campaign, or what is left of it.
+    """Run a campaign, or resume it.
 
-    A finished run is never made again: after a crash, Ctrl-C or a full disk, give the same command.
+    Finished runs are kept: after a crash, Ctrl-C or a full disk, repeat the same command.
 
     \b
     Examples:
@@ -85,21 +89,20 @@ def run(
     """
     from controller.bootstrap.agents import Access, check_reasoners
     from controller.campaigns.approvals import needs_person
-    from controller.campaigns.file import Overrides
     from controller.campaigns.grid import resolve
     from controller.campaigns.progress import has_person
 
-    changes = Overrides(
-        strategies=listed(strategy),
-        seeds=seeds,
-        epochs=epochs,
-        testbeds=listed(testbed),
-        profiles=listed(profile),
-        workloads=listed(workload),
-        loads=numbers("--load", load),
-        reasoners=reasoners(reasoner, model, temperature, reasoning_effort),
-    )
-    grid = resolve(campaign, changes, mode)
+    axes = {
+        "strategies": listed(strategy),
+        "seeds": seeds,
+        "epochs": epochs,
+        "testbeds": listed(testbed),
+        "profiles": listed(profile),
+        "workloads": listed(workload),
+        "loads": numbers("--load", load),
+        "reasoners": reasoners(reasoner, model, temperature, reasoning_effort),
+    }
+    grid = resolve(campaign, axes, mode)
     if needs_person(grid) and not has_person():
         raise InputError(
             campaign, "needs a person at a terminal", field="mode", value="approve",
@@ -134,7 +137,7 @@ def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
         return run_grid(grid, root, twin_engine(access), jobs, fitting())
     except KeyboardInterrupt:
         again = shlex.join(["edgelm", *sys.argv[1:]])
-        kept = "Finished runs are kept, and agents' calls of the others; go on with:"
+        kept = "Finished runs are kept, and the agents' calls of the others. Resume with:"
         typer.echo(f"\nInterrupted. {kept}\n  {again}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
@@ -142,7 +145,13 @@ def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
 def _report(root: Path) -> Path:
     from controller.report import write_report
 
-    return write_report(root)
+    try:
+        return write_report(root)
+    except OSError as error:
+        raise Permanent(
+            f"{root}/report: cannot be written: {error.strerror or error}; the runs are kept: make "
+            f"room or give back the permission, then run `edgelm report {root}`"
+        ) from error
 
 
 def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool) -> None:
@@ -175,14 +184,18 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A campaign's folder.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write a campaign's report.
+    """Write a campaign's report: an HTML page, figures and tables.
 
-    One HTML page, figures and tables; of an unfinished campaign too.
+    The campaign may be unfinished, or from an older version of edgelm.
 
     \b
     Examples:
       edgelm report results/paper
     """
+    from controller.results.campaign import read_campaign
+
+    for note in read_campaign(folder).notes:
+        typer.echo(f"{folder}: {note}", err=True)
     page = _report(folder)
     typer.echo(json.dumps({"report": str(page)}) if as_json else f"report: {page}")
 
@@ -194,16 +207,17 @@ def replay(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Make a run again from its transcript, without any model, and compare.
+    """Repeat a run from its transcript, without any model, and compare.
 
     \b
     Examples:
       edgelm replay results/paper/runs/0123456789ab
     """
     from controller.bootstrap.twin import replay as again
+    from controller.results.campaign import read_run
     from controller.results.comparison import compare
 
-    found = compare(run, again(run))
+    found = compare(read_run(run), again(run))
     if as_json:
         typer.echo(json.dumps(found))
     else:

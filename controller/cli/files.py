@@ -25,7 +25,7 @@ def list_names(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what has a name and can be given by it.
+    """List shipped strategies, testbeds, profiles, workloads and campaigns.
 
     \b
     Examples:
@@ -53,9 +53,9 @@ def validate(
         list[Path], typer.Argument(metavar="FILE...", help="YAML, JSON or request files.")
     ],
 ) -> None:
-    """Check input files of any kind.
+    """Check input files: testbeds, profiles, workloads, requests, prices, campaigns.
 
-    Testbeds, profiles, workloads, requests; campaigns with all that they name.
+    A campaign is checked with every file that it names.
 
     \b
     Examples:
@@ -97,7 +97,7 @@ def schema(
 
 
 def _aligned(entries: dict[str, str]) -> str:
-    """Names and their sentences in two columns, as wide as the terminal."""
+    """Return names and sentences in two columns, as wide as the terminal."""
     indent = 4 + max((len(name) for name in entries), default=0)
     room = max(40, shutil.get_terminal_size().columns - indent)
     return "\n".join(

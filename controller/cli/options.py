@@ -1,4 +1,4 @@
-"""What several options have in common, and how lists in them are read."""
+"""Options that several commands share, and the parsing of lists in them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,37 @@ import typer
 
 from controller.domain.errors import InputError
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def count(text: str) -> int:
+    """Parse a whole number, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise typer.BadParameter(f"{text!r} is no whole number, 1 or more")
     return int(text)
 
 
 def number_of(what: str) -> Any:
+    """Return the option of a whole number, 1 or more."""
     return typer.Option(metavar="N", parser=count, help=what)
 
 
 def instead(what: str) -> Any:
+    """Return the option of a list that replaces the campaign's."""
     return typer.Option(metavar="NAME,...", help=f"{what} instead of the campaign's.")
 
 
 def listed(text: str | None) -> tuple[str, ...] | None:
+    """Split a list at its commas."""
     return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Parse a list of numbers.
+
+    Raises:
+        InputError: it is something else.
+    """
     try:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError as error:
@@ -42,21 +51,22 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 def reasoners(
     who: str | None, model: str | None, temperature: float | None, effort: str | None
 ) -> tuple[dict[str, Any], ...] | None:
-    """What the command line says of reasoners; nothing if it does not say who."""
-    from controller.campaigns.reasoner import REFERENCE, spelt
+    """Return the reasoners of the command line as fields of a campaign file, None if no option
+    concerns them."""
+    from controller.campaigns.reasoner import REFERENCE, reasoner_fields
 
     changes: dict[str, Any] = {"temperature": temperature, "reasoning_effort": effort}
     changes = {name: value for name, value in changes.items() if value is not None}
     if model is not None:
         changes["models"] = _models(model)
     if who is None:
-        return (spelt(REFERENCE, changes),) if changes else None
-    return tuple(spelt(one, changes) for one in _reasoner_list(who))
+        return (reasoner_fields(REFERENCE, changes),) if changes else None
+    return tuple(reasoner_fields(one, changes) for one in _reasoner_list(who))
 
 
 def _reasoner_list(text: str) -> list[str]:
-    """``reference,faulty:slow=0.1,drop=0.1,openai``: a part that names no one belongs to the
-    faults before it."""
+    """Split ``reference,faulty:slow=0.1,drop=0.1,openai``: a part that names no reasoner belongs
+    to the faults before it."""
     found: list[str] = []
     for part in text.split(","):
         if found and found[-1].startswith("faulty:") and "=" in part and ":" not in part:
@@ -67,11 +77,12 @@ def _reasoner_list(text: str) -> list[str]:
 
 
 def _models(text: str) -> dict[str, str]:
-    tiers = ("planner", "scheduler", "deployer")
+    from controller.domain.decisions import TIERS
+
     if "=" not in text:
-        return dict.fromkeys(tiers, text)
+        return dict.fromkeys(TIERS, text)
     named = dict(part.strip().partition("=")[::2] for part in text.split(","))
-    if sorted(named) != sorted(tiers):
+    if sorted(named) != sorted(TIERS):
         raise InputError(
             "--model", "must name a model for each tier", value=text,
             remedy="write one name, or planner=A,scheduler=B,deployer=C",
@@ -80,6 +91,6 @@ def _models(text: str) -> dict[str, str]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1

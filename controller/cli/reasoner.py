@@ -17,14 +17,14 @@ def serve_reasoner(
     faults: Annotated[
         str, typer.Option(metavar="KIND=RATE,...", help="Spoil replies, for tests.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of the faults.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the faults.")] = 0,
     first_token_s: Annotated[float, typer.Option(help="Declared time to the first token.")] = 0.4,
     token_s: Annotated[float, typer.Option(help="Declared time per token.")] = 0.01,
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Serve the reference reasoner.
+    """Serve the reference reasoner over OpenAI's chat completions protocol.
 
-    It speaks OpenAI's chat completions and answers with an optimiser; it is no language model.
+    An optimiser answers; it is not a language model.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ def import_trace(
         typer.Option("--set", metavar="NAME=VALUE", help="Option of the importer, repeatable."),
     ] = None,
 ) -> None:
-    """Turn a trace into a request file; how it was mapped and clipped is written in its head.
+    """Turn a trace into a request file, whose head records how it was mapped and clipped.
 
     \b
     Examples:

@@ -79,6 +79,8 @@ class RequestTable:
     downlink_s: Floats
     latency_s: Floats
     failure: Ints  # index into FAILURES, 0 where it succeeded
+    attempts: Ints  # dispatches to a node
+    recomputed_prompts: Ints  # prompts whose batch was lost and served again
 
     @property
     def success(self) -> Bools:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,12 @@ from controller.domain.profile import Profile
 from controller.domain.state import CPU, GPU
 from controller.domain.testbed import Testbed
 
+# The paper's constants (section V-A): the defaults of every file, command and function.
+SLOT_S: Final = 30.0
+EPOCH_SLOTS: Final = 50
+TAU_S: Final = 900.0
+LAM: Final = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -18,10 +25,10 @@ class Scenario:
 
     testbed: Testbed
     profile: Profile
-    slot_s: float = 30.0
-    epoch_slots: int = 50
-    tau_s: float = 900.0  # deadline, Eq. 3
-    lam: float = 0.5  # lambda of Eq. 10
+    slot_s: float = SLOT_S
+    epoch_slots: int = EPOCH_SLOTS
+    tau_s: float = TAU_S  # deadline, Eq. 3
+    lam: float = LAM  # lambda of Eq. 10
 
     def hosts(self) -> NDArray[np.bool_]:
         """(N, I): node n can run LM i at all, by device kind, memory and profile."""

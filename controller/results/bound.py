@@ -32,7 +32,7 @@ SLACK = 1e-6  # relative; covers the tolerance of the LP's solution
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Least objective and, at that point, least mean latency of the successes."""
+    """The least objective and, at that point, the least mean latency of the successes."""
 
     objective: float
     t_mean_s: float
@@ -50,7 +50,7 @@ class _Option:
 
 
 def lower_bound(scenario: Scenario, requests: Requests, success_rate: float) -> Bound:
-    """The bound for runs on these requests in which ``success_rate`` of them succeed.
+    """Return the bound for runs on these requests in which ``success_rate`` of them succeed.
 
     Raises:
         ValueError: the rate is outside [0, 1].
@@ -68,14 +68,15 @@ def lower_bound(scenario: Scenario, requests: Requests, success_rate: float) -> 
 
 
 def highest_feasible_load(scenario: Scenario, requests: Requests) -> float:
-    """Factor by which these requests could be multiplied, in the same time, before the relaxation
-    calls it impossible that all succeed."""
+    """Return the factor by which these requests could be multiplied, in the same time, before the
+    relaxation calls it impossible that all succeed."""
     return _Program(scenario, requests).stretch()
 
 
 class _Program:
-    """Variables: which share of the successes is (LM, size bin) requests served by an option. In
-    shares every coefficient is near 1 however large the run: absolute tolerances stay small."""
+    """The linear program. Its variables are the shares of the successes that are requests of an
+    (LM, size bin) served by an option. In shares every coefficient is near 1 however large the
+    run, so absolute tolerances stay small."""
 
     def __init__(self, scenario: Scenario, requests: Requests) -> None:
         self._scenario = scenario
@@ -91,7 +92,8 @@ class _Program:
         ]
 
     def minimise(self, successes: float) -> Bound:
-        """Cutting planes: each round's optimum is a valid bound, and the last the tightest."""
+        """Return the bound by cutting planes: each round's optimum is valid, the last the
+        tightest."""
         arrivals = np.array([bins.count.sum() for bins in self._bins], np.float64)
         present = np.flatnonzero(arrivals)
         latency_s = self._latency_s()
@@ -116,7 +118,8 @@ class _Program:
         return Bound(value * (1 - SLACK), float(latency_s @ solution[:-1]))
 
     def stretch(self) -> float:
-        """Largest factor t such that t times the requests fit into the time they arrive in."""
+        """Return the largest factor t such that t times the requests fit into the time in which
+        they arrive."""
         from scipy.optimize import linprog
 
         use, room = self._capacity(self._arrival_s)
@@ -157,7 +160,7 @@ class _Program:
         return np.asarray(result.x), float(result.fun)
 
     def _latency_s(self) -> Floats:
-        """(columns,) least latency of a request of the bin by the option."""
+        """Return (columns,) the least latency of a request of the bin by the option."""
         bins = self._bins
         return np.array(
             [
@@ -168,12 +171,12 @@ class _Program:
         )
 
     def _served(self) -> Floats:
-        """(I, columns) incidence of LMs."""
+        """Return (I, columns) the incidence of LMs."""
         lm = np.array([self._options[o].lm for o, _ in self._columns])
         return np.asarray(lm == np.arange(self._lms)[:, None], np.float64)
 
     def _bin_rows(self) -> tuple[Floats, Floats]:
-        """((B, columns), (B,)): no more of a bin is served than there is."""
+        """Return ((B, columns), (B,)): no more of a bin is served than there is."""
         keys = [(i, b) for i in range(self._lms) for b in range(len(self._bins[i].count))]
         index = {key: row for row, key in enumerate(keys)}
         rows = np.zeros((len(keys), len(self._columns)))
@@ -183,7 +186,7 @@ class _Program:
         return rows, counts
 
     def _capacity(self, time_s: float) -> tuple[Floats, Floats]:
-        """((C, columns), (C,)): GPU seconds, core seconds and pod seconds by kind of node."""
+        """Return ((C, columns), (C,)): GPU, core and pod seconds by kind of node."""
         rows, room = [], []
         work = np.array([self._bins[self._options[o].lm].work[b] for o, b in self._columns])
         options = [self._options[o] for o, _ in self._columns]
@@ -225,8 +228,8 @@ def _bins(scenario: Scenario, requests: Requests, i: int) -> _Bins:
 
 
 def _first_wait_s(scenario: Scenario, requests: Requests, i: int) -> Floats:
-    """(R,) no request is sent before its slot's plan is in force, none served before a pod that
-    was ordered at time 0 has started."""
+    """Return (R,) the wait before service: no request is sent before its slot's plan is in force,
+    none is served before a pod that was ordered at time 0 has started."""
     profile = scenario.profile.lms[scenario.testbed.lms[i].name]
     control_s = scenario.testbed.network.control_s
     # A deployment is in force at the next boundary at the latest, however long messages take.
@@ -236,7 +239,8 @@ def _first_wait_s(scenario: Scenario, requests: Requests, i: int) -> Floats:
 
 
 def _options(scenario: Scenario) -> Iterator[_Option]:
-    """Ways that span every other: GPUs at their fastest, cores at each point of the curve."""
+    """Yield the options that span every other: GPUs at their fastest, cores at each point of the
+    curve."""
     for k, nodes in enumerate(kinds(scenario)):
         n = int(nodes[0])
         node = scenario.testbed.nodes[n]
@@ -254,26 +258,26 @@ def _options(scenario: Scenario) -> Iterator[_Option]:
 
 
 def _points(curve: Curve, cores: float) -> list[float]:
-    """Amounts of cores whose mixtures are as good as any amount up to ``cores``: between two
+    """Return amounts of cores whose mixtures are as good as any amount up to ``cores``: between two
     points of the table core seconds are concave in seconds, so the chord is below."""
     points = [amount for amount in curve.amounts if amount < cores]
     return [*points, cores]
 
 
 def _gain(batching: Batching) -> float:
-    """Least time per prompt in a batch, over that of a single prompt."""
+    """Return the least time per prompt in a batch over that of a single prompt."""
     return min(factor / (k + 1) for k, factor in enumerate(batching.factors))
 
 
 def _variance(rho: Floats) -> tuple[float, Floats]:
-    """Population variance of the rates and its gradient."""
+    """Return the population variance of the rates and its gradient."""
     deviation = rho - rho.mean()
     return float((deviation**2).mean()), 2 * deviation / len(rho)
 
 
 def _fairness_scale(arrivals: Floats, successes: float) -> float:
-    """c such that 1 - F_norm >= c * variance of the rates: 1 - F is the variance over the mean
-    square, and no rates with this many successes have a larger mean square than R."""
+    """Return c such that 1 - F_norm >= c * variance of the rates: 1 - F is the variance over the
+    mean square, and no rates with this many successes have a larger mean square than R."""
     types = len(arrivals)
     if types <= 1:
         return 0.0

@@ -7,44 +7,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from controller.domain.errors import InputError
+from controller.results.completeness import problem_of
+from controller.results.digests import REMEDY, SUMS, DamagedRun, read_sums
 from controller.results.folder import (
     DONE,
     FAILED,
-    FORMAT_VERSION,
+    PENDING,
     RUN_FILES,
+    SUMMARY,
     TRANSCRIPT,
-    is_complete,
     run_folder,
 )
-from controller.results.run import Run, Setting, first_problem, read_figures
+from controller.results.manifest import RunEntry, read_manifest
+from controller.results.run import Run, Setting, read_figures
 
 if TYPE_CHECKING:
     import polars as pl
 
 # Not of the setting. Who reasoned shows in the strategy's label.
-RESERVED: Final = frozenset({"id", "state", "strategy", "seed", "error", "reasoner"})
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    id: str
-    state: str
-    strategy: str
-    seed: int
-    error: str | None = None
-
-
-class _Grid(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    format: int
-    name: str
-    summary: str = ""
-    runs: list[_Entry]
+RESERVED: Final = frozenset({"strategy", "seed", "reasoner"})
+FIRST_WITH_SUMS: Final = 2  # format
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,7 @@ class Campaign:
 
     @property
     def complete(self) -> bool:
-        """Every run of the grid is finished."""
+        """True if every run of the grid is finished."""
         return all(run.state == DONE for run in self.runs)
 
     @property
@@ -70,6 +53,18 @@ class Campaign:
     def finished(self) -> tuple[Run, ...]:
         """The runs that are finished and readable."""
         return tuple(run for run in self.runs if run.figures)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that belong beside every figure of this campaign."""
+        unchecked = sum(not run.checked for run in self.finished)
+        if not unchecked:
+            return ()
+        runs = "1 run has" if unchecked == 1 else f"{unchecked} runs have"
+        return (
+            f"{runs} no {SUMS}, as older versions of edgelm wrote them: their files are read "
+            "unchecked",
+        )
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -90,59 +85,77 @@ class Campaign:
 
 
 def read_campaign(folder: Path) -> Campaign:
-    """Read the grid and every finished run's summary.
+    """Read the grid and check and read every finished run, whatever version of the model made it.
 
     Raises:
         InputError: there is no readable campaign.json. A run that cannot be read is no error of
             the campaign: it becomes a run with a ``problem``.
     """
-    path = folder / "campaign.json"
-    if not path.is_file():
-        raise InputError(
-            str(folder), "is no campaign folder", remedy="give a folder that `edgelm run` wrote"
-        )
-    try:
-        grid = _Grid.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(
-            str(path),
-            first_problem(error),
-            remedy="remove it and run the campaign again; finished runs are kept",
-        ) from error
-    if grid.format != FORMAT_VERSION:
-        raise InputError(
-            str(path),
-            f"was written by another version of edgelm; this one reads format {FORMAT_VERSION}",
-            field="format",
-            value=grid.format,
-            remedy="use the version that wrote it",
-        )
-    runs = tuple(_read_run(folder, entry) for entry in grid.runs)
-    return Campaign(grid.name, grid.summary, folder, runs)
+    manifest = read_manifest(folder)
+    runs = tuple(
+        _read_entry(folder, entry, manifest.format >= FIRST_WITH_SUMS) for entry in manifest.runs
+    )
+    return Campaign(manifest.name, manifest.summary, folder, runs)
 
 
-def _read_run(campaign: Path, entry: _Entry) -> Run:
-    """A run is finished when its folder is complete; what campaign.json says may be older."""
+def read_run(folder: Path) -> Run:
+    """Read a finished run by itself, from its folder CAMPAIGN/runs/ID.
+
+    Raises:
+        InputError: it is no finished run, or files are damaged.
+    """
+    problem = problem_of(folder, sums_needed=False)
+    if problem:
+        raise InputError(str(folder), f"is no finished run: {problem}", remedy=REMEDY)
+    run = Run("", "", 0, Setting(()), DONE, None, "", _files(folder), read_sums(folder))
+    figures, problem = read_figures(run.content(SUMMARY))
+    one = run.experiment
+    return Run(
+        folder.resolve().name, str(one.get("strategy", "")), int(one.get("seed", 0)), Setting(()),
+        DONE, figures, problem, run.files, run.digests,
+    )  # fmt: skip
+
+
+def _read_entry(campaign: Path, entry: RunEntry, sums_needed: bool) -> Run:
+    """Read one run of the grid. It is finished when its folder is complete: the state in
+    campaign.json may be older."""
     folder = run_folder(campaign, entry.id)
     figures, state, problem = None, entry.state, entry.error or ""
-    if is_complete(folder):
+    damage = problem_of(folder, sums_needed=sums_needed)
+    if not damage:
         state = DONE
-        figures, problem = read_figures((folder / "summary.json").read_bytes())
+        figures, problem = read_figures((folder / SUMMARY).read_bytes())
+    elif folder.exists():
+        state, problem = PENDING, f"damaged: {damage}"
     elif state == DONE:
-        problem = "marked done, but files are missing or cut short"
+        state, problem = PENDING, "marked done, but files are missing or cut short"
     elif not problem:
         problem = "failed without a message" if state == FAILED else "not finished"
-    axes = {k: v for k, v in (entry.model_extra or {}).items() if _is_axis(k, v)}
     return Run(
         id=entry.id,
         strategy=entry.strategy,
         seed=entry.seed,
-        setting=Setting(tuple(axes.items())),
+        setting=Setting(tuple((k, v) for k, v in entry.axes.items() if _is_axis(k, v))),
         state=state,
         figures=figures,
         problem=problem,
-        files={n: folder / n for n in (*RUN_FILES, TRANSCRIPT) if (folder / n).is_file()},
+        files=_files(folder),
+        digests=_digests(folder, sums_needed),
     )
+
+
+def _digests(folder: Path, sums_needed: bool) -> dict[str, str] | None:
+    """Return the digests to check files with. Where they are needed and cannot be had, no file
+    passes."""
+    try:
+        found = read_sums(folder)
+    except DamagedRun:
+        return {}
+    return {} if found is None and sums_needed else found
+
+
+def _files(folder: Path) -> dict[str, bytes | Path]:
+    return {n: folder / n for n in (*RUN_FILES, TRANSCRIPT) if (folder / n).is_file()}
 
 
 def _is_axis(key: str, value: object) -> bool:

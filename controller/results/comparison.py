@@ -1,19 +1,25 @@
-"""Whether a run that was made again is the same."""
+"""The comparison of a run with the same run made again."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+
+from controller.results.folder import SUMMARY
+from controller.results.run import Run
 
 
-def compare(folder: Path, files: Mapping[str, bytes]) -> dict[str, bool]:
-    """Name -> the file in ``folder`` is the same, byte for byte; of summary.json all but
-    ``wall_s``."""
+def compare(run: Run, files: Mapping[str, bytes]) -> dict[str, bool]:
+    """Return name -> True where ``run`` has the same bytes; in summary.json ``wall_s`` is left out.
+
+    Raises:
+        InputError: a file of ``run`` is missing or damaged.
+    """
     return {
-        name: _figures(content) == _figures(former) if name == "summary.json" else content == former
+        name: _figures(content) == _figures(run.content(name))
+        if name == SUMMARY
+        else content == run.content(name)
         for name, content in files.items()
-        for former in [(folder / name).read_bytes()]
     }
 
 

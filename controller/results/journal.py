@@ -1,4 +1,4 @@
-"""The journal of a run: keeps what the loop reports every slot, formats it when the run is over."""
+"""The journal of a run: what the loop reports every slot, and its lines in decisions.jsonl."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Entry:
 
 
 class RunJournal:
-    """Implements ports.Journal in memory. Called every slot, so it only keeps references."""
+    """A journal in memory. It is called every slot, so it only keeps references."""
 
     def __init__(self) -> None:
         self.states: list[ClusterState] = []
@@ -79,12 +79,13 @@ class RunJournal:
 
 
 def outcome(call: Call, voided: bool) -> str:
-    """Outcome of a decision: the caller's own, or void if the Pending rule stopped some of it."""
+    """Return the outcome of a decision: the decider's own, or void if the Pending rule stopped some
+    of it."""
     return VOID if voided and call.outcome == OK else call.outcome
 
 
 class DecisionLines:
-    """Formats entries as lines of decisions.jsonl. Equal decisions are formatted once."""
+    """The writer of decisions.jsonl. Equal decisions are formatted once."""
 
     def __init__(self, testbed: Testbed) -> None:
         self._testbed = testbed
@@ -92,7 +93,7 @@ class DecisionLines:
         self._known: dict[Any, str] = {}
 
     def of(self, entry: Entry) -> Iterator[str]:
-        """One line for planner and scheduler, one per node for the deployers."""
+        """Yield one line for planner and scheduler, one per node for the deployers."""
         if entry.value is None:
             nodes = [self._nodes[row] for row in entry.rows.tolist()] or [None]
             for node, call in zip(nodes, entry.calls, strict=True):
@@ -137,9 +138,8 @@ def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[s
     for name in _NOTES:
         value = getattr(call, name)
         if value is not None and value != "":
-            line += (
-                f',"{name}":{_dump(asdict(value) if isinstance(value, Undone | Advice) else value)}'
-            )
+            plain = asdict(value) if isinstance(value, Undone | Advice) else value
+            line += f',"{name}":{_dump(plain)}'
     if call.tokens_in or call.tokens_out:
         line += (
             f',"tokens_in":{call.tokens_in},"tokens_out":{call.tokens_out}'

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain import metrics
-from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, TIERS
+from controller.domain.decisions import OUTCOMES, TIERS, VOID
 from controller.domain.requests import Requests, RequestTable
 from controller.domain.scenario import Scenario
 from controller.results.bound import lower_bound
@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Usage:
-    """What the cluster has spent on a run."""
+    """The resources that a run has used."""
 
     slots: int  # slots run, the drain included
     gpu_busy_s: float
@@ -36,8 +36,8 @@ def summarise(
     entries: Sequence[Entry],
     usage: Usage,
 ) -> dict[str, Any]:
-    """All of summary.json but ``reasoner`` and ``wall_s``. A figure without a base (the mean of no
-    latency) is None."""
+    """Return summary.json but for what :func:`controller.results.writing.run_summary` adds. A
+    figure without a base (the mean of no latency) is None."""
     everything = np.full(len(table), True)
     whole = figures(scenario, table, everything)
     epoch = table.slot // scenario.epoch_slots
@@ -49,12 +49,12 @@ def summarise(
         "gpu_utilisation": _gpu_utilisation(scenario, usage),
         "pod_starts": usage.pod_starts,
         "moved_bytes": moved_bytes(requests, table),
-        "decisions": {tier: _calls(entries, tier) for tier in TIERS},
+        "decisions": {tier: _decisions(entries, tier) for tier in TIERS},
     }
 
 
 def figures(scenario: Scenario, table: RequestTable, chosen: Bools) -> dict[str, Any]:
-    """Figures of merit (Eq. 5-10) of the requests ``chosen`` (R,)."""
+    """Return the figures of merit (Eq. 5-10) of the requests ``chosen`` (R,)."""
     succeeded = chosen & table.success
     types = len(scenario.testbed.lms)
     arrivals = np.bincount(table.lm[chosen], minlength=types)
@@ -84,7 +84,8 @@ def figures(scenario: Scenario, table: RequestTable, chosen: Bools) -> dict[str,
 
 
 def moved_bytes(requests: Requests, table: RequestTable) -> float:
-    """Bytes that crossed a link between nodes: prompts that arrived, results that returned."""
+    """Return the bytes that crossed a link between nodes: of prompts that arrived and results that
+    returned."""
     remote = table.destination != table.origin
     up = remote & ~np.isnan(table.arrived_s)
     down = remote & ~np.isnan(table.returned_s)
@@ -92,6 +93,7 @@ def moved_bytes(requests: Requests, table: RequestTable) -> float:
 
 
 def summary_json(summary: dict[str, Any]) -> bytes:
+    """Return the content of summary.json."""
     return (json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -107,23 +109,23 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _gpu_utilisation(scenario: Scenario, usage: Usage) -> float | None:
-    """Share of the physical GPUs' time with a busy slice, the drain included."""
+    """Return the share of the physical GPUs' time with a busy slice, the drain included."""
     gpus = sum(node.gpus for node in scenario.testbed.nodes)
     available_s = gpus * usage.slots * scenario.slot_s
     return usage.gpu_busy_s / available_s if available_s else None
 
 
 def _bound(scenario: Scenario, requests: Requests, success_rate: float | None) -> float | None:
-    """The objective that no strategy beats at this success rate. Beyond these digits a linear
-    program's optimum depends on the machine; the bound has more slack than that."""
+    """Return the objective that no strategy beats at this success rate, to ten digits: beyond
+    them a linear program's optimum depends on the machine, and the bound has more slack."""
     if not success_rate:
         return None
     return float(f"{lower_bound(scenario, requests, success_rate).objective:.10g}")
 
 
-def _calls(entries: Sequence[Entry], tier: str) -> dict[str, Any]:
-    """How a tier's decisions came about. What the Pending rule voided is counted in ``calls``
-    only."""
+def _decisions(entries: Sequence[Entry], tier: str) -> dict[str, Any]:
+    """Return the counts, tokens, cost and latency of a tier's decisions. Those that the Pending
+    rule voided count in ``calls`` only."""
     outcomes: dict[str, int] = {}
     took_s, tokens_in, tokens_out, calls = 0.0, 0, 0, 0
     cost_usd: float | None = 0.0
@@ -138,7 +140,7 @@ def _calls(entries: Sequence[Entry], tier: str) -> dict[str, Any]:
         cost_usd = None if cost_usd is None or call.cost_usd is None else cost_usd + call.cost_usd
     return {
         "calls": calls,
-        **{name: outcomes.get(name, 0) for name in (OK, REPAIRED, FALLBACK, LATE)},
+        **{name: outcomes.get(name, 0) for name in OUTCOMES if name != VOID},
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
         "cost_usd": cost_usd if calls else None,

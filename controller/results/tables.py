@@ -1,14 +1,15 @@
-"""What a run leaves on disk: one row per request, one per (slot, node, LM), one line per decision.
+"""The tables of a run: a row per request, a row per (slot, node, LM), a line per decision.
 
-Columns, names and units are fixed (docs/records.md), so that any tool can check them. The twin and
-the testbed fill the same table.
+Each column is described once, in ``REQUEST_COLUMNS`` or ``SLOT_COLUMNS``: its name, its Polars type
+and its values. The twin and the testbed fill the same tables (docs/records.md).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,74 +23,114 @@ from controller.results.journal import DecisionLines, Entry
 if TYPE_CHECKING:
     import polars as pl
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+Values = NDArray[Any]
+Rows = TypeVar("Rows")
+
+UNKNOWN_GPUS: Final = -1  # of ClusterState.cards
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlotRows:
+    """The states of a run as rows by slot, node, LM; S slots, N nodes, I LMs."""
+
+    states: Sequence[ClusterState]
+    slot: Values  # (S * N * I,) as are the following
+    node: Values
+    lm: Values
+
+    def field(self, name: str) -> Values:
+        """Return a field (N, I) of every state as one column (S * N * I,)."""
+        if not self.states:
+            return np.zeros(0, np.int64)
+        return np.array([getattr(state, name) for state in self.states]).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Rows]):
+    """A column of a table. ``values`` of type String are strings or None; NaN becomes null."""
+
+    name: str
+    dtype: str  # name of a Polars type, as in docs/records.md but for the capital letter
+    values: Callable[[Rows, Testbed], Any]
+
+
+def _plain(name: str, dtype: str) -> Column[RequestTable]:
+    """Return a column that is a field of the request table."""
+    return Column(name, dtype, lambda table, _: getattr(table, name))
+
+
+REQUEST_COLUMNS: Final[tuple[Column[RequestTable], ...]] = (
+    Column("request_id", "Int64", lambda table, _: np.arange(len(table))),
+    Column("lm", "String", lambda table, testbed: _named(testbed.lm_names, table.lm)),
+    Column("origin", "String", lambda table, testbed: _named(testbed.node_names, table.origin)),
+    Column(
+        "destination",
+        "String",
+        lambda table, testbed: _named(testbed.node_names, table.destination),
+    ),
+    _plain("prompts", "Int32"),
+    _plain("slot", "Int32"),
+    _plain("born_s", "Float64"),
+    _plain("arrived_s", "Float64"),
+    _plain("started_s", "Float64"),
+    _plain("finished_s", "Float64"),
+    _plain("returned_s", "Float64"),
+    _plain("uplink_s", "Float64"),
+    _plain("queue_s", "Float64"),
+    _plain("inference_s", "Float64"),
+    _plain("downlink_s", "Float64"),
+    _plain("latency_s", "Float64"),
+    _plain("success", "Boolean"),
+    Column(
+        "failure",
+        "String",
+        lambda table, _: _named(FAILURES, np.where(table.success, NOWHERE, table.failure)),
+    ),
+    _plain("attempts", "Int32"),
+    _plain("recomputed_prompts", "Int32"),
+)
+
+SLOT_COLUMNS: Final[tuple[Column[SlotRows], ...]] = (
+    Column("slot", "Int32", lambda rows, _: rows.slot),
+    Column("node", "String", lambda rows, testbed: _named(testbed.node_names, rows.node)),
+    Column("lm", "String", lambda rows, testbed: _named(testbed.lm_names, rows.lm)),
+    Column("backlog_prompts", "Int64", lambda rows, _: rows.field("backlog")),
+    Column("mode", "String", lambda rows, _: _named(MODES, rows.field("mode"))),
+    Column("cores", "Float64", lambda rows, _: rows.field("cores")),
+    Column("vgpus", "Int32", lambda rows, _: rows.field("vgpus")),
+    Column(
+        "gpus",
+        "List",
+        lambda rows, testbed: _gpus(testbed.node_names, rows.node, rows.field("cards")),
+    ),
+    Column("state", "String", lambda rows, _: _named(STATES, rows.field("pod"))),
+    Column("busy_s", "Float64", lambda rows, _: rows.field("busy_s")),
+)
 
 
 def requests_parquet(table: RequestTable, testbed: Testbed) -> bytes:
-    """requests.parquet; the row number is the request's id."""
-    import polars as pl
-
-    times = (
-        "born_s", "arrived_s", "started_s", "finished_s", "returned_s",
-        "uplink_s", "queue_s", "inference_s", "downlink_s", "latency_s",
-    )  # fmt: skip
-    success = table.success
-    frame = pl.DataFrame(
-        {
-            "request_id": pl.Series(np.arange(len(table)), dtype=pl.Int64),
-            "lm": _named(testbed.lm_names, table.lm),
-            "origin": _named(testbed.node_names, table.origin),
-            "destination": _named(testbed.node_names, table.destination),
-            "prompts": pl.Series(table.prompts, dtype=pl.Int64).cast(pl.Int32),
-            "slot": pl.Series(table.slot, dtype=pl.Int64).cast(pl.Int32),
-            **{name: pl.Series(getattr(table, name), nan_to_null=True) for name in times},
-            "success": pl.Series(success, dtype=pl.Boolean),
-            "failure": _named(FAILURES, np.where(success, NOWHERE, table.failure)),
-        }
-    )
-    return _parquet(frame)
+    """Return requests.parquet; the row number is the request's id."""
+    return _parquet(REQUEST_COLUMNS, table, testbed)
 
 
 def slots_parquet(states: Sequence[ClusterState], testbed: Testbed) -> bytes:
-    """slots.parquet: how every slot ended, by slot, node, LM."""
-    import polars as pl
-
+    """Return slots.parquet: how every slot ended, by slot, node, LM."""
     shape = len(states), len(testbed.nodes), len(testbed.lms)
-    slot = np.array([state.slot for state in states], dtype=np.int64)
-    index = np.indices(shape).reshape(3, -1)
-
-    def column(name: str, dtype: type) -> NDArray[np.generic]:
-        rows = [getattr(state, name) for state in states]
-        return np.array(rows, dtype=dtype).reshape(-1)
-
-    frame = pl.DataFrame(
-        {
-            "slot": pl.Series(slot[index[0]], dtype=pl.Int64).cast(pl.Int32),
-            "node": _named(testbed.node_names, index[1]),
-            "lm": _named(testbed.lm_names, index[2]),
-            "backlog_prompts": pl.Series(column("backlog", np.int64), dtype=pl.Int64),
-            "mode": _named(MODES, column("mode", np.int64)),
-            "cores": pl.Series(column("cores", np.float64), dtype=pl.Float64),
-            "vgpus": pl.Series(column("vgpus", np.int64), dtype=pl.Int64).cast(pl.Int32),
-            "state": _named(STATES, column("pod", np.int64)),
-            "busy_s": pl.Series(column("busy_s", np.float64), dtype=pl.Float64),
-        }
-    )
-    return _parquet(frame)
+    index, node, lm = np.indices(shape).reshape(3, -1)
+    slot = np.array([state.slot for state in states], np.int64)[index]
+    return _parquet(SLOT_COLUMNS, SlotRows(states, slot, node, lm), testbed)
 
 
 def decisions_jsonl(entries: Sequence[Entry], testbed: Testbed) -> bytes:
-    """decisions.jsonl: one JSON object per line, by slot and tier: which of several concurrent
-    decisions ended first is chance."""
+    """Return decisions.jsonl: a JSON object per line, by slot and tier, since which of several
+    concurrent decisions ended first is chance."""
     lines = DecisionLines(testbed)
     ordered = sorted(entries, key=lambda entry: (entry.slot, TIERS.index(entry.tier)))
     return "".join(line for entry in ordered for line in lines.of(entry)).encode()
 
 
-def _named(names: Sequence[str], codes: NDArray[np.generic]) -> pl.Series:
-    """Names of codes; null where a code is NOWHERE."""
+def _named(names: Sequence[str], codes: Values) -> pl.Series:
+    """Return the names of codes; null where a code is NOWHERE."""
     import polars as pl
 
     chosen = pl.Series(codes, dtype=pl.Int64)
@@ -99,7 +140,40 @@ def _named(names: Sequence[str], codes: NDArray[np.generic]) -> pl.Series:
     return pl.Series(names, dtype=pl.String).gather(chosen.cast(pl.UInt32))
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def _gpus(nodes: Sequence[str], node: Values, cards: Values) -> pl.Series:
+    """Return the physical GPUs of bit masks as lists of NODE/INDEX; null where unknown."""
+    import polars as pl
+
+    masks, mask = np.unique(cards, return_inverse=True)
+    pairs, row = np.unique(node * max(1, len(masks)) + mask, return_inverse=True)
+    lists = [
+        None
+        if masks[pair % len(masks)] == UNKNOWN_GPUS
+        else _gpu_names(nodes[pair // len(masks)], int(masks[pair % len(masks)]))
+        for pair in pairs.tolist()
+    ]
+    return pl.Series(lists, dtype=pl.List(pl.String)).gather(pl.Series(row, dtype=pl.UInt32))
+
+
+def _gpu_names(node: str, mask: int) -> list[str]:
+    return [f"{node}/{gpu}" for gpu in range(mask.bit_length()) if mask >> gpu & 1]
+
+
+def _parquet(columns: Sequence[Column[Rows]], rows: Rows, testbed: Testbed) -> bytes:
+    """Return a table in Parquet's format, the same bytes for the same rows."""
+    import polars as pl
+
+    frame = pl.DataFrame(
+        {column.name: _series(column, column.values(rows, testbed)) for column in columns}
+    )
     out = io.BytesIO()
     frame.write_parquet(out, compression="zstd", compression_level=3, statistics=True)
     return out.getvalue()
+
+
+def _series(column: Column[Any], values: Any) -> pl.Series:
+    import polars as pl
+
+    if isinstance(values, pl.Series):
+        return values
+    return pl.Series(values, nan_to_null=True).cast(getattr(pl, column.dtype))

@@ -1,4 +1,4 @@
-"""What a run has produced, and the files made of it."""
+"""The outcome of a run, and the files made of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Any
 
 from controller.domain.requests import Requests, RequestTable
 from controller.domain.scenario import Scenario
-from controller.results.folder import TRANSCRIPT
+from controller.results.folder import (
+    DECISIONS,
+    EXPERIMENT,
+    REQUESTS,
+    SLOTS,
+    SUMMARY,
+    TRANSCRIPT,
+)
 from controller.results.journal import RunJournal
 from controller.results.summary import Usage, summarise, summary_json
-from controller.results.tables import (
-    decisions_jsonl,
-    requests_parquet,
-    slots_parquet,
-)
+from controller.results.tables import decisions_jsonl, requests_parquet, slots_parquet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """A run that is over. ``wall_s``: real time it took, without the records."""
+    """A run that is over. ``wall_s``: real time it took, without the writing of its files."""
 
     scenario: Scenario
     requests: Requests
@@ -28,12 +31,13 @@ class Outcome:
     journal: RunJournal
     usage: Usage
     wall_s: float
+    target: str = "twin"  # what it ran on: twin, emulated or live
     reasoner: Mapping[str, Any] | None = None  # who answered a run's agents
     transcript: str | None = None  # of a run with agents
 
 
 def run_summary(outcome: Outcome) -> dict[str, Any]:
-    """summary.json as an object."""
+    """Return summary.json as an object."""
     return {
         **summarise(
             outcome.scenario,
@@ -42,6 +46,7 @@ def run_summary(outcome: Outcome) -> dict[str, Any]:
             outcome.journal.entries,
             outcome.usage,
         ),
+        "target": outcome.target,
         "reasoner": outcome.reasoner,
         "wall_s": round(outcome.wall_s, 3),
     }
@@ -53,10 +58,10 @@ def run_files(experiment: str, outcome: Outcome) -> dict[str, bytes]:
     testbed, journal = outcome.scenario.testbed, outcome.journal
     transcript = outcome.transcript
     return {
-        "experiment.json": experiment.encode(),
-        "requests.parquet": requests_parquet(outcome.table, testbed),
-        "slots.parquet": slots_parquet(journal.states, testbed),
-        "decisions.jsonl": decisions_jsonl(journal.entries, testbed),
+        EXPERIMENT: experiment.encode(),
+        REQUESTS: requests_parquet(outcome.table, testbed),
+        SLOTS: slots_parquet(journal.states, testbed),
+        DECISIONS: decisions_jsonl(journal.entries, testbed),
         **({} if transcript is None else {TRANSCRIPT: transcript.encode()}),
-        "summary.json": summary_json(run_summary(outcome)),
+        SUMMARY: summary_json(run_summary(outcome)),
     }

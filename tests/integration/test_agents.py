@@ -24,6 +24,7 @@ from controller.domain.errors import InputError
 from controller.inputs.catalog import load_testbed, locate
 from controller.reference_model.completions import Latency
 from controller.reference_model.process import serving
+from tests.samples.sealing import seal
 from tests.unit.agents.servers import Reply, Request, Server
 from tests.unit.agents.servers import serving as serving_script
 
@@ -71,6 +72,7 @@ def files(folder: Path) -> dict[str, bytes]:
     """All files of the only run, but for the figure that no two runs share."""
     found = {path.name: path.read_bytes() for path in only_run(folder).iterdir()}
     found["summary.json"] = re.sub(rb'"wall_s": [0-9.]+', b"", found["summary.json"])
+    del found["SHA256SUMS"]
     return found
 
 
@@ -169,6 +171,7 @@ def tamper(transcript: Path, change: Callable[[dict[str, Any]], Any], tier: str)
     lines = [json.loads(line) for line in transcript.read_text().splitlines()]
     change(next(line for line in lines if line.get("tier") == tier))
     transcript.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    seal(transcript.parent)
 
 
 def refused(done: subprocess.CompletedProcess[str], problem: str) -> None:
@@ -203,12 +206,15 @@ def test_replay_tells_of_a_missing_call(copied: Path) -> None:
     transcript = copied / "transcript.jsonl"
     lines = transcript.read_text().splitlines(keepends=True)
     transcript.write_text("".join(lines[:-1]))
+    refused(edgelm("replay", copied), r"transcript\.jsonl does not match its digest")
+    seal(copied)
     refused(edgelm("replay", copied), r"the transcript ends before round 0 of slot \d+'s")
 
 
 def test_replay_tells_of_records_that_differ(copied: Path) -> None:
     decisions = copied / "decisions.jsonl"
     decisions.write_text(decisions.read_text().replace('"ok"', '"no"', 1))
+    seal(copied)
     done = edgelm("replay", copied)
     assert done.returncode == 1
     assert "decisions.jsonl: DIFFERENT" in done.stdout
@@ -219,11 +225,12 @@ def test_replay_tells_of_records_that_differ(copied: Path) -> None:
 def test_replay_refuses_what_is_no_transcript(copied: Path, spoil: str) -> None:
     transcript = copied / "transcript.jsonl"
     transcript.write_text(spoil + transcript.read_text())
+    seal(copied)
     refused(edgelm("replay", copied), r"transcript\.jsonl: line 1 is no line of a transcript")
 
 
 def test_replay_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
-    refused(edgelm("replay", tmp_path), "is no finished run with a transcript")
+    refused(edgelm("replay", tmp_path), "is no finished run: experiment.json is missing")
 
 
 @contextlib.contextmanager

@@ -67,13 +67,16 @@ def finished(out: Path) -> list[str]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file by path. wall_s is the one figure that no two runs share; locks are no results."""
+    """Every file by path. wall_s is the one figure that no two runs share, and with it the digest
+    of summary.json; locks are no results."""
     files = {}
     for path in sorted(out.rglob("*")):
         if path.is_file() and path.suffix != ".lock" and path.name not in (".active", ".lock"):
             content = path.read_bytes()
             if path.name == "summary.json":
                 content = re.sub(rb'"wall_s": [0-9.]+', b"", content)
+            if path.name == "SHA256SUMS":
+                content = re.sub(rb"[0-9a-f]{64}  summary.json\n", b"", content)
             files[str(path.relative_to(out))] = content
     return files
 
@@ -234,27 +237,66 @@ def test_half_a_run_folder_is_made_again(peaceful: dict[str, bytes], tmp_path: P
     half.mkdir()
     done = edgelm(out)
     assert f"{RUNS} of {RUNS} runs are done, 4 of them now" in done.stdout
+    for run, name in ((first, "requests.parquet"), (fourth, "decisions.jsonl")):
+        said = f"runs/{run} is made again: {name} does not match its digest in SHA256SUMS"
+        assert done.stderr.count(said) == 1
+    assert f"runs/{second} is made again: summary.json is missing" in done.stderr
     half.rmdir()
     assert contents(out) == peaceful
 
 
-def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "controller.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_folder_of_another_model_is_reported_but_not_run_further(tmp_path: Path) -> None:
     out = tmp_path / "out"
     grid = ("smoke", "--strategy", "RF", "--seeds", "1", "--no-report")
     assert edgelm(out, grid=grid).returncode == 0
     manifest = out / "campaign.json"
-    manifest.write_text(manifest.read_text().replace('"model": ', '"model": 90'))
+    manifest.write_text(re.sub(r'"model": \d+', '"model": 1', manifest.read_text()))
     before = contents(out)
-    for command in (("run", *grid, "--out", str(out)), ("report", str(out))):
-        done = subprocess.run(
-            [sys.executable, "-m", "controller.cli", *command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert re.search(r"campaign\.json: model: was written by another version", done.stderr)
+    done = command("run", *grid, "--out", out)
+    assert done.returncode == 2
+    assert re.search(r"campaign\.json: model: was written by another version.*--out", done.stderr)
     assert contents(out) == before
+    done = command("report", out)
+    assert done.returncode == 0, done.stderr
+    assert (out / "report" / "index.html").is_file()
+
+
+def test_a_folder_of_an_older_format_is_reported_with_a_note(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    grid = ("smoke", "--strategy", "RF", "--seeds", "1", "--no-report")
+    assert edgelm(out, grid=grid).returncode == 0
+    manifest = out / "campaign.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    (sums,) = out.glob("runs/*/SHA256SUMS")
+    sums.unlink()
+    done = command("report", out)
+    assert done.returncode == 0
+    assert "1 run has no SHA256SUMS" in done.stderr
+    done = command("run", *grid, "--out", out)
+    assert done.returncode == 2
+    assert (
+        "format: was written by another version of edgelm; this one writes format 2" in done.stderr
+    )
+
+
+def test_a_report_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    grid = ("smoke", "--strategy", "RF", "--seeds", "1", "--no-report")
+    assert edgelm(out, grid=grid).returncode == 0
+    (out / "report").write_text("x")
+    done = command("report", out)
+    assert done.returncode == 1
+    assert "report: cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_run_that_fails_is_reported_and_tried_again(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from controller.results.folder import run_id_of
+
 REASONER = {"kind": "reference", "label": "reference (optimiser, not a language model)",
             "models": {}, "is_language_model": False}  # fmt: skip
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -41,13 +43,17 @@ def write_agents(
     _write(run / "transcript.jsonl", [{"kind": "head", "format": 1}, text, *calls])
 
 
-def give_mandate(run: Path, mode: str, incumbent: str = "SOLVER") -> None:
-    """Say that the run's agents had this mode. Under advise every other decision differs, and of
-    the deployers' advice half is a fallback's."""
+def give_mandate(run: Path, mode: str, incumbent: str = "SOLVER") -> Path:
+    """Say that the run's agents had this mode: another experiment, so another id. Under advise
+    every other decision differs, and of the deployers' advice half is a fallback's. Return the
+    run's new folder."""
     path = run / "experiment.json"
     experiment = json.loads(path.read_text())
     parameters = {"mode": mode, "incumbent": incumbent}
     path.write_text(json.dumps({**experiment, "parameters": parameters}))
+    manifest, run_id = run.parents[1] / "campaign.json", run_id_of(path.read_bytes())
+    manifest.write_text(manifest.read_text().replace(run.name, run_id))
+    run = run.rename(run.with_name(run_id))
     if mode == "advise":
         path = run / "decisions.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -56,6 +62,7 @@ def give_mandate(run: Path, mode: str, incumbent: str = "SOLVER") -> None:
             noted = f"{who} differs in 2: LM1 a->b; +LM2 on a" if k % 2 else f"{who}: same"
             line |= {"outcome": "ok", "took_s": 0.25, "detail": noted}
         _write(path, lines)
+    return run
 
 
 def sample_policy(nodes: Sequence[str], lms: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ fail with a fixed chance. All files agree: summaries are computed from the reque
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from controller.domain import metrics
+from controller.results.folder import run_id_of
 from tests.samples import sample_agents
 
 PACE = {"RR": 9.0, "RL": 5.0, "AL": 4.0, "LL": 3.0, "RF": 8.0, "VTC-GPU": 2.0, "SOLVER": 1.0,
@@ -65,7 +65,8 @@ def _write_run(
     axes = {"strategy": strategy, "seed": seed, "testbed": "paper", "profile": profile,
             "workload": sample.workload, "load": load, "faults": "none",
             "epochs": sample.epochs}  # fmt: skip
-    run_id = hashlib.sha256(json.dumps(axes).encode()).hexdigest()[:12]
+    experiment = json.dumps(_experiment(axes, profile))
+    run_id = run_id_of(experiment.encode())
     if (strategy, seed) in set(sample.failed):
         return {"id": run_id, "state": "failed", **axes, "error": "Permanent: it broke"}
     if (strategy, seed) in set(sample.pending):
@@ -79,7 +80,7 @@ def _write_run(
         run / "slots.parquet"
     )
     (run / "decisions.jsonl").write_text('{"slot":0}\n')
-    (run / "experiment.json").write_text(json.dumps(_experiment(axes, profile)))
+    (run / "experiment.json").write_text(experiment)
     summary = summarise(requests, sample.epochs, pace)
     if strategy in sample.agents:
         summary["reasoner"] = sample_agents.REASONER

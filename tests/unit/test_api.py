@@ -1,3 +1,5 @@
+import asyncio
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,35 @@ def test_a_run_without_a_folder_is_the_campaigns_own(campaign: api.Campaign) -> 
     assert run.decisions == stored.decisions
     figures = {**run.summary, "wall_s": stored.summary["wall_s"]}
     assert figures == stored.summary
+
+
+def test_a_run_can_be_made_where_an_event_loop_is_running() -> None:
+    """As in every notebook."""
+    place: ContextVar[str] = ContextVar("place", default="nowhere")
+    seen: list[str] = []
+
+    def approve(text: str) -> bool:
+        seen.append(place.get())
+        return bool(text)
+
+    async def notebook() -> api.Run:
+        place.set("notebook")
+        return api.simulate("MA", epochs=1, epoch_slots=4, parameters=APPROVE, approver=approve)
+
+    run = asyncio.run(notebook())
+    assert run.figures
+    assert set(seen) == {"notebook"}
+
+
+def test_errors_of_a_run_within_a_loop_are_those_outside() -> None:
+    async def notebook() -> None:
+        api.simulate(
+            "MA", epochs=1, epoch_slots=4, parameters=APPROVE,
+            approver=lambda _: None,  # type: ignore[arg-type, return-value]
+        )  # fmt: skip
+
+    with pytest.raises(InputError, match="must return True or False"):
+        asyncio.run(notebook())
 
 
 def test_the_table_has_a_row_per_run(campaign: api.Campaign) -> None:
@@ -53,6 +84,12 @@ def test_everything_can_be_chosen() -> None:
     )
     assert run.experiment["tau_s"] == 600.0
     assert run.requests["slot"].max() < 20  # type: ignore[operator]
+
+
+def test_what_is_no_axis_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"colour: is no axis.*strategies, seeds"):
+        api.run_campaign("smoke", tmp_path / "out", colour="red")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_values_are_named() -> None:

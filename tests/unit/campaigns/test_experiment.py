@@ -45,6 +45,7 @@ CHANGES = {
     "lam": 0.4,
     "tau_s": 901.0,
     "load": 0.9,
+    "target": "live",
     "strategy": "RR",
     "parameters": {"x": 1.0},
     "profile": load_profile("a5000").scaled({"start": 1.5}),

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from controller.campaigns.progress import Bar, Forecast, Lines, Silence
+from controller.campaigns.progress import Bar, Lines, Silence, TimeToGo
 from controller.domain.errors import Permanent
 
 
@@ -20,25 +20,25 @@ def test_lines_say_how_far_and_what_failed() -> None:
 
 
 def test_a_run_is_expected_to_take_as_long_as_its_strategy_did() -> None:
-    forecast = Forecast(["MA", "MA", "RF", "RF", "LL"], jobs=2)
-    assert forecast.text() == ""
-    forecast.note("MA", 20.0)
-    forecast.note("RF", 1.0)
+    to_go = TimeToGo(["MA", "MA", "RF", "RF", "LL"], jobs=2)
+    assert to_go.text() == ""
+    to_go.note("MA", 20.0)
+    to_go.note("RF", 1.0)
     # MA 20, RF 1, LL unknown: 10.5, the mean of all; two at a time
-    assert forecast.text() == ", about 16 s to go"
-    forecast.note("RF", 1.0)
-    forecast.note("LL", 1.0)
-    assert forecast.text() == ", about 20 s to go"  # one run alone
-    forecast.note("MA", 20.0)
-    assert forecast.text() == ""
+    assert to_go.text() == ", about 16 s to go"
+    to_go.note("RF", 1.0)
+    to_go.note("LL", 1.0)
+    assert to_go.text() == ", about 20 s to go"  # one run alone
+    to_go.note("MA", 20.0)
+    assert to_go.text() == ""
 
 
 def test_long_times_are_told_in_long_units() -> None:
-    forecast = Forecast(["MA"] * 1000, jobs=1)
-    forecast.note("MA", 1.0)
-    assert forecast.text() == ", about 17 min to go"
-    forecast.note("MA", 99.0)
-    assert forecast.text() == ", about 13.9 h to go"
+    to_go = TimeToGo(["MA"] * 1000, jobs=1)
+    to_go.note("MA", 1.0)
+    assert to_go.text() == ", about 17 min to go"
+    to_go.note("MA", 99.0)
+    assert to_go.text() == ", about 13.9 h to go"
 
 
 def test_the_bar_shows_what_a_server_said_as_it_said_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,11 +61,11 @@ def test_a_log_says_how_far_a_run_is_when_it_has_been_quiet_for_long(
 
 
 def test_what_failed_or_was_made_elsewhere_does_not_say_how_long_others_take() -> None:
-    forecast = Forecast(["MA"] * 4, jobs=1)
-    forecast.note("MA", 0.0)
-    assert forecast.text() == ""
-    forecast.note("MA", 30.0)
-    assert forecast.text() == ", about 60 s to go"
+    to_go = TimeToGo(["MA"] * 4, jobs=1)
+    to_go.note("MA", 0.0)
+    assert to_go.text() == ""
+    to_go.note("MA", 30.0)
+    assert to_go.text() == ", about 60 s to go"
 
 
 class Closed(io.StringIO):
@@ -79,6 +79,16 @@ def test_a_log_that_nobody_reads_ends_nothing() -> None:
     with Lines(Closed()) as progress:
         progress.begin(0, ["MA"], 1)
         progress.ended("MA", "MA, seed 0", 1.0, "")
+
+
+def test_notes_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    with Lines(out) as progress:
+        progress.note("runs/abc is made again: [red] is missing")
+    with Bar() as bar:
+        bar.note("runs/abc is made again: [red] is missing")
+    for shown in (out.getvalue(), capsys.readouterr().err):
+        assert "runs/abc is made again: [red] is missing" in shown
 
 
 def test_nobody_says_neither_yes_nor_no() -> None:

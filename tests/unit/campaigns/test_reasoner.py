@@ -8,13 +8,12 @@ from pydantic import TypeAdapter, ValidationError
 from controller.agents.reasoner import REFERENCE_MODEL
 from controller.campaigns.file import CampaignFile
 from controller.campaigns.reasoner import (
-    OPENAI_LOWER,
-    OPENAI_PLANNER,
-    OPENAI_URL,
+    OPENAI,
+    SERVICES,
     Models,
     Reasoner,
     ReasonerItem,
-    spelt,
+    reasoner_fields,
 )
 from controller.domain.errors import InputError
 from controller.inputs.documents import parse
@@ -35,13 +34,16 @@ URL = "http://localhost:8000/v1"
          Reasoner(kind="url", url=URL, models=Models(**MODELS))),
     ],
 )  # fmt: skip
-def test_short_forms_are_spelt_out(short: Any, whole: Reasoner) -> None:
+def test_short_forms_are_reasoner_fields_out(short: Any, whole: Reasoner) -> None:
     assert ITEM.validate_python(short) == whole
 
 
-def test_a_url_is_spelt_with_the_model_of_the_command_line() -> None:
-    assert spelt(URL, {"models": MODELS}) == {"kind": "url", "url": URL, "models": MODELS}
-    assert spelt("reference", {"temperature": 0.2}) == {"kind": "reference", "temperature": 0.2}
+def test_a_url_is_reasoner_fields_with_the_model_of_the_command_line() -> None:
+    assert reasoner_fields(URL, {"models": MODELS}) == {"kind": "url", "url": URL, "models": MODELS}
+    assert reasoner_fields("reference", {"temperature": 0.2}) == {
+        "kind": "reference",
+        "temperature": 0.2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -86,9 +88,9 @@ def test_the_reference_reasoner_is_called_an_optimiser_wherever_it_is() -> None:
 
 def test_openai_has_an_address_and_models() -> None:
     one = Reasoner(kind="openai")
-    assert one.address == OPENAI_URL
-    assert one.named_models().planner == OPENAI_PLANNER
-    assert one.named_models().scheduler == one.named_models().deployer == OPENAI_LOWER
+    assert one.address == SERVICES[OPENAI].url
+    assert one.named_models().planner == SERVICES[OPENAI].planner
+    assert one.named_models().scheduler == one.named_models().deployer == SERVICES[OPENAI].lower
 
 
 def test_the_reasoner_is_part_of_the_experiment() -> None:

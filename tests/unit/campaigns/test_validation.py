@@ -56,7 +56,7 @@ def test_requests_are_counted() -> None:
 def test_what_is_nothing_of_ours_is_said_so(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match="is no file that edgelm knows"):
+    with pytest.raises(InputError, match="unknown file type"):
         check_file(path)
 
 

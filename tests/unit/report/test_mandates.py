@@ -25,7 +25,7 @@ def write_mode(folder: Path, mode: str) -> Path:
     for run in grid["runs"]:
         if run["strategy"] == "MAL":
             run["strategy"] = f"MA ({mode}: SOLVER decides)"
-            give_mandate(folder / "runs" / run["id"], mode)
+            run["id"] = give_mandate(folder / "runs" / run["id"], mode).name
     path.write_text(json.dumps(grid))
     return folder
 

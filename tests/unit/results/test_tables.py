@@ -1,5 +1,7 @@
+import dataclasses
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,24 @@ from controller.twin.layout import REQUEST
 from controller.twin.records import request_table
 from tests.samples.small import small_experiment, small_outcome
 
-COLUMNS = {
-    "request_id": pl.Int64, "lm": pl.String, "origin": pl.String, "destination": pl.String,
-    "prompts": pl.Int32, "slot": pl.Int32, "born_s": pl.Float64, "arrived_s": pl.Float64,
-    "started_s": pl.Float64, "finished_s": pl.Float64, "returned_s": pl.Float64,
-    "uplink_s": pl.Float64, "queue_s": pl.Float64, "inference_s": pl.Float64,
-    "downlink_s": pl.Float64, "latency_s": pl.Float64, "success": pl.Boolean,
-    "failure": pl.String,
+NAMES = {
+    pl.Int64: "int64", pl.Int32: "int32", pl.Float64: "float64", pl.Boolean: "bool",
+    pl.String: "string", pl.List(pl.String): "list of string",
 }  # fmt: skip
+
+
+def documented(name: str) -> list[tuple[str, str]]:
+    """(column, type) of a table, in the order of docs/records.md."""
+    page = (Path(__file__).parents[3] / "docs" / "records.md").read_text()
+    table = page.split(f"## {name}")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", table, re.MULTILINE)
+    return [(column, kind) for names, kind in rows for column in re.findall(r"`(\w+)`", names)]
+
+
+def described(frame: pl.DataFrame) -> list[tuple[str, str]]:
+    return [(column, NAMES[kind]) for column, kind in frame.schema.items()]
+
+
 PARTS = ("uplink_s", "queue_s", "inference_s", "downlink_s")
 
 
@@ -36,7 +48,7 @@ def requests() -> pl.DataFrame:
 
 
 def test_requests_have_the_columns_agreed(requests: pl.DataFrame) -> None:
-    assert dict(requests.schema) == COLUMNS
+    assert described(requests) == documented("requests.parquet")
     assert requests["request_id"].to_list() == list(range(len(requests)))
     assert requests["born_s"].is_sorted()
 
@@ -58,8 +70,7 @@ def test_times_never_reached_are_null(requests: pl.DataFrame) -> None:
     assert len(waiting)
     assert waiting["inference_s"].null_count() == len(waiting)
     assert waiting["uplink_s"].null_count() == waiting["arrived_s"].null_count()
-    floats = [name for name, kind in COLUMNS.items() if kind == pl.Float64]
-    assert not requests.select(pl.col(floats).is_nan().any()).row(0).count(True)
+    assert not requests.select(pl.col(pl.Float64).is_nan().any()).row(0).count(True)
 
 
 def test_success_and_failure_exclude_each_other(requests: pl.DataFrame) -> None:
@@ -75,6 +86,7 @@ def test_a_refused_request_went_nowhere() -> None:
     records = np.zeros(2, REQUEST)
     for name in ("sent_s", "arrived_s", "started_s", "finished_s", "returned_s"):
         records[name] = np.nan
+    records["sent_s"] = [np.nan, 1.0]
     records["destination"] = [-1, 1]
     records["failure"] = [REFUSED, 0]
     table = request_table(records, np.zeros(2, np.int64))
@@ -84,15 +96,15 @@ def test_a_refused_request_went_nowhere() -> None:
     assert frame["failure"].to_list() == ["refused", "unfinished"]
     assert frame["success"].to_list() == [False, False]
     assert frame["uplink_s"].null_count() == 2
+    assert frame["attempts"].to_list() == [0, 1]
+    assert frame["recomputed_prompts"].to_list() == [0, 0]
 
 
 def test_slots_are_complete_and_ordered() -> None:
     outcome = small_outcome()
     testbed, states = outcome.scenario.testbed, outcome.journal.states
     frame = pl.read_parquet(io.BytesIO(slots_parquet(states, testbed)))
-    assert frame.columns == [
-        "slot", "node", "lm", "backlog_prompts", "mode", "cores", "vgpus", "state", "busy_s"
-    ]  # fmt: skip
+    assert described(frame) == documented("slots.parquet")
     assert len(frame) == len(states) * 6 * 4
     expected = [
         (s.slot, n, lm) for s in states for n in testbed.node_names for lm in testbed.lm_names
@@ -103,6 +115,36 @@ def test_slots_are_complete_and_ordered() -> None:
     assert set(frame["mode"]) <= {"off", "cpu", "gpu"}
     assert set(frame["state"]) <= {"off", "pending", "starting", "ready", "stopping"}
     assert frame["busy_s"].is_between(0, outcome.scenario.slot_s + 1e-9).all()
+
+
+def test_a_pods_gpus_are_named_by_node_and_index() -> None:
+    outcome = small_outcome()
+    testbed, first = outcome.scenario.testbed, outcome.journal.states[0]
+    cards = np.zeros_like(first.cards)
+    cards[1, 0], cards[5, 1], cards[5, 2], cards[2, 3] = 0b1, 0b11, 0b10, -1
+    state = dataclasses.replace(first, cards=cards)
+    frame = pl.read_parquet(io.BytesIO(slots_parquet([first, state], testbed)))
+    last = frame.filter(pl.int_range(pl.len()) >= len(frame) // 2)
+    found = {(node, lm): gpus for node, lm, gpus in last.select("node", "lm", "gpus").rows()}
+    assert found["vm3", "LM1"] == ["vm3/0"]
+    assert found["vm7", "LM2"] == ["vm7/0", "vm7/1"]
+    assert found["vm7", "LM3"] == ["vm7/1"]
+    assert found["vm4", "LM4"] is None
+    assert sum(gpus == [] for gpus in found.values()) == len(found) - 4
+
+
+def test_a_pod_has_gpus_iff_it_has_slices() -> None:
+    outcome = small_outcome()
+    testbed = outcome.scenario.testbed
+    frame = pl.read_parquet(io.BytesIO(slots_parquet(outcome.journal.states, testbed)))
+    assert ((frame["gpus"].list.len() > 0) == (frame["vgpus"] > 0)).all()
+
+
+def test_a_run_without_slots_has_empty_tables() -> None:
+    testbed = small_outcome().scenario.testbed
+    frame = pl.read_parquet(io.BytesIO(slots_parquet([], testbed)))
+    assert described(frame) == documented("slots.parquet")
+    assert len(frame) == 0
 
 
 def test_busy_time_is_the_service_of_the_requests() -> None:
@@ -134,12 +176,10 @@ def test_only_what_crosses_nodes_is_moved() -> None:
     assert moved_bytes(Requests(ints, ints, ints, ints, floats, floats, up, down), table) == 201
 
 
-def test_the_documentation_names_every_column_and_key() -> None:
+def test_the_documentation_names_every_file_and_every_key_of_a_decision() -> None:
     page = (Path(__file__).parents[3] / "docs" / "records.md").read_text()
     experiment = small_experiment()
     files = run_files(experiment.canonical_json(), small_outcome())
-    names = set(json.loads(files["summary.json"])) | set(COLUMNS)
-    names |= set(pl.read_parquet(io.BytesIO(files["slots.parquet"])).columns)
-    names |= set(json.loads(files["decisions.jsonl"].splitlines()[0]))
+    names = set(json.loads(files["decisions.jsonl"].splitlines()[0]))
     assert {name for name in names if f"`{name}`" not in page} == set()
     assert all(f"## {name}" in page for name in files)
