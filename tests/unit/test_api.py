@@ -119,7 +119,7 @@ def test_a_function_approves_policies() -> None:
     run = api.simulate("MA", epochs=1, epoch_slots=4, parameters=APPROVE, approver=refuse)
     assert "LM1 to vm2" in asked[0]
     planned = [line for line in run.decisions if line["tier"] == "planner"]
-    assert planned[0]["detail"].startswith("not approved; the incumbent's policy instead")
+    assert planned[0]["approval"] == "rejected"
 
 
 @pytest.mark.parametrize("word", ["n", None, 1])

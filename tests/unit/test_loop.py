@@ -9,8 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from controller.domain.decisions import (
+    DEPLOYER,
     LATE,
     OK,
+    PLANNER,
+    SCHEDULER,
     Call,
     Decision,
     Deployment,
@@ -20,7 +23,7 @@ from controller.domain.decisions import (
     RoutingPlan,
     Stamp,
 )
-from controller.domain.errors import Permanent
+from controller.domain.errors import Permanent, Transient
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, OFF, ClusterState, Telemetry
 from controller.loop import Strategy, run
@@ -371,6 +374,120 @@ def test_a_late_tier_makes_no_other_late() -> None:
     story = tell(slots=3, scheduling_s={1: 99.0})
     assert {call.outcome for _, _, calls in story.diary.deployed_in for call in calls} == {OK}
     assert [t for *_, t in story.of("deploy")] == [[0.0, 0.0]] * 3
+
+
+# Faults of the world
+
+
+class Faulty(World):
+    """A world that does not answer one kind of call in one slot."""
+
+    call: str = ""
+    in_slot: int = 0
+
+    def _fail(self, call: str) -> None:
+        if call == self.call and int(self.time_s // SLOT_S) == self.in_slot:
+            raise Transient(f"{call} did not answer")
+
+    async def telemetry(self, first_slot: int) -> Telemetry:
+        self._fail("telemetry")
+        return await super().telemetry(first_slot)
+
+    async def orders(self) -> Orders | None:
+        self._fail("orders")
+        return await super().orders()
+
+    async def announce(self, orders: Orders, thought_s: float) -> None:
+        self._fail("announce")
+        await super().announce(orders, thought_s)
+
+    async def deploy(
+        self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        self._fail("deploy")
+        return await super().deploy(stamp, deployment, thought_s)
+
+
+class Unreachable(Script):
+    """Deciders of whom one raises Transient in one slot."""
+
+    call: str = ""
+    in_slot: int = 0
+
+    def _fail(self, call: str, state: ClusterState) -> None:
+        if call == self.call and state.slot + 1 == self.in_slot:
+            raise Transient(f"{call} did not answer")
+
+    async def plan(
+        self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+    ) -> Decision[MacroPolicy]:
+        self._fail("plan", state)
+        return await super().plan(state, telemetry, in_force)
+
+    async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+        self._fail("schedule", state)
+        return await super().schedule(state, in_force)
+
+
+@pytest.mark.parametrize(
+    ("call", "slot", "tier", "scheduled", "planned"),
+    [
+        ("telemetry", 3, PLANNER, [0, 1, 2, 3, 4], [0, 4]),  # asked again in the next slot
+        ("plan", 3, PLANNER, [0, 1, 2, 3, 4], [0, 4]),
+        ("schedule", 2, SCHEDULER, [0, 1, 3, 4], [0, 3]),
+        ("announce", 2, SCHEDULER, [0, 1, 3, 4], [0, 3]),
+        ("orders", 2, DEPLOYER, [0, 1, 2, 3, 4], [0, 3]),
+        ("deploy", 2, DEPLOYER, [0, 1, 2, 3, 4], [0, 3]),
+    ],
+)
+def test_a_fault_is_recorded_the_last_decision_holds_and_the_run_goes_on(
+    call: str, slot: int, tier: str, scheduled: list[int], planned: list[int]
+) -> None:
+    log: list[EVENT] = []
+    there, script, diary = Faulty(log, slots=5), Unreachable(log), Diary(log)
+    there.call = script.call = call
+    there.in_slot = script.in_slot = slot
+    strategy = Strategy(script, script, script.deployer())
+    asyncio.run(run(SCENARIO, there, there, there, strategy, diary, 5))
+    assert diary.missed_in == [(slot, tier, f"{call} did not answer")]
+    assert [s for s, *_ in diary.scheduled_in] == scheduled
+    assert [s for s, *_ in diary.planned_in] == planned
+    deployed = [s for s, *_ in diary.deployed_in]
+    assert deployed == [s for s in range(5) if tier != DEPLOYER or s != slot]
+    assert there.newest is not None
+    assert there.newest.in_force.plan_slot == 4
+
+
+def test_an_announcement_that_failed_changes_nothing_that_is_in_force() -> None:
+    """Slot 2's plan never left: slot 3 is decided on what slot 1 has in force."""
+    seen: list[int] = []
+
+    class Watching(Unreachable):
+        async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
+            seen.append(in_force.plan_slot)
+            return await super().schedule(state, in_force)
+
+    log: list[EVENT] = []
+    there, script = Faulty(log, slots=5), Watching(log)
+    there.call, there.in_slot = "announce", 2
+    strategy = Strategy(script, script, script.deployer())
+    asyncio.run(run(SCENARIO, there, there, there, strategy, Diary(log), 5))
+    assert seen == [-1, 0, 1, 1, 3]
+
+
+def test_a_policy_decided_again_keeps_the_slot_that_it_was_decided_in() -> None:
+    class Steady(Script):
+        async def plan(
+            self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
+        ) -> Decision[MacroPolicy]:
+            return Decision(named(7))
+
+    log: list[EVENT] = []
+    there, script = World(log, slots=5), Steady(log)
+    strategy = Strategy(script, script, script.deployer())
+    asyncio.run(run(SCENARIO, there, there, there, strategy, Diary(log), 5))
+    assert there.newest is not None
+    assert there.newest.in_force.policy_slot == 0
 
 
 # The end

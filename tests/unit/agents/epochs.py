@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from controller.agents.cases import Case, make_case
-from controller.domain.decisions import MacroPolicy
+from controller.domain.decisions import Decision, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry
 from tests.reference.worlds import Model, node, world
@@ -33,6 +33,16 @@ def policy(*shares: Sequence[float]) -> MacroPolicy:
     """Shares by LM over the nodes; a node may run what it gets a share of."""
     routing = np.array(shares).T
     return MacroPolicy(routing=routing, roles=routing > 0)
+
+
+def holds(
+    decision: Decision[MacroPolicy], in_force: InForce | None, slot: int, slot_s: float = 10.0
+) -> InForce:
+    """What the loop has in force after a decision of this slot."""
+    (call,) = decision.calls
+    if in_force and (call.outlasts(slot_s) or decision.value == in_force.policy):
+        return in_force
+    return InForce(decision.value, slot)
 
 
 THIRDS = policy([1 / 3] * 3, [1 / 3] * 3)

@@ -9,10 +9,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from controller.agents.approval import ApprovedPlanner, difference
-from controller.agents.guard import GuardedPlanner, Tenure
-from controller.domain.decisions import FALLBACK, Call, Decision, InForce, MacroPolicy
+from controller.agents.guard import GuardedPlanner
+from controller.domain.decisions import (
+    APPROVED,
+    FALLBACK,
+    REJECTED,
+    Call,
+    Decision,
+    InForce,
+    MacroPolicy,
+)
 from controller.domain.state import ClusterState, Telemetry
-from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
+from tests.unit.agents.epochs import (
+    EPOCH,
+    LEFT,
+    RIGHT,
+    THIRDS,
+    before,
+    cluster,
+    holds,
+    outcomes,
+)
 
 
 @dataclass
@@ -50,15 +67,15 @@ def plans(
     person: Person, *policies: MacroPolicy, took_s: float = 3.0
 ) -> list[Decision[MacroPolicy]]:
     """What is applied in each epoch; the incumbent says THIRDS."""
-    planner = ApprovedPlanner(
-        Proposes(policies, took_s), person, Proposes([THIRDS]), Tenure(cluster())
-    )
+    planner = ApprovedPlanner(Proposes(policies, took_s), person, Proposes([THIRDS]), slot_s=10.0)
 
     async def run() -> list[Decision[MacroPolicy]]:
-        return [
-            await planner.plan(before(slot), outcomes(slot))
-            for slot in range(0, EPOCH * len(policies), EPOCH)
-        ]
+        in_force, decisions = None, []
+        for slot in range(0, EPOCH * len(policies), EPOCH):
+            decision = await planner.plan(before(slot), outcomes(slot), in_force)
+            in_force = holds(decision, in_force, slot)
+            decisions.append(decision)
+        return decisions
 
     return asyncio.run(run())
 
@@ -67,7 +84,7 @@ def test_approved_policies_are_applied_and_only_the_planner_is_charged() -> None
     person = Person([True, True])
     first, second = plans(person, LEFT, RIGHT)
     assert (first.value, second.value) == (LEFT, RIGHT)
-    assert first.calls == (Call(3.0, FALLBACK, "approved; why", 100, 10, 0.5),)
+    assert first.calls == (Call(3.0, FALLBACK, "why", 100, 10, 0.5, approval=APPROVED),)
     assert person.asked == [(0, LEFT, None, "why"), (4, RIGHT, LEFT, "why")]
 
 
@@ -75,14 +92,14 @@ def test_a_refused_policy_leaves_the_one_in_force() -> None:
     _, second = plans(Person([True, False]), LEFT, RIGHT)
     assert second.value is LEFT
     (call,) = second.calls
-    assert call.detail == "not approved; the policy of slot 0 stays; why"
+    assert (call.approval, call.detail) == (REJECTED, "why")
     assert (call.took_s, call.tokens_in, call.cost_usd) == (3.0, 100, 0.5)
 
 
 def test_refused_at_the_first_the_incumbents_policy_is_taken() -> None:
     first, second = plans(Person([False, False]), LEFT, RIGHT)
     assert first.value is second.value is THIRDS
-    assert first.calls[0].detail == "not approved; the incumbent's policy instead; why"
+    assert first.calls[0].approval == REJECTED
 
 
 def test_nobody_is_asked_about_the_policy_in_force_or_one_that_is_late() -> None:
@@ -113,15 +130,18 @@ def test_a_person_reads_what_changes() -> None:
 
 
 def test_after_the_guard_undid_a_policy_the_person_compares_with_what_is_in_force() -> None:
-    tenure, person = Tenure(cluster()), Person([True, True, False])
-    asked = ApprovedPlanner(Proposes([LEFT, RIGHT, THIRDS]), person, Proposes([]), tenure)
-    planner = GuardedPlanner(asked, cluster(), 0.25, tenure=tenure)
+    person = Person([True, True, False])
+    asked = ApprovedPlanner(Proposes([LEFT, RIGHT, THIRDS]), person, Proposes([]), slot_s=10.0)
+    planner = GuardedPlanner(asked, cluster(), 0.25)
 
     async def run() -> list[MacroPolicy]:
-        return [
-            (await planner.plan(before(slot), outcomes(slot, latency_s=latency_s))).value
-            for slot, latency_s in ((0, 10.0), (4, 10.0), (8, 50.0), (12, 10.0))
-        ]
+        in_force, policies = None, []
+        for slot, latency_s in ((0, 10.0), (4, 10.0), (8, 50.0), (12, 10.0)):
+            seen = outcomes(slot, latency_s=latency_s)
+            decision = await planner.plan(before(slot), seen, in_force)
+            in_force = holds(decision, in_force, slot)
+            policies.append(decision.value)
+        return policies
 
     assert asyncio.run(run()) == [LEFT, RIGHT, LEFT, LEFT]
     assert person.asked[-1][2] is LEFT

@@ -8,15 +8,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.agents.cases import cluster_key
-from controller.agents.guard import GuardedPlanner, Tenure
+from controller.agents.guard import GuardedPlanner
 from controller.agents.memory import CaseMemory
-from controller.domain.decisions import Call, Decision, InForce, MacroPolicy
+from controller.domain.decisions import Call, Decision, InForce, MacroPolicy, Undone
 from controller.domain.state import ClusterState, Telemetry
-from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
+from tests.unit.agents.epochs import (
+    EPOCH,
+    LEFT,
+    RIGHT,
+    THIRDS,
+    before,
+    cluster,
+    holds,
+    outcomes,
+)
 from tests.unit.agents.stores import fresh_store
 
 OTHER = MacroPolicy(RIGHT.routing[::-1].copy(), RIGHT.roles[::-1].copy())
-UNDONE = "undone: objective 0.100 after 0.050 (margin 25%); back to the policy of slot 0"
+UNDONE = Undone(objective=0.1, before=0.05, margin=0.25, policy_slot=0)
 
 
 @dataclass
@@ -47,10 +56,8 @@ class Run:
     ) -> None:
         self.script = Script(policies, took_s)
         self.memory = CaseMemory(fresh_store(), cluster_key(cluster()), 10_000, "run")
-        self.tenure = Tenure(cluster())
-        self.planner = GuardedPlanner(
-            self.script, cluster(), margin, memory=self.memory, tenure=self.tenure
-        )
+        self.in_force: InForce | None = None
+        self.planner = GuardedPlanner(self.script, cluster(), margin, memory=self.memory)
         self.slot = 0
         self.epoch()
 
@@ -59,21 +66,28 @@ class Run:
     ) -> Decision[MacroPolicy]:
         """The epoch that ended had this mean latency: objective = latency / 200 s."""
         telemetry = outcomes(self.slot, latency_s=latency_s, **seen)
-        self.decision = asyncio.run(self.planner.plan(before(self.slot, up), telemetry))
+        state = before(self.slot, up)
+        self.decision = asyncio.run(self.planner.plan(state, telemetry, self.in_force))
+        self.in_force = holds(self.decision, self.in_force, self.slot)
         self.slot += EPOCH
         return self.decision
 
     @property
-    def detail(self) -> str:
+    def undone(self) -> Undone | None:
         (call,) = self.decision.calls
-        return call.detail
+        return call.undone
+
+    @property
+    def policy(self) -> MacroPolicy:
+        assert self.in_force is not None
+        return self.in_force.policy
 
 
 def test_a_worse_policy_is_undone_without_asking() -> None:
     run = Run(LEFT, RIGHT)
     assert run.epoch(10.0).value is RIGHT
     assert run.epoch(20.0).value is LEFT
-    assert run.detail == UNDONE
+    assert run.undone == UNDONE
     assert run.script.asked == [0, 4]
     assert run.decision.calls[0].took_s == 0.0
 
@@ -98,7 +112,8 @@ def test_within_the_margin_a_policy_stays_and_the_better_one_remains_the_measure
     run.epoch(10.0)
     assert run.epoch(12.0).value is THIRDS  # 20 % worse
     assert run.epoch(14.0).value is LEFT  # 17 % worse than the last, 40 % worse than the first
-    assert "after 0.050" in run.detail
+    assert run.undone is not None
+    assert run.undone.before == 0.05
 
 
 def test_a_better_policy_becomes_the_measure() -> None:
@@ -106,7 +121,8 @@ def test_a_better_policy_becomes_the_measure() -> None:
     run.epoch(20.0)
     run.epoch(10.0)
     assert run.epoch(19.0).value is RIGHT
-    assert run.detail.endswith("back to the policy of slot 4")
+    assert run.undone is not None
+    assert run.undone.policy_slot == 4
 
 
 def test_a_difference_nobody_would_notice_undoes_nothing() -> None:
@@ -129,7 +145,8 @@ def test_the_epoch_after_an_undone_one_is_not_judged() -> None:
     # Late failures of RIGHT: neither LEFT's fault nor LEFT's measure from now on.
     assert run.epoch(40.0).value is THIRDS
     assert run.epoch(14.0).value is LEFT
-    assert "after 0.050" in run.detail
+    assert run.undone is not None
+    assert run.undone.before == 0.05
 
 
 def test_a_policy_is_undone_once() -> None:
@@ -165,7 +182,8 @@ def test_a_single_odd_epoch_leaves_the_measure_two_make_another() -> None:
     run.epoch(20.0, **odd)
     run.epoch(20.0, **odd)
     assert run.epoch(40.0, **odd).value is THIRDS
-    assert "after 0.100" in run.detail
+    assert run.undone is not None
+    assert run.undone.before == 0.1
 
 
 def test_a_node_that_died_is_no_fault_of_the_policy() -> None:
@@ -188,7 +206,8 @@ def test_with_other_nodes_there_is_another_measure() -> None:
     run.epoch(10.0, up=two)
     run.epoch(20.0, up=two)
     assert run.epoch(30.0, up=two).value is RIGHT
-    assert "after 0.100" in run.detail
+    assert run.undone is not None
+    assert run.undone.before == 0.1
 
 
 def test_an_epoch_without_outcomes_is_neither_good_nor_bad() -> None:
@@ -202,16 +221,41 @@ def test_an_epoch_without_outcomes_is_neither_good_nor_bad() -> None:
 def test_what_came_late_was_never_in_force() -> None:
     run = Run(LEFT, RIGHT, THIRDS, took_s=[0.0, 11.0, 0.0])
     run.epoch(10.0)
-    assert run.tenure.policy is LEFT
+    assert run.policy is LEFT
     run.epoch(10.0)
     latest = run.memory.latest
     assert latest is not None
     assert latest.slot == 0
     assert latest.ended == 8
-    assert run.tenure.policy is THIRDS
+    assert run.policy is THIRDS
     run.epoch(20.0)
-    assert run.detail == UNDONE
+    assert run.undone == UNDONE
 
 
 def test_the_first_policy_is_in_force_however_late() -> None:
-    assert Run(LEFT, took_s=[99.0]).tenure.policy is LEFT
+    assert Run(LEFT, took_s=[99.0]).policy is LEFT
+
+
+def test_a_guard_that_restarts_judges_what_it_never_decided() -> None:
+    """A new process is told what is in force. It remembers the epoch at whose end it began, but
+    cannot judge it: nobody told it which nodes were up at the beginning."""
+    run = Run(LEFT, RIGHT, RIGHT, THIRDS)
+    run.epoch(10.0)
+    run.planner = GuardedPlanner(run.script, cluster(), 0.25, memory=run.memory)
+    run.epoch(10.0)
+    assert run.memory.latest is not None
+    assert run.memory.latest.slot == 4
+    run.epoch(10.0)  # RIGHT's second epoch is the first good one that it knows
+    assert run.epoch(20.0).value is RIGHT
+    assert run.undone is not None
+    assert run.undone.policy_slot == 4
+
+
+def test_a_policy_decided_again_is_as_old_as_it_was() -> None:
+    again = MacroPolicy(LEFT.routing.copy(), LEFT.roles.copy())
+    run = Run(LEFT, again)
+    run.epoch(10.0)
+    assert run.in_force == InForce(LEFT, 0)
+    run.epoch(10.0)
+    assert run.memory.latest is not None
+    assert run.memory.latest.slot == 0

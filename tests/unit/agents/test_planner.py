@@ -13,7 +13,7 @@ import numpy as np
 from controller.agents.advice import AdvisedPlanner
 from controller.agents.approval import ApprovedPlanner
 from controller.agents.cases import cluster_key
-from controller.agents.guard import GuardedPlanner, Tenure
+from controller.agents.guard import GuardedPlanner
 from controller.agents.memory import CaseMemory
 from controller.agents.planner import PlannerAgent
 from controller.agents.reasoner import Completion, ToolCall
@@ -22,7 +22,7 @@ from controller.agents.what_if import NAME, TRIAL_S
 from controller.domain.decisions import Call, Decision, InForce, MacroPolicy
 from controller.domain.state import ClusterState, Telemetry
 from controller.ports import Planner
-from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, outcomes
+from tests.unit.agents.epochs import EPOCH, LEFT, RIGHT, THIRDS, before, cluster, holds, outcomes
 from tests.unit.agents.scripted import PROMPTS, Scripted, context, fails, observed, says
 from tests.unit.agents.stores import fresh_store
 
@@ -92,21 +92,24 @@ class Played:
     def __init__(self, *replies: Completion, mode: Any = None, trials: int = 0) -> None:
         self.lines, self.twin = list(replies), Twin()
         self.script = Scripted(lambda _: self.lines.pop(0))
-        scenario, self.tenure = cluster(), Tenure(cluster())
+        scenario, self.in_force = cluster(), None
         memory = CaseMemory(fresh_store(), cluster_key(scenario), 10_000, "run")
         agent: Planner = PlannerAgent(
-            scenario, self.script.step(scenario.slot_s), PROMPTS, memory, self.tenure,
+            scenario, self.script.step(scenario.slot_s), PROMPTS, memory,
             Always(THIRDS), self.twin.baseline, self.twin.rehearse, trials,
         )  # fmt: skip
-        planner = mode(agent, self.tenure) if mode else agent
-        self.planner = GuardedPlanner(planner, scenario, 0.0, memory=memory, tenure=self.tenure)
+        planner = mode(agent) if mode else agent
+        self.planner = GuardedPlanner(planner, scenario, 0.0, memory=memory)
         self.slot = 0
 
     def decide(self, up: Sequence[bool] = UP, **seen: Any) -> Decision[MacroPolicy]:
         slot, self.slot = self.slot, self.slot + EPOCH
         if not slot:
             seen = dict.fromkeys(("requests", "prompts", "succeeded"), (0, 0))
-        return asyncio.run(self.planner.plan(before(slot, up), outcomes(slot, **seen)))
+        plan = self.planner.plan(before(slot, up), outcomes(slot, **seen), self.in_force)
+        decision = asyncio.run(plan)
+        self.in_force = holds(decision, self.in_force, slot)
+        return decision
 
     def told(self, turn: int = -1) -> Any:
         return observed(self.script.asks[turn])
@@ -222,8 +225,8 @@ def test_a_late_policy_was_not_decided() -> None:
 
 
 def test_a_policy_that_was_not_approved_was_not_decided() -> None:
-    def approved(agent: Planner, tenure: Tenure) -> Planner:
-        return ApprovedPlanner(agent, Person([True, False]), Always(THIRDS), tenure)
+    def approved(agent: Planner) -> Planner:
+        return ApprovedPlanner(agent, Person([True, False]), Always(THIRDS), slot_s=10.0)
 
     other = says({**reply(THIRDS), "routing": {
         lm: {"VM1": 0.5, "VM2": 0.5, "VM3": 0.0} for lm in ("LM1", "LM2")
@@ -239,8 +242,7 @@ def test_a_policy_that_was_not_approved_was_not_decided() -> None:
 def test_in_advise_it_is_the_incumbents_policy_that_was_decided() -> None:
     """The advice was made in both epochs, the incumbent's policy in the first."""
 
-    def advised(agent: Planner, tenure: Tenure) -> Planner:
-        del tenure
+    def advised(agent: Planner) -> Planner:
         return AdvisedPlanner(Always(RIGHT), agent, cluster().testbed)
 
     played = Played(GOOD, GOOD, GOOD, mode=advised)
@@ -248,6 +250,16 @@ def test_in_advise_it_is_the_incumbents_policy_that_was_decided() -> None:
         played.decide(up)
     assert played.told()["policy"] == policy_json(cluster(), RIGHT)
     assert played.told()["nodes_down_when_decided"] == ["VM3"]
+
+
+def test_an_agent_that_restarts_does_not_know_who_was_up_then() -> None:
+    """It is told what is in force, but not which nodes were up when that was decided."""
+    played, other = Played(GOOD), Played(GOOD)
+    played.decide(DOWN)
+    other.in_force, other.slot = played.in_force, played.slot
+    other.decide(UP)
+    assert other.told()["policy"] == policy_json(cluster(), played.in_force.policy)
+    assert "nodes_down_when_decided" not in other.told()
 
 
 # The tool
