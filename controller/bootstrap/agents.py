@@ -35,7 +35,7 @@ from controller.domain.state import ClusterState
 from controller.inputs.catalog import template_dir
 from controller.inputs.prices import load_prices
 from controller.reference_model.completions import Latency
-from controller.reference_model.process import Server, serving, start_server
+from controller.reference_model.process import KeptServer, serving, start_server
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
 from controller.results.folder import write_atomically
 from controller.store.sqlite import memory_store
@@ -96,8 +96,8 @@ async def _reached(
     if calls.silent:
         yield Silent()
         return
-    with _address(reasoner, seed) as url:
-        endpoint = _endpoint(reasoner, url, seed, access)
+    with _server(reasoner, seed) as server:
+        endpoint = _endpoint(reasoner, seed, access, server)
         try:
             await endpoint.check()
             yield endpoint
@@ -126,7 +126,7 @@ async def check_reasoner(reasoner: Reasoner, access: Access) -> list[str]:
     Raises:
         InputError, Permanent: it cannot be asked; says what to do.
     """
-    endpoint = _endpoint(reasoner, reasoner.address, 0, access)
+    endpoint = _endpoint(reasoner, 0, access)
     try:
         await endpoint.check()
         return list(endpoint.notes)
@@ -134,49 +134,56 @@ async def check_reasoner(reasoner: Reasoner, access: Access) -> list[str]:
         await endpoint.close()
 
 
-def _endpoint(reasoner: Reasoner, url: str, seed: int, access: Access) -> Endpoint:
+def _endpoint(
+    reasoner: Reasoner, seed: int, access: Access, server: KeptServer | None = None
+) -> Endpoint:
+    """Return what asks ``reasoner``; ``server`` is the run's own, if it has one."""
     return Endpoint(
-        url,
+        server.url if server else reasoner.address,
         Models(**reasoner.named_models().model_dump()),
-        key="" if reasoner.embedded else os.environ.get(KEY_VARIABLE, ""),
+        key="" if server else os.environ.get(KEY_VARIABLE, ""),
         prices=load_prices(access.prices),
-        limits=Limiter() if reasoner.embedded else _limiter(url, access),
-        pace=DeclaredTime if reasoner.embedded else WallTime,
+        limits=Limiter() if server else _limiter(reasoner.address, access),
+        pace=DeclaredTime if server else WallTime,
         temperature=reasoner.temperature,
         reasoning_effort=reasoner.reasoning_effort,
         max_tokens=reasoner.max_tokens,
         seed=seed,
+        own=server,
     )
 
 
-@functools.cache
+# This process's own: runs share an address's allowance and a reference reasoner, since both are
+# made for all of them. They end with the process.
+_LIMITERS: Final[dict[tuple[str, Access], Limiter]] = {}
+_SERVERS: Final[dict[Latency, KeptServer]] = {}
+
+
 def _limiter(url: str, access: Access) -> Limiter:
-    """One for all runs that this process makes: the next run has no allowance of its own."""
-    del url
-    return Limiter(access.requests_per_min, access.tokens_per_min)
+    """Return the rate limiter shared by all runs of this process."""
+    if (url, access) not in _LIMITERS:
+        _LIMITERS[url, access] = Limiter(access.requests_per_min, access.tokens_per_min)
+    return _LIMITERS[url, access]
 
 
 @contextlib.contextmanager
-def _address(reasoner: Reasoner, seed: int) -> Iterator[str]:
-    """Where to ask. A faulty server is a run's own: its faults follow from what it was asked."""
+def _server(reasoner: Reasoner, seed: int) -> Iterator[KeptServer | None]:
+    """Keep the run's own server, if it needs one. A faulty one is a run's alone: its faults follow
+    from the run's seed."""
     latency = Latency(reasoner.first_token_s, reasoner.token_s)
     if reasoner.kind == FAULTY:
-        with serving(latency, reasoner.faults, seed) as url:
-            yield url
+        with serving(latency, reasoner.faults, seed) as server:
+            yield server
     else:
-        yield _reference(latency) if reasoner.embedded else reasoner.address
+        yield _reference(latency) if reasoner.embedded else None
 
 
-_SERVERS: Final[dict[Latency, Server]] = {}  # this process's own; they end with it
-
-
-def _reference(latency: Latency) -> str:
-    """The URL of this process's reference reasoner, started anew if it has died."""
-    server = _SERVERS.get(latency)
-    if server is None or not server.is_alive:
-        server = _SERVERS[latency] = start_server(latency)
-        atexit.register(server.end)
-    return server.url
+def _reference(latency: Latency) -> KeptServer:
+    """Return this process's reference reasoner."""
+    if latency not in _SERVERS:
+        _SERVERS[latency] = KeptServer(functools.partial(start_server, latency))
+        atexit.register(_SERVERS[latency].end)
+    return _SERVERS[latency]
 
 
 async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | None) -> str:

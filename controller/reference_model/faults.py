@@ -74,20 +74,30 @@ ALL: Final = "all"
 @dataclass(frozen=True)
 class Faults:
     """Rates by kind; they sum to 1 at most. Draws follow from the seed, the request's content and
-    how often it has come, so a run meets the same faults whenever it is made."""
+    which attempt it is, so a run meets the same faults whenever it is made."""
 
     rates: Mapping[str, float]
     seed: int = 0
     _seen: dict[bytes, int] = field(default_factory=dict)
 
     def spoil(
-        self, raw: bytes, request: object, latency: Latency, good: Callable[[], Reply]
+        self,
+        raw: bytes,
+        request: object,
+        latency: Latency,
+        good: Callable[[], Reply],
+        attempt: int | None = None,
     ) -> Reply:
-        """The reply to a request: good, or spoilt by one fault. Health checks are let pass."""
+        """Return the reply to a request: good, or spoilt by one fault. Health checks pass.
+
+        ``attempt``: as the client counts, from 1; else the server counts equal requests itself.
+        """
         if not self.rates or not _is_agents(request):
             return good()
         digest = hashlib.sha256(raw).digest()
         count = self._seen[digest] = self._seen.get(digest, -1) + 1
+        if attempt is not None:
+            count = attempt - 1
         stamp = hashlib.sha256(f"{self.seed}:{count}:".encode() + digest).digest()
         which, how = (int.from_bytes(stamp[k : k + 6], "big") / 2**48 for k in (0, 6))
         for name, rate in self.rates.items():

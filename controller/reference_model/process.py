@@ -1,13 +1,17 @@
-"""Starts the server as a child process and ends it; it ends by itself when its owner dies."""
+"""The server as a child process: started, watched, started anew; it ends by itself when its owner
+dies."""
 
 from __future__ import annotations
 
+import asyncio
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from controller.domain.errors import Permanent
@@ -28,12 +32,12 @@ class Server:
     def is_alive(self) -> bool:
         return self.child.poll() is None
 
-    def end(self) -> None:
-        """Stop it, with force if need be."""
+    def end(self, patience_s: float = ENDED_S) -> None:
+        """Stop it, with force after ``patience_s``."""
         with self.child:  # closes its pipes
             self.child.terminate()
             try:
-                self.child.wait(ENDED_S)
+                self.child.wait(patience_s)
             except subprocess.TimeoutExpired:
                 self.child.kill()
 
@@ -60,16 +64,62 @@ def start_server(latency: Latency, faults: str = "", seed: int = 0) -> Server:
     return server
 
 
+class KeptServer:
+    """A server of this process that is started anew when it is lost.
+
+    Its answers follow from what it is asked alone, so a restart shows in nothing but real time.
+
+    Args:
+        start: starts a server; raises Permanent if it cannot.
+    """
+
+    def __init__(self, start: Callable[[], Server]) -> None:
+        self._start = start
+        self._server = start()
+        self._lock = threading.Lock()  # several runs' event loops may miss the server at once
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def is_alive(self) -> bool:
+        return self._server.is_alive
+
+    @property
+    def pid(self) -> int:
+        """Process id of the present server."""
+        return self._server.child.pid
+
+    async def restart(self, lost_url: str) -> None:
+        """End the server at ``lost_url`` and start another, unless that has been done since.
+
+        Raises:
+            Permanent: no other one starts.
+        """
+        await asyncio.to_thread(self._restart, lost_url)
+
+    def _restart(self, lost_url: str) -> None:
+        with self._lock:
+            if self._server.url == lost_url:
+                self._server.end(patience_s=0.0)
+                self._server = self._start()
+
+    def end(self) -> None:
+        """Stop the server."""
+        self._server.end()
+
+
 @contextmanager
-def serving(latency: Latency, faults: str = "", seed: int = 0) -> Iterator[str]:
-    """The URL of a server of one's own.
+def serving(latency: Latency, faults: str = "", seed: int = 0) -> Iterator[KeptServer]:
+    """Keep a server of one's own.
 
     Raises:
-        Permanent: it did not start.
+        Permanent: it does not start.
     """
-    server = start_server(latency, faults, seed)
+    server = KeptServer(partial(start_server, latency, faults, seed))
     try:
-        yield server.url
+        yield server
     finally:
         server.end()
 

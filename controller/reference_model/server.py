@@ -8,8 +8,10 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from controller.agents.endpoint.loopback import ATTEMPT_HEADER
 from controller.agents.endpoint.pace import LATENCY_HEADER
 from controller.agents.reasoner import REFERENCE_MODEL
 from controller.domain.errors import InputError
@@ -43,7 +45,10 @@ def make_app(latency: Latency, faults: Faults = NO_FAULTS) -> Starlette:
             wanted = json.loads(raw)
         except ValueError as error:
             return respond(failure(400, f"the body is not JSON: {error}", latency))
-        return respond(faults.spoil(raw, wanted, latency, lambda: complete(wanted, latency)))
+        counted = request.headers.get(ATTEMPT_HEADER, "")
+        attempt = int(counted) if counted.isascii() and counted.isdigit() else None
+        good = partial(complete, wanted, latency)
+        return respond(faults.spoil(raw, wanted, latency, good, attempt))
 
     async def models(_: Request) -> Response:
         known = {"id": REFERENCE_MODEL, "object": "model", "owned_by": "edgelm"}

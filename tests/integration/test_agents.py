@@ -260,7 +260,7 @@ def test_a_killed_run_goes_on_without_paying_twice(tmp_path: Path) -> None:
     """SIGKILL to the run and its worker in the middle, a cut line left behind, then once more.
     The reasoner is somewhere else, behind a server that counts."""
     (tmp_path / "cut").mkdir()
-    with serving(Latency()) as url, counting(url) as server:
+    with serving(Latency()) as own, counting(own.url) as server:
         options = ("--reasoner", server.url, *URL_MODEL)
         with started(tmp_path / "cut", "killed-run", *options) as process:
             wait_for(lambda: len(decisions_asked(server)) >= 40)
@@ -379,8 +379,8 @@ def test_a_faulty_run_made_again_meets_the_same_faults(half_spoilt: Path, tmp_pa
 
 
 def test_a_reasoner_elsewhere_is_named_and_measured(tmp_path: Path) -> None:
-    with serving(Latency(3600.0)) as url:  # declared, and not believed
-        done = run(tmp_path, "--reasoner", url, *URL_MODEL, epochs=1)
+    with serving(Latency(3600.0)) as own:  # declared, and not believed
+        done = run(tmp_path, "--reasoner", own.url, *URL_MODEL, epochs=1)
     assert done.returncode == 0, done.stderr
     found = summary(tmp_path)
     assert found["reasoner"]["is_language_model"] is False  # its name says what it is
@@ -435,8 +435,8 @@ def test_bad_input_is_said_before_any_run_starts(
 
 
 def test_a_model_that_the_server_lacks_is_said_before_any_run_starts(tmp_path: Path) -> None:
-    with serving(Latency()) as url:
-        done = run(tmp_path, "--reasoner", url, "--model", "gpt-9")
+    with serving(Latency()) as own:
+        done = run(tmp_path, "--reasoner", own.url, "--model", "gpt-9")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert re.search(r"has no such model.*'gpt-9'.*edgelm-reference", done.stderr), done.stderr
@@ -489,7 +489,7 @@ def _mark(data: Any) -> None:
 
 def test_no_free_text_reaches_a_model_or_a_record(tmp_path: Path) -> None:
     axes = marked_inputs(tmp_path)
-    with serving(Latency()) as url, counting(url) as server:
+    with serving(Latency()) as own, counting(own.url) as server:
         done = run(tmp_path, "--reasoner", server.url, *URL_MODEL, epochs=1, **axes)
         assert done.returncode == 0, done.stderr
         assert len(decisions_asked(server)) > SLOTS

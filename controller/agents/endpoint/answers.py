@@ -19,6 +19,14 @@ KEPT = 4000  # characters of a body that are searched for complaints
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx answer of whatever content."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An attempt without a completion."""
 

@@ -11,6 +11,7 @@ from controller.agents.endpoint.address import Address, checked_key
 from controller.agents.endpoint.answers import Failure, read_completion
 from controller.agents.endpoint.dialect import Dialect, Options, render_messages, render_options
 from controller.agents.endpoint.limits import Limiter
+from controller.agents.endpoint.loopback import LoopbackTransport, OwnServer
 from controller.agents.endpoint.pace import LATENCY_HEADER, Pace, WallTime
 from controller.agents.endpoint.prices import Prices
 from controller.agents.endpoint.transport import Transport
@@ -66,7 +67,8 @@ class Endpoint:
     """Implements :class:`controller.agents.reasoner.Reasoner`. Belongs to the event loop of its
     first question, until :meth:`close`.
 
-    ``notes`` says which options a server did not take, once each.
+    ``notes`` says which options a server did not take, once each. ``own``: the server, if
+    this run has started it: it needs no key, and is started anew when it is lost.
 
     Raises:
         InputError: the address or the key cannot be right.
@@ -85,11 +87,12 @@ class Endpoint:
         reasoning_effort: str | None = None,
         max_tokens: int | None = None,
         seed: int = 0,
+        own: OwnServer | None = None,
     ) -> None:
         self.address = Address.of(url)
         key = checked_key(key, self.address)
         self.models, self.has_key = models, bool(key)
-        self.transport = Transport(self.address, key)
+        self.transport = LoopbackTransport(own) if own else Transport(self.address, key)
         self.notes: list[str] = []
         self._prices, self._limits, self._pace = prices, limits or Limiter(), pace
         self._options = Options(temperature, reasoning_effort, max_tokens)
@@ -139,7 +142,9 @@ class Endpoint:
             await watch.wait(pause_s)
         call.attempts += 1
         began_s = time.perf_counter()
-        answer = await self.transport.post("/chat/completions", call.body, watch.patience_s())
+        answer = await self.transport.post(
+            "/chat/completions", call.body, watch.patience_s(), call.attempts
+        )
         if isinstance(answer, Failure):
             watch.charge(answer.declared, 0.0)
             return answer

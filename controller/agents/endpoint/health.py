@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from controller.agents.endpoint.address import KEY_VARIABLE, SOURCE
-from controller.agents.endpoint.answers import Failure, one_line
-from controller.agents.endpoint.transport import Answer
+from controller.agents.endpoint.answers import Answer, Failure, one_line
 from controller.agents.reasoner import Ask
 from controller.domain.errors import InputError, Permanent
 

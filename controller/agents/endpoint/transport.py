@@ -4,12 +4,10 @@ are this package's own, and a call takes half of the processor time without them
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.agents.endpoint.address import SECRET, Address
-from controller.agents.endpoint.answers import Failure, one_line, read_failure
+from controller.agents.endpoint.answers import Answer, Failure, one_line, read_failure
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -17,14 +15,6 @@ if TYPE_CHECKING:
 CONNECT_S: Final = 10.0
 KEPT_S: Final = 4.0  # less than servers keep an idle connection, often 5 s: no race at its end
 _NO_KEY: Final = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A 2xx answer of whatever content."""
-
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Transport:
@@ -35,8 +25,12 @@ class Transport:
         self._sdk: AsyncOpenAI | None = None
         self._response: Any = None  # the SDK's word for "as it came"
 
-    async def post(self, path: str, body: bytes, patience_s: float) -> Answer | Failure:
-        """One request and its answer within ``patience_s``, or the failure that it was."""
+    async def post(
+        self, path: str, body: bytes, patience_s: float, attempt: int = 1
+    ) -> Answer | Failure:
+        """Send one request; return its answer within ``patience_s``, or the failure that it was.
+        ``attempt`` is nobody's business elsewhere."""
+        del attempt
         request = self.open().post(path, cast_to=self._response, content=body)
         return await self._answer(request, max(0.0, patience_s))
 

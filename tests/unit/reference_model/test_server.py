@@ -25,8 +25,8 @@ from tests.unit.reference_model.test_schemas import SCHEMAS
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(Latency(0.25, 0.5)) as address:
-        yield address
+    with serving(Latency(0.25, 0.5)) as own:
+        yield own.url
 
 
 @pytest.fixture(scope="module")
@@ -162,17 +162,17 @@ def test_any_other_path_is_404_in_json(url: str) -> None:
 
 def test_a_dropped_connection_is_dropped() -> None:
     with (
-        serving(Latency(), "drop=1") as url,
-        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        serving(Latency(), "drop=1") as own,
+        openai.OpenAI(base_url=own.url, api_key="none", max_retries=0) as client,
         pytest.raises(openai.APIConnectionError),
     ):
         client.chat.completions.create(model="edgelm-reference", messages=request()["messages"])
 
 
 def test_the_server_ends_with_its_block() -> None:
-    with serving(Latency()) as url:
-        assert [model.id for model in openai.OpenAI(base_url=url, api_key="x").models.list()]
-    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+    with serving(Latency()) as own:
+        assert [model.id for model in openai.OpenAI(base_url=own.url, api_key="x").models.list()]
+    host, port = own.url.removeprefix("http://").removesuffix("/v1").split(":")
     with pytest.raises(ConnectionRefusedError), socket.create_connection((host, int(port)), 5):
         pass
 
