@@ -1,73 +1,106 @@
-"""Plates and tables to files, and figures into the page."""
+"""Figures and tables to files, and figures into the page."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree
 
 from controller.report import style
-from controller.report.plates import SERIES_ID, Plate, Table
+from controller.report.figure import SERIES_ID, Figure
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FORMATS: Final = ("svg", "png", "pdf")
 PNG_DPI: Final = 200
 _LONG: Final = re.compile(r"(\d\.\d{2})\d+")  # a hundredth of a point is fine enough
+_DROPPED: Final = ("metadata", "style")
 
 
-def save_plate(plate: Plate, folder: Path) -> str:
+def save_figure(figure: Figure, folder: Path) -> str:
     """Write the figure in every format; returns the SVG made fit for the page."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    figure = plate.figure
-    figure.set_dpi(PNG_DPI)  # of images inside SVG and PDF, too
-    figure.draw_without_rendering()  # fixes the layout once for all formats
-    figure.set_layout_engine("none")
-    paths = {kind: folder / f"{plate.name}.{kind}" for kind in FORMATS}
+    drawing = figure.drawing
+    drawing.set_dpi(PNG_DPI)  # of images inside SVG and PDF, too
+    drawing.draw_without_rendering()  # fixes the layout once for all formats
+    drawing.set_layout_engine("none")
+    paths = {kind: folder / f"{figure.name}.{kind}" for kind in FORMATS}
     # Printed by the canvases themselves: savefig would draw everything twice.
-    svg: Any = FigureCanvasSVG(figure)
+    svg: Any = FigureCanvasSVG(drawing)
     svg.print_svg(paths["svg"], metadata={"Date": None, "Creator": None})
-    pdf: Any = FigureCanvasPdf(figure)
+    pdf: Any = FigureCanvasPdf(drawing)
     pdf.print_pdf(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.set_dpi(PNG_DPI)  # the others leave their own
-    png: Any = FigureCanvasAgg(figure)
+    drawing.set_dpi(PNG_DPI)  # the others leave their own
+    png: Any = FigureCanvasAgg(drawing)
     png.print_png(paths["png"], metadata={"Software": None})
-    return inline_svg(paths["svg"].read_text("utf-8"), plate.name, plate.alt)
+    return inline_svg(paths["svg"].read_text("utf-8"), figure.name, figure.alt)
 
 
-def save_table(table: Table, path: Path) -> None:
+def save_frame(frame: pl.DataFrame, path: Path) -> None:
     """Write a CSV file: a header, then plain numbers; nothing where there is no number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([_cell(value) for value in row] for row in table.rows)
+    writer.writerow(frame.columns)
+    writer.writerows([_cell(value) for value in row] for row in frame.iter_rows())
     path.write_text(text.getvalue(), "utf-8")
 
 
 def inline_svg(svg: str, name: str, alt: str) -> str:
-    """The SVG without anything that is a file's or could clash on a page: ids go or get the
-    plate's name, colours become CSS variables, fonts the page's, strategies a data attribute."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
-    body = re.sub(rf'id="{SERIES_ID}(\d+)-\d+"', r'data-series="\1"', body)
-    body = body.replace("xlink:href=", "href=")
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
-    body = re.sub(r'href="#', f'href="#{name}-', body)
-    body = body.replace("url(#", f"url(#{name}-")
-    body = re.sub(r"(font: (?:\w+ )?[\d.]+px) [^;\"]*", r"\1 var(--sans)", body)
-    body = re.sub(r'="[^"]*"', lambda m: _LONG.sub(r"\1", m[0]), body)
+    """Return the SVG without anything that is a file's or could clash on a page: ids go or get the
+    figure's name, colours become CSS variables, fonts the page's, strategies a data attribute."""
+    root = ElementTree.fromstring(svg)  # noqa: S314 (our own file)
+    for parent in list(root.iter()):
+        for child in [one for one in parent if _local(one.tag) in _DROPPED]:
+            parent.remove(child)
+    references = re.findall(r'(?:href="#|url\(#)([^")]+)', svg)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        given = {_local(key): value for key, value in element.attrib.items()}
+        element.attrib.clear()
+        element.attrib.update(_fit(given, name, frozenset(references)))
+    box = root.attrib["viewBox"]
+    root.attrib.clear()
+    root.attrib.update({"viewBox": box, "role": "img", "aria-label": alt})
+    return ElementTree.tostring(root, "unicode").strip()
+
+
+def _local(name: str) -> str:
+    """Drop the namespace of a tag or an attribute."""
+    return name.rpartition("}")[2]
+
+
+def _fit(given: dict[str, str], name: str, references: frozenset[str]) -> dict[str, str]:
+    """Return an element's attributes as the page wants them."""
+    found = {}
+    for key, value in given.items():
+        if key == "id" and value.startswith(SERIES_ID):
+            found["data-series"] = value.removeprefix(SERIES_ID).partition("-")[0]
+        elif key == "id":
+            if value in references:
+                found["id"] = f"{name}-{value}"
+        elif key == "href" and value.startswith("#"):
+            found["href"] = f"#{name}-{value[1:]}"
+        elif key == "href":
+            found["href"] = value  # an image's data
+        else:
+            found[key] = _restyle(value.replace("url(#", f"url(#{name}-"))
+    return found
+
+
+def _restyle(value: str) -> str:
+    """Shorten numbers, and take fonts and colours from the page."""
+    value = re.sub(r"(font: (?:\w+ )?[\d.]+px) [^;]*", r"\1 var(--sans)", value)
+    value = _LONG.sub(r"\1", value)
     for light, (variable, _) in style.tints().items():
-        body = body.replace(light, f"var(--fig-{variable})")
-    head = re.compile(r"<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>")
-    opening = f'<svg viewBox="\\1" role="img" aria-label="{escape(alt)}">'
-    return head.sub(lambda m: opening.replace("\\1", m.group(1)), body, count=1).strip()
+        value = value.replace(light, f"var(--fig-{variable})")
+    return value
 
 
 def _cell(value: object) -> object:

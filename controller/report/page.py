@@ -3,29 +3,68 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from controller.report import evidence, ledger, reasoners, sheets, style
-from controller.report.adaptation import find_changes, recoveries, tell_recoveries
-from controller.report.advice import tell_advice
-from controller.report.agents import tell_agents, tell_alignment, tell_guard
-from controller.report.browser import tell_stories
-from controller.report.context import Context, describe
-from controller.report.crew import Crew, read_crew
-from controller.report.plates import Plate
-from controller.report.rendering import (
-    PlanningRenderer,
-    make_environment,
-    render_page,
-)
-from controller.report.sections import Picture, arrange
-from controller.report.sheets import Sheet
-from controller.report.shortfall import warn
-from controller.report.study import Study, study_campaign
-from controller.results.campaign import read_campaign
+from controller.report import style
+from controller.report.analysis.data import Data, ReasonerGroup, analyse
+from controller.report.export import save_figure, save_frame
+from controller.report.figure import Figure
+from controller.report.overview import Overview, overview
+from controller.report.render import make_renderer
+from controller.report.sections import SECTIONS
+from controller.report.structure import Render, Section
+from controller.report.table import Cell, Column, Table
+from controller.results.campaign import Campaign, read_campaign
+
+if TYPE_CHECKING:
+    import polars as pl
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class FigureView:
+    """A figure, its SVG and who reasoned in what it shows."""
+
+    figure: Figure
+    svg: str
+    reasoners: list[ReasonerGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class TableView:
+    """A table, the columns and rows of it that the page shows, and who reasoned in these."""
+
+    table: Table
+    columns: list[Column]
+    rows: list[tuple[str, list[Cell]]]
+    reasoners: list[ReasonerGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionView:
+    """A section with everything in it."""
+
+    section: Section
+    words: Markup | str
+    blocks: list[Markup]
+    tables: list[TableView]
+    figures: list[FigureView]
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """The whole page. ``series``: strategy -> its number in figures and tables; ``chips``: number,
+    name and colour variable of the strategies that are shown; ``tints``: style.tints()."""
+
+    campaign: Campaign
+    overview: Overview
+    problems: list[str]
+    sections: list[SectionView]
+    series: dict[str, int]
+    chips: list[tuple[int, str, str]]
+    tints: dict[str, tuple[str, str]]
 
 
 def write_report(campaign_dir: Path) -> Path:
@@ -37,118 +76,68 @@ def write_report(campaign_dir: Path) -> Path:
         InputError: ``campaign_dir`` is no campaign folder.
         OSError: the report cannot be written.
     """
-    study = study_campaign(read_campaign(campaign_dir))
-    context = describe(study)
+    import matplotlib as mpl
+
+    data = analyse(read_campaign(campaign_dir))
     target = campaign_dir / "report"
     for name in ("figures", "tables"):
         shutil.rmtree(target / name, ignore_errors=True)
         (target / name).mkdir(parents=True)
-    crew = read_crew(study)
-    plates, unread = _draw(study, crew)
-    pictures = _save_plates(study, plates, target)
-    tables = _tabulate(study, context, crew)
-    _save_tables(tables.values(), target)
-    environment = make_environment()
-    stories, untold = tell_stories(study, crew, PlanningRenderer(environment))
-    sections = arrange(study, crew, pictures, tables, tuple(stories))
-    problems = (*unread, *crew.problems, *untold)
-    page = target / "index.html"
-    page.write_text(
-        render_page(environment, study, context, sections, problems, warn(study, crew)), "utf-8"
+    render = make_renderer()
+    with mpl.rc_context(style.RC):
+        sections = [_make_section(section, data, render, target) for section in SECTIONS]
+    looks, tints = style.looks(data.strategies), style.tints()
+    series = {name: k for k, name in enumerate(data.strategies)}
+    view = PageView(
+        campaign=data.campaign,
+        overview=overview(data),
+        problems=data.problems,
+        sections=[one for one in sections if one.blocks or one.tables or one.figures],
+        series=series,
+        chips=[(series[name], name, tints[looks[name].colour][0]) for name in data.present()],
+        tints=tints,
     )
+    page = target / "index.html"
+    page.write_text(render("index.html.j2", view) + "\n", "utf-8")
     return page
 
 
-def _draw(study: Study, crew: Crew) -> tuple[list[Plate], tuple[str, ...]]:
-    """All plates there is data for, and what could not be read."""
-    import matplotlib as mpl
-
-    from controller.report.figures import (
-        adaptation,
-        agents,
-        epochs,
-        fault_rates,
-        gap,
-        latency,
-        load,
-        nodes,
-        objective,
-        per_lm,
-        tradeoff,
+def _make_section(section: Section, data: Data, render: Render, target: Path) -> SectionView:
+    """Draw a section and write its files."""
+    tables = [table for make in section.tables if (table := make(data))]
+    figures = [figure for make in section.figures if (figure := make(data))]
+    blocks = section.blocks(data, render) if section.blocks else []
+    frames = {one.name: one.frame for one in tables} | {one.name: one.frame for one in figures}
+    for name, frame in frames.items():
+        save_frame(frame, target / "tables" / f"{name}.csv")
+    words = ""
+    if section.words and (tables or figures or blocks):
+        words = render(f"words/{section.words}", section.view(data) if section.view else None)
+    return SectionView(
+        section,
+        words,
+        blocks,
+        [_view_table(table, data) for table in tables],
+        [_view_figure(figure, data, target) for figure in figures],
     )
-    from controller.report.gap import measure_gaps
-    from controller.report.outcomes import read_outcomes
-
-    outcomes = read_outcomes(study)
-    seed, shown, unread = nodes.read_shown(study)
-    setting, changes = find_changes(study)
-    with mpl.rc_context(style.RC):
-        drawn = [
-            objective.draw_objective(study),
-            objective.draw_bound_ratio(study),
-            tradeoff.draw_tradeoff(study),
-            per_lm.draw_per_lm(study),
-            latency.draw_distributions(study, outcomes),
-            per_lm.draw_components(study, outcomes),
-            latency.draw_failures(study, outcomes),
-            epochs.draw_epochs(study),
-            nodes.draw_backlog(study, shown, seed),
-            nodes.draw_activation(study, shown, seed),
-            adaptation.draw_adaptation(
-                study, setting, changes, recoveries(study, setting, changes)
-            ),
-            agents.draw_outcomes(study, crew),
-            agents.draw_tokens(study, crew),
-            fault_rates.draw_fault_rates(study),
-            load.draw_load(study),
-            gap.draw_gaps(study, measure_gaps(study)),
-        ]
-    return [plate for plate in drawn if plate], (*outcomes.problems.values(), *unread)
 
 
-def _save_plates(study: Study, plates: Sequence[Plate], target: Path) -> dict[str, Picture]:
-    import matplotlib as mpl
-
-    from controller.report.export import save_plate, save_table
-
-    pictures = {}
-    with mpl.rc_context(style.RC):
-        for plate in plates:
-            svg = save_plate(plate, target / "figures")
-            save_table(plate.data, target / "tables" / f"{plate.name}.csv")
-            reasoned = reasoners.beside(study, reasoners.named_in(study, plate.data))
-            caption = f"{plate.caption} {reasoned}".strip()
-            pictures[plate.name] = Picture(plate.name, plate.title, caption, svg, plate.wide)
-    return pictures
+def _view_table(table: Table, data: Data) -> TableView:
+    kept, rows = table.kept(), table.page_rows()
+    columns = [table.columns[k] for k in kept]
+    named = {column.title for column in columns} | _named(table.frame)
+    reasoners = data.reasoners([s for s in data.strategies if s in named], in_short=True)
+    return TableView(table, columns, [(s, [row[k] for k in kept]) for s, row in rows], reasoners)
 
 
-def _tabulate(study: Study, context: Context, crew: Crew) -> dict[str, Sheet]:
-    found = [
-        sheets.summarise_strategies(study),
-        evidence.weigh_significance(study),
-        evidence.compare_published(study),
-        evidence.rank_settings(study),
-        tell_recoveries(recoveries(study, *find_changes(study))),
-        tell_agents(study, crew),
-        tell_advice(study, crew),
-        tell_guard(crew),
-        tell_alignment(study, crew),
-        ledger.count_decisions(study),
-        ledger.list_sources(context),
-        ledger.list_runs(study),
-    ]
-    return {sheet.name: _with_reasoners(study, sheet) for sheet in found if sheet}
+def _view_figure(figure: Figure, data: Data, target: Path) -> FigureView:
+    named = _named(figure.frame) | set(figure.frame.columns)
+    reasoners = data.reasoners([s for s in data.strategies if s in named], in_short=True)
+    return FigureView(figure, save_figure(figure, target / "figures"), reasoners)
 
 
-def _with_reasoners(study: Study, sheet: Sheet) -> Sheet:
-    """A note under every table that shows strategies with agents."""
-    shown = {head.text for head in sheet.heads} | {str(v) for r in sheet.data.rows for v in r}
-    words = reasoners.beside(study, [s for s in study.strategies if s in shown])
-    return replace(sheet, notes=(*sheet.notes, words)) if words else sheet
+def _named(frame: pl.DataFrame) -> set[str]:
+    """Return the words in a frame's cells, strategies among them."""
+    import polars as pl
 
-
-def _save_tables(tables: Any, target: Path) -> None:
-    from controller.report.export import save_table
-
-    for sheet in tables:
-        save_table(sheet.data, target / "tables" / f"{sheet.name}.csv")
+    return {str(word) for column in frame.select(pl.col(pl.String)) for word in column.unique()}

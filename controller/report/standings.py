@@ -1,4 +1,4 @@
-"""How the strategies of a campaign stand, for a terminal or a program: the report's own figures."""
+"""The strategies of a campaign by objective, for a terminal or a program."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from controller.report.shortfall import MUCH
-from controller.report.study import study_campaign
+from controller.report.analysis.agent_tiers import MUCH
+from controller.report.analysis.data import analyse
 from controller.results.campaign import read_campaign
 from controller.results.run import Run, TierFigures
 from controller.results.statistics import Interval
@@ -36,11 +36,11 @@ class Standing:
     lost: Mapping[str, float] = field(default_factory=dict)
 
     def texts(self) -> list[str]:
-        """The figures in the order of COLUMNS as ``mean±half width``."""
+        """Return the figures in the order of COLUMNS as ``mean±half width``."""
         return [_text(self.figures[key], digits) for key, (_, digits) in COLUMNS.items()]
 
     def document(self) -> dict[str, Any]:
-        """For JSON: mean and 95 % limits of every figure, null where there is none."""
+        """Return, for JSON, mean and 95 % limits of every figure, null where there is none."""
         return {
             **self.setting,
             "strategy": self.strategy,
@@ -58,21 +58,21 @@ class Standing:
 
 
 def standings(root: Path) -> list[Standing]:
-    """Strategies of the campaign at ``root`` by setting, then by mean objective.
+    """Rank the strategies of the campaign at ``root`` by setting, then by mean objective.
 
     Raises:
         InputError: ``root`` is no campaign folder.
     """
-    study = study_campaign(read_campaign(root))
+    data = analyse(read_campaign(root))
     return [
         Standing(
-            setting={axis: setting.value(axis) for axis in study.varying},
+            setting={axis: setting.value(axis) for axis in data.varying},
             strategy=strategy,
-            figures={key: study.interval(key, strategy, setting) for key in COLUMNS},
-            lost=_lost(study.finished(strategy, setting).values()),
+            figures={key: data.interval(key, strategy, setting) for key in COLUMNS},
+            lost=_lost(data.finished(strategy, setting).values()),
         )
-        for setting in study.settings
-        for strategy in study.ranking(setting)
+        for setting in data.settings
+        for strategy in data.ranking(setting)
     ]
 
 
@@ -108,10 +108,10 @@ def print_table(found: Sequence[Standing]) -> None:
         ]
         if lost:
             where = "".join(f", {axis} {value}" for axis, value in standing.setting.items())
-            told = (
-                f"{standing.strategy}{where}: {' and '.join(lost)} decisions are fallbacks or late"
+            words = f"{' and '.join(lost)} decisions are fallbacks or late, not the reasoner's"
+            console.print(
+                f"{standing.strategy}{where}: {words}", style="red", markup=False, highlight=False
             )
-            console.print(f"{told}, not the reasoner's", style="red", markup=False, highlight=False)
 
 
 def _lost(runs: Iterable[Run]) -> dict[str, float]:
@@ -128,7 +128,7 @@ def _lost(runs: Iterable[Run]) -> dict[str, float]:
 
 
 def _is_agents(tier: TierFigures) -> bool:
-    """MAL's deployer is none: it takes no tokens and never falls back."""
+    """Return False for a tier without agents, which takes no tokens and never falls back."""
     return any((tier.tokens_in, tier.repaired, tier.fallback, tier.late))
 
 

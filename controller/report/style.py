@@ -7,6 +7,7 @@ colours become CSS variables, which a dark theme replaces.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 FULL_IN: Final = 7.16  # two columns of a paper
@@ -72,7 +73,7 @@ RC: Final[dict[Any, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a strategy is drawn. ``dark`` replaces ``colour`` on a dark page."""
+    """The look of a strategy. ``dark`` replaces ``colour`` on a dark page."""
 
     colour: str
     dark: str
@@ -122,7 +123,7 @@ FAILURES: Final = {
     "lost_node": ("#4a4e69", "#8f5fd0"),
     "unfinished": ("#9aa5a0", "#66706c"),
 }
-OUTCOMES: Final = {  # how an agent's decision came about
+OUTCOMES: Final = {  # of an agent's decision
     "ok": ("#9fc6a8", "#5f9a70"),
     "void": ("#cfd6a0", "#a3ab62"),
     "repaired": ("#e3b33d", "#e8c05d"),
@@ -143,8 +144,8 @@ HEAT: Final = "#cf4436"  # backlog, from nothing (transparent) to the most
 
 
 def looks(strategies: tuple[str, ...]) -> dict[str, Look]:
-    """The look of each strategy; unknown ones take the spare looks by name, then their colours
-    with other markers."""
+    """Return the look of each strategy; unknown ones take the spare looks by name, then their
+    colours with other markers."""
     unknown = sorted(name for name in strategies if name not in KNOWN)
     spare = {name: _spare(k) for k, name in enumerate(unknown)}
     return {name: KNOWN.get(name) or spare[name] for name in strategies}
@@ -155,8 +156,9 @@ def _spare(k: int) -> Look:
     return replace(colour, marker=other.marker, line=other.line)
 
 
+@cache
 def tints() -> dict[str, tuple[str, str]]:
-    """Every light colour of a figure that the page replaces: CSS variable and dark value."""
+    """Return every light colour of a figure that the page replaces: CSS variable and dark value."""
     named = dict(TINTS)
     for group, table in (
         ("part", COMPONENTS),

@@ -3,22 +3,23 @@
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.report import write_report
-from controller.report.browser import tell_stories
-from controller.report.crew import read_crew
-from controller.report.rendering import PlanningRenderer, make_environment
-from controller.report.study import study_campaign
+from controller.report.analysis.data import analyse
+from controller.report.render import make_renderer
+from controller.report.sections.planner import make_browsers
 from controller.results.campaign import read_campaign
 from tests.samples.sample_agents import HOSTILE, REASON
-from tests.samples.sample_campaign import Sample, rows_of, write_sample
+from tests.samples.sample_campaign import Sample, edited_lines, rows_of, write_sample
 
 SAMPLE = Sample(
     strategies=("RL", "SOLVER", "MAL", "MA"), seeds=(0, 1), epochs=3, agents=("MAL", "MA")
 )
+ONE = Sample(strategies=("MA",), seeds=(0,), epochs=1, agents=("MA",))
 OPTIMISER = "reasoned by an optimiser, not a language model"
 
 
@@ -74,10 +75,8 @@ def test_the_table_counts_what_the_decisions_say(folder):
 
 
 def test_the_table_has_a_column_of_fallbacks_even_without_any(tmp_path):
-    write_sample(tmp_path, Sample(strategies=("MA",), seeds=(0,), epochs=1, agents=("MA",)))
-    path = next(tmp_path.glob("runs/*/decisions.jsonl"))
-    path.write_text(path.read_text().replace('"outcome":"repaired"', '"outcome":"ok"'))
-    page = write_report(tmp_path).read_text("utf-8")
+    plain = edited_lines("decisions.jsonl", lambda line: {**line, "outcome": "ok"})
+    page = write_report(write_sample(tmp_path, replace(ONE, edit=plain))).read_text("utf-8")
     table = page[page.index('id="agents-caption"') :]
     table = table[: table.index("</table>")]
     assert ">Fallback</th>" in table
@@ -85,33 +84,28 @@ def test_the_table_has_a_column_of_fallbacks_even_without_any(tmp_path):
     assert ">none</td>" in table
     assert ">Late</th>" not in table
     assert "the drain" in table
-    assert "not the reasoner&#39;s" not in page
+    assert "not the reasoner's" not in page
 
 
 def test_many_fallbacks_are_named_at_the_top(page, tmp_path):
     # 2 of 8 decisions of the planner, and none of the many others.
-    warning = "MA: 25\u00a0% of its planner&#39;s decisions are fallbacks or late, not the reasoner"
+    warning = "MA: 25\u00a0% of its planner's decisions are fallbacks or late, not the reasoner"
     assert warning in page[: page.index("What was run</h2>")]
-    write_sample(tmp_path, Sample(strategies=("MA",), seeds=(0,), epochs=1, agents=("MA",)))
-    path = next(tmp_path.glob("runs/*/decisions.jsonl"))
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
     none = {"outcome": "late", "tokens_in": 0, "tokens_out": 0}
-    path.write_text(
-        "".join(json.dumps({**line, **none}, separators=(",", ":")) + "\n" for line in lines)
-    )
-    page = write_report(tmp_path).read_text("utf-8")
+    late = edited_lines("decisions.jsonl", lambda line: {**line, **none})
+    page = write_report(write_sample(tmp_path, replace(ONE, edit=late))).read_text("utf-8")
     assert "MA: 100\u00a0% of its decisions are fallbacks or late, not the reasoner" in page
 
 
 def test_tiers_without_agents_are_not_counted(tmp_path):
-    write_sample(tmp_path, Sample(strategies=("MAL",), seeds=(0,), epochs=1, agents=("MAL",)))
-    path = next(tmp_path.glob("runs/*/decisions.jsonl"))
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
+    def without_agents(line: dict) -> dict:
         if line["tier"] == "deployer":
             del line["tokens_in"], line["tokens_out"], line["cost_usd"]
-    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-    page = write_report(tmp_path).read_text("utf-8")
+        return line
+
+    edit = edited_lines("decisions.jsonl", without_agents)
+    sample = replace(ONE, strategies=("MAL",), agents=("MAL",), edit=edit)
+    page = write_report(write_sample(tmp_path, sample)).read_text("utf-8")
     assert "planner 1 ok; scheduler 10 ok." in page
     assert "deployer 3" not in page
 
@@ -134,37 +128,40 @@ def test_an_epoch_tells_what_was_seen_said_and_done(page):
 
 
 def test_only_so_many_epochs_are_shown_as_fit(folder):
-    study = study_campaign(read_campaign(folder))
-    render = PlanningRenderer(make_environment())
-    whole, _ = tell_stories(study, read_crew(study), render)
-    assert [len(story.epochs) for story in whole] == [4, 4]
-    assert not any(story.note for story in whole)
+    data, render = analyse(read_campaign(folder)), make_renderer()
+    whole = make_browsers(data, render)
+    assert [len(one.epochs) for one in whole] == [4, 4]
+    assert not any(one.shown for one in whole)
     room = 2 * max(len(epoch) for epoch in whole[0].epochs) + 200
-    (story, _), problems = tell_stories(study, read_crew(study), render, 2 * room)
-    assert 1 < len(story.epochs) < 4
-    assert any("<b>Epoch 2</b>" in epoch for epoch in story.epochs), "repaired ones come first"
-    assert sum(len(epoch.encode()) for epoch in story.epochs) <= room
-    assert "Of 4 decisions as many are shown as the page has room for" in story.note
-    assert "epochs 2, 3" in story.note
-    assert problems == ()
+    browser, _ = make_browsers(data, render, 2 * room)
+    assert 1 < len(browser.epochs) < 4
+    assert any("<b>Epoch 2</b>" in epoch for epoch in browser.epochs), "repaired ones come first"
+    assert sum(len(epoch.encode()) for epoch in browser.epochs) <= room
+    words = render("browser.html.j2", browser)
+    assert "Of 4 decisions as many are shown as the page has room for" in words
+    assert "epochs 2, 3" in words
+    assert data.problems == []
 
 
 def test_a_run_without_a_transcript_tells_what_is_left(tmp_path):
-    sample = Sample(strategies=("MA",), seeds=(0,), epochs=2, agents=("MA",))
-    write_sample(tmp_path, sample)
-    next(tmp_path.glob("runs/*/transcript.jsonl")).unlink()
-    page = write_report(tmp_path).read_text("utf-8")
+    edit = edited_lines("transcript.jsonl", lambda _: {"kind": "head", "format": 1})
+    page = write_report(write_sample(tmp_path, replace(ONE, edit=edit))).read_text("utf-8")
     assert "It was not asked, or the run has no transcript." in page
     assert "75 %" in page
 
 
 @pytest.mark.parametrize("name", ["transcript.jsonl", "decisions.jsonl"])
 def test_damaged_files_of_agents_are_named_and_the_rest_is_there(tmp_path, name):
-    write_sample(tmp_path, Sample(strategies=("RL", "MA"), seeds=(0,), epochs=2, agents=("MA",)))
+    call = b'{"kind":"call","slot":0,"tier":"planner"}\n'
+
+    def damage(files: dict[str, bytes]) -> dict[str, bytes]:
+        return {**files, **({name: call} if "transcript.jsonl" in files else {})}
+
+    write_sample(tmp_path, replace(ONE, strategies=("RL", "MA"), edit=damage))
     run = next(tmp_path.glob("runs/*/transcript.jsonl")).parent
-    (run / name).write_text('{"kind":"call","slot":0,"tier":"planner"}\n')
     page = write_report(tmp_path).read_text("utf-8")
-    assert f"runs/{run.name}" in page[page.index("Not in the figures") :]
+    notice = page[page.index("Not in the figures") :]
+    assert re.search(rf"runs/{run.name}\b.*{name}", notice)
     assert 'id="results"' in page
 
 
@@ -183,7 +180,9 @@ def test_one_seed_is_said_to_be_too_few(tmp_path, page):
     ],
 )
 def test_any_form_of_naming_the_reasoner_will_do(tmp_path, reasoner, words):
-    write_sample(tmp_path, Sample(strategies=("MA",), seeds=(0,), epochs=1, agents=("MA",)))
-    path = next(tmp_path.glob("runs/*/summary.json"))
-    path.write_text(json.dumps({**json.loads(path.read_text()), "reasoner": reasoner}))
-    assert words in write_report(tmp_path).read_text("utf-8")
+    def named(files: dict[str, bytes]) -> dict[str, bytes]:
+        summary = {**json.loads(files["summary.json"]), "reasoner": reasoner}
+        return {**files, "summary.json": json.dumps(summary).encode()}
+
+    page = write_report(write_sample(tmp_path, replace(ONE, edit=named))).read_text("utf-8")
+    assert words in page

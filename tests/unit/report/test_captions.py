@@ -5,15 +5,15 @@ import re
 import matplotlib as mpl
 import pytest
 
-from controller.report import style, wording, write_report
-from controller.report.captions import averaged, tied
-from controller.report.figures.tradeoff import draw_tradeoff
-from controller.report.formats import counted, percent
-from controller.report.sheets import summarise_strategies
+from controller.report import style, write_report
+from controller.report.captions import averaged
+from controller.report.sections.objective import summary
+from controller.report.sections.tradeoff import latency_fairness
+from controller.report.text import counted, percent, tied
 from tests.samples.sample_campaign import Sample, write_sample
-from tests.unit.report.studies import study_of
+from tests.unit.report.campaigns import data_of, headline_of
 
-TIE = study_of([("RR", 0, 0.5), ("SOLVER", 0, 0.12341), ("MA", 0, 0.12342)])
+TIE = data_of([("RR", 0, 0.5), ("SOLVER", 0, 0.12341), ("MA", 0, 0.12342)])
 
 
 def test_all_that_read_the_same_lead():
@@ -22,29 +22,29 @@ def test_all_that_read_the_same_lead():
 
 
 def test_the_headline_names_who_ties():
-    assert wording.headline(TIE).startswith("SOLVER and MA have the lowest objective, 0.123: 75")
+    assert headline_of(TIE).startswith("SOLVER and MA have the lowest objective, 0.123: 75")
 
 
 def test_the_table_prints_all_that_tie_in_bold():
-    sheet = summarise_strategies(TIE)
-    assert sheet is not None
-    assert [row.cells[2].best for row in sheet.rows] == [True, True, False]
+    table = summary(TIE)
+    assert table is not None
+    assert [cells[2].best for _, cells in table.page_rows()] == [True, True, False]
 
 
 def test_markers_at_one_place_are_all_seen():
     with mpl.rc_context(style.RC):
-        plate = draw_tradeoff(TIE)
-    assert plate is not None
-    assert plate.title == "RR, SOLVER and MA are both the fastest and the fairest"
-    ours = [line for line in plate.figure.axes[0].lines if line.get_gid()]
+        figure = latency_fairness(TIE)
+    assert figure is not None
+    assert figure.title == "RR, SOLVER and MA are both the fastest and the fairest"
+    ours = [line for line in figure.drawing.axes[0].lines if line.get_gid()]
     assert [line.get_markerfacecolor() == "none" for line in ours] == [False, True, True]
     assert ours[0].get_markersize() < ours[1].get_markersize() < ours[2].get_markersize()
-    assert "A ring is drawn" in plate.caption
+    assert "A ring is drawn" in figure.caption
 
 
 def test_one_seed_is_no_mean_over_seeds():
     assert averaged(TIE, " ± x") == "One seed, so there is no interval"
-    two = study_of([("RR", 0, 0.5), ("RR", 1, 0.5)])
+    two = data_of([("RR", 0, 0.5), ("RR", 1, 0.5)])
     assert averaged(two, " ± x") == "Mean over seeds ± x"
 
 

@@ -144,7 +144,7 @@ def test_the_page_is_small(campaign):
 
 
 def test_the_page_says_what_is_an_estimate(page):
-    assert "Of 2 blocks of numbers behind these runs, 1 estimated and 1 published." in page
+    assert re.search(r"Of \d+ blocks of numbers behind these runs, \d+ estimated", page)
     assert "Invented for a test." in page
 
 
@@ -183,15 +183,19 @@ def test_one_seed_of_one_epoch_on_another_workload_makes_a_report(tmp_path):
 
 
 def test_damaged_and_lost_files_are_reported_and_the_rest_is_drawn(tmp_path):
-    sample = Sample(strategies=("RR", "RL", "SOLVER"), seeds=(0,), epochs=1)
+    def damage(files: dict[str, bytes]) -> dict[str, bytes]:
+        if json.loads(files["experiment.json"])["strategy"] != "RR":
+            return files
+        return {**files, **dict.fromkeys(("requests.parquet", "slots.parquet"), b"PAR1 no PAR1")}
+
+    sample = Sample(strategies=("RR", "RL", "SOLVER"), seeds=(0,), epochs=1, edit=damage)
     write_sample(tmp_path, sample)
     runs = {run["strategy"]: run["id"] for run in manifest_of(tmp_path)["runs"]}
-    for name in ("requests.parquet", "slots.parquet"):
-        (tmp_path / "runs" / runs["RR"] / name).write_bytes(b"PAR1 damaged PAR1")
     shutil.rmtree(tmp_path / "runs" / runs["RL"])
     page = write_report(tmp_path).read_text("utf-8")
-    assert f"runs/{runs['RR']}/requests.parquet cannot be read" in page
-    assert f"runs/{runs['RR']}/slots.parquet cannot be read" in page
+    (notice,) = re.findall(r'What is missing">.*?</aside>', page, flags=re.DOTALL)
+    for name in ("requests.parquet", "slots.parquet"):
+        assert re.search(rf"runs/{runs['RR']}\b.*{name}", notice)
     assert "RL, seed 0 (1 run): marked done, but files are missing or cut short" in page
     assert f"runs/{runs['SOLVER']}" not in page
     assert (tmp_path / "report" / "figures" / "latency-cdf.svg").exists()

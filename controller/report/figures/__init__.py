@@ -1,1 +1,0 @@
-"""Figures of the report: one function each, from a study to a plate."""

@@ -1,0 +1,167 @@
+"""The top of the page: the finding, the best strategy's figures, the campaign's inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controller.report.analysis.agent_tiers import Shortfall, shortfalls
+from controller.report.analysis.data import PAPER_BASELINES, Constants, Data, ReasonerGroup
+from controller.report.analysis.inputs import Inputs, inputs_of
+from controller.report.analysis.ranking import compare_with_reference
+from controller.report.text import SPACE, percent, significant, tied
+
+MANY = 12  # kinds of missing runs that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The strategies with the lowest objective beside the reference. ``share``: the best's mean
+    objective over the reference's, NaN without a common seed."""
+
+    leaders: tuple[str, ...]
+    objective: float
+    reference: str = ""  # empty if there is none but the best
+    alone: bool = False
+    share: float = 1.0
+    against_paper: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One figure of the best strategy, and the reference's beside it."""
+
+    value: str
+    label: str
+    beside: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Runs of one strategy that are missing for one reason."""
+
+    strategy: str
+    seeds: tuple[int, ...]
+    runs: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Strategies, seeds and inputs of the campaign."""
+
+    strategies: tuple[str, ...]
+    diagnostics: tuple[str, ...]
+    seeds: tuple[int, ...]
+    constants: Constants
+    inputs: Inputs
+    hours: float
+    reasoners: tuple[ReasonerGroup, ...]
+    has_agents: bool
+    only_optimisers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The top of the page."""
+
+    headline: Headline | None
+    done: int
+    runs: int
+    best: str
+    tiles: tuple[Tile, ...]
+    reasoners: tuple[ReasonerGroup, ...]
+    shortfalls: tuple[Shortfall, ...]
+    one_seed: bool
+    missing: tuple[Missing, ...]
+    more_missing: int
+    facts: Facts
+
+
+def overview(data: Data) -> Overview:
+    """Return the top of the page."""
+    missing = missing_runs(data)
+    return Overview(
+        headline=headline(data),
+        done=sum(run.figures is not None for run in data.campaign.runs),
+        runs=len(data.campaign.runs),
+        best=next(iter(data.ranking()), ""),
+        tiles=_tiles(data),
+        reasoners=tuple(data.reasoners(data.present(), in_short=True)),
+        shortfalls=tuple(shortfalls(data)),
+        one_seed=data.most_seeds() == 1,
+        missing=missing[:MANY],
+        more_missing=max(0, len(missing) - MANY),
+        facts=_facts(data),
+    )
+
+
+def headline(data: Data) -> Headline | None:
+    """Return the finding; None if nothing has finished."""
+    ranking, reference = data.ranking(), data.reference()
+    if not ranking or reference is None:
+        return None
+    best = ranking[0]
+    means = {s: data.interval("objective", s).mean for s in ranking}
+    leaders = tuple(tied(means, significant))
+    if len(ranking) == 1 or reference == best:
+        return Headline(leaders, means[best], alone=len(ranking) == 1)
+    share = next(c.share for c in compare_with_reference(data) if c.strategy == best)
+    paper = reference in PAPER_BASELINES
+    return Headline(leaders, means[best], reference, share=share, against_paper=paper)
+
+
+def missing_runs(data: Data) -> tuple[Missing, ...]:
+    """Return the runs that the figures lack, by strategy and reason."""
+    absent = [run for run in data.campaign.runs if not run.figures]
+    reasons = Counter((run.strategy, run.problem or run.state) for run in absent)
+    return tuple(
+        Missing(
+            strategy,
+            tuple(
+                r.seed for r in absent if (r.strategy, r.problem or r.state) == (strategy, reason)
+            ),
+            count,
+            reason,
+        )
+        for (strategy, reason), count in reasons.items()
+    )
+
+
+def _tiles(data: Data) -> tuple[Tile, ...]:
+    ranking, reference = data.ranking(), data.reference()
+    if not ranking:
+        return ()
+    best = ranking[0]
+    shown: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("t_mean_s", "mean latency of successes", lambda x: f"{significant(x, 2)}{SPACE}s"),
+        ("success_rate", "of requests answered in time", percent),
+        ("f_norm", "fairness F_norm", lambda x: f"{x:.3f}"),
+        ("bound_ratio", "times the bound", lambda x: f"{x:.2f}"),
+    )
+    found = []
+    for measure, label, write in shown:
+        mine = data.interval(measure, best)
+        other = data.interval(measure, reference) if reference not in (None, best) else None
+        if mine.n:
+            beside = f"{reference}: {write(other.mean)}" if other and other.n else ""
+            found.append(Tile(write(mine.mean), label, beside))
+    return tuple(found)
+
+
+def _facts(data: Data) -> Facts:
+    strategies, constants, inputs = data.present(), data.constants, inputs_of(data)
+    agents = data.agents()
+    reasonings = [data.reasoning(s) for s in agents]
+    return Facts(
+        strategies=strategies,
+        diagnostics=tuple(s for s in strategies if data.is_diagnostic(s)),
+        seeds=tuple({seed for s in strategies for seed in data.finished(s)}),
+        constants=constants,
+        inputs=inputs,
+        hours=inputs.epochs * constants.epoch_slots * constants.slot_s / 3600,
+        reasoners=tuple(data.reasoners(strategies)),
+        has_agents=bool(agents),
+        only_optimisers=all(one and one.is_language_model is False for one in reasonings),
+    )

@@ -1,0 +1,56 @@
+"""Templates of the page. Everything is escaped: names, replies and errors can hold anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from controller.report.text import counted, listed, percent, ranges, significant
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+def make_environment() -> Environment:
+    """Return the templates of templates/report/ with the page's filters."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from controller.inputs.catalog import template_dir
+
+    environment = Environment(
+        loader=FileSystemLoader(template_dir() / "report"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "rich": _rich,
+        "percent": percent,
+        "significant": significant,
+        "counted": counted,
+        "ranges": ranges,
+        "listed": listed,
+    }
+    return environment
+
+
+def make_renderer() -> Callable[..., Markup]:
+    """Return a function that renders a template with its view."""
+    from markupsafe import Markup
+
+    environment = make_environment()
+
+    def render(template: str, view: object) -> Markup:
+        text = environment.get_template(template).render(view=view)
+        return Markup(text.strip())  # noqa: S704 (escaped by the template)
+
+    return render
+
+
+def _rich(text: str) -> Markup:
+    """Escape a text and set the subscript of F_norm."""
+    from markupsafe import Markup, escape
+
+    return Markup(str(escape(text)).replace("F_norm", "<i>F</i><sub>norm</sub>"))  # noqa: S704
