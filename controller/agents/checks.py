@@ -136,8 +136,7 @@ class PolicyCheck:
 
 def fits(scenario: Scenario, n: int, mode: Ints) -> bool:
     """The modes (I,) fit node n with one vGPU a GPU pod and some cores for each CPU pod."""
-    profiles = [scenario.profile.lms[lm.name] for lm in scenario.testbed.lms]
-    cores = np.where(mode == GPU, [p.host_cores for p in profiles], 0.0)
+    cores = np.where(mode == GPU, [lm.cores_on_gpu for lm in scenario.testbed.lms], 0.0)
     cores = np.where(mode == CPU, LEAST_CORES, cores)
     return feasible(scenario, n, mode, cores, (mode == GPU).astype(np.int64))
 
@@ -216,7 +215,7 @@ def _read_pods(scenario: Scenario, reply: Mapping[str, Any]) -> tuple[Ints, Floa
         if mode[i] == CPU:
             cores[i] = pod.cores
         else:
-            cores[i] = scenario.profile.lms[lm.name].host_cores
+            cores[i] = lm.cores_on_gpu
             vgpus[i] = max(0, min(pod.vgpus, MOST_VGPUS))
     return mode, cores, vgpus
 
@@ -236,4 +235,4 @@ def _over_budget(scenario: Scenario, n: int, mode: Ints, cores: Floats, vgpus: I
         )
         if need > has + 1e-9
     ]
-    return found or ["the pods on GPUs do not fit the memory of the GPUs they would land on"]
+    return found or ["the pods on GPUs do not fit the memory of one GPU if all are on it"]

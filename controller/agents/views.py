@@ -204,7 +204,7 @@ def _lms(scenario: Scenario, cpus: Mapping[str, str], gpus: Mapping[str, str]) -
             "start_on_cpu_s": profile.start_cpu_s,
             "start_on_gpu_s": profile.start_gpu_s,
             "stop_s": profile.stop_s,
-            "cores_beside_gpu": profile.host_cores,
+            "cores_beside_gpu": lm.cores_on_gpu,
             "seconds_per_prompt": {
                 **{alias: _points(profile.cpu[c]) for c, alias in cpus.items() if c in profile.cpu},
                 **{alias: _points(profile.gpu[g]) for g, alias in gpus.items() if g in profile.gpu},

@@ -1,14 +1,17 @@
-"""What fits on a node: Eq. 1, where pods land on GPUs, and the Pending rule (section V-D)."""
+"""What fits on a node: Eq. 1, GPU memory whichever GPUs pods get, and which rows the Pending rule
+blocks (section V-D)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.pending import SLACK, blocks
 from controller.domain.scenario import Scenario
-from controller.domain.state import CPU, GPU, OFF, POD_PENDING, POD_STOPPING, ClusterState
+from controller.domain.state import CPU, GPU, OFF, ClusterState
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -16,7 +19,7 @@ Bools = NDArray[np.bool_]
 
 
 def kinds(scenario: Scenario) -> list[Ints]:
-    """Rows of the testbed grouped by equal hardware, in order of first appearance."""
+    """Group the testbed's rows by equal hardware, in order of first appearance."""
     groups: dict[object, list[int]] = {}
     for n, node in enumerate(scenario.testbed.nodes):
         groups.setdefault(replace(node, name="", site=""), []).append(n)
@@ -24,29 +27,48 @@ def kinds(scenario: Scenario) -> list[Ints]:
 
 
 def feasible(scenario: Scenario, n: int, mode: Ints, cores: Floats, vgpus: Ints) -> bool:
-    """Eq. 1 on node n for one pattern, arrays (I,), and no pod that would be pending for ever: one
-    without cores, or one that fits the node's vRAM in total but no GPU's."""
+    """Return whether one pattern, arrays (I,), is within Eq. 1 on node n, with GPU memory for the
+    worst packing (:func:`vram_holds`), and has no pod that would be pending for ever: one without
+    cores on CPUs, or without a vGPU on GPUs."""
     node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
     return bool(
         sum(vgpus) <= node.vgpus
-        and sum(cores) <= node.cores + 1e-9
+        and sum(cores) <= node.cores + SLACK
         and sum(lm.ram_gb for lm, m in zip(lms, mode, strict=True) if m != OFF)
-        <= node.ram_gb + 1e-9
+        <= node.ram_gb + SLACK
         and np.all(cores[mode == CPU] > 0)
-        and np.all(landing(scenario, n, mode)[mode == GPU] >= 0)
+        and np.all(vgpus[mode == GPU] > 0)
+        and vram_holds(
+            (lm.vram_gb for lm, m in zip(lms, mode, strict=True) if m == GPU),
+            node.vgpus_per_gpu,
+            node.vram_gb,
+        )
     )
 
 
+def vram_holds(needs_gb: Iterable[float], slices: int, gpu_gb: float) -> bool:
+    """Return whether GPU memory holds whichever slices the device plugin gives to pods that need
+    ``needs_gb`` each, on any number of GPUs of ``slices`` slices and ``gpu_gb``.
+
+    A pod is budgeted its whole need on every GPU that it has a slice of: its slices may all be of
+    one GPU, and where they are not, its framework divides the model, not we. So the worst GPU is
+    the one that holds the neediest pods, one slice each. Pods must not ask for more slices than
+    the node has; see docs/decisions/006-worst-packing.md.
+    """
+    return sum(sorted(needs_gb, reverse=True)[:slices]) <= gpu_gb + SLACK
+
+
 def landing(scenario: Scenario, n: int, mode: Ints) -> Ints:
-    """(I,) GPU of node n that each one-slice pod lands on when they start together: in LM order,
-    where most slices are free among those with the vRAM, as the device plugin spreads them. -1 for
-    pods not on GPU, and for those that find no place."""
+    """Return (I,) the GPU of node n that each one-slice pod is expected to land on when they start
+    together: in LM order, where most slices are free among those with the vRAM, as a device plugin
+    does that spreads them. It promises nothing: another plugin packs them. -1 for pods not on GPU,
+    and for those that find no place."""
     node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
     slices = np.full(node.gpus, node.vgpus_per_gpu)
     vram_gb = np.full(node.gpus, node.vram_gb)
     gpu = np.full(len(mode), -1)
     for i in np.flatnonzero(mode == GPU):
-        room = np.where(vram_gb >= lms[i].vram_gb - 1e-9, slices, 0)
+        room = np.where(vram_gb >= lms[i].vram_gb - SLACK, slices, 0)
         if room.any():
             gpu[i] = best = int(np.argmax(room))
             slices[best] -= 1
@@ -55,5 +77,13 @@ def landing(scenario: Scenario, n: int, mode: Ints) -> Ints:
 
 
 def blocked(state: ClusterState) -> Bools:
-    """(n,) rows on which the Pending rule voids anything that needs more resources."""
-    return np.asarray(np.isin(state.pod, (POD_PENDING, POD_STOPPING)).any(axis=1))
+    """Return (n,) the rows on which the Pending rule voids what needs more resources."""
+    return np.asarray(blocks(state.pod).any(axis=1))
+
+
+def sharing(cards: Ints) -> Bools:
+    """Return (n, I, I) which other pods of the node a pod shares a GPU with, from the bit masks
+    (n, I) of their GPUs. A mask of -1 is unknown: at worst, such a pod shares with every other pod
+    on a GPU."""
+    shared = (cards[:, :, None] & cards[:, None, :]) != 0  # -1 has every bit
+    return np.asarray(shared & ~np.eye(cards.shape[1], dtype=np.bool_))

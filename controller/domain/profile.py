@@ -75,7 +75,6 @@ class LmProfile:
     start_cpu_s: float
     start_gpu_s: float
     stop_s: float
-    host_cores: float  # cores a pod on a GPU holds
     resident_ram_gb: float
     resident_vram_gb: float
     uplink_bytes: Size  # per prompt, origin -> destination

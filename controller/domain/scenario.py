@@ -56,7 +56,7 @@ class Scenario:
             and node.gpu in profile.gpu
             and lm.ram_gb <= node.ram_gb
             and lm.vram_gb <= node.vram_gb
-            and profile.host_cores <= node.cores
+            and lm.cores_on_gpu <= node.cores
         )
 
     def prompt_seconds(

@@ -10,13 +10,17 @@ MAX_GPUS: Final = 8  # physical GPUs of a node, as bits of a mask
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A worker. All its GPUs are of one model; each is time-sliced into ``vgpus_per_gpu``."""
+    """Worker node. All its GPUs are of one model; each is time-sliced into ``vgpus_per_gpu``.
+
+    ``cores`` and ``ram_gb`` are allocatable: the machine less what the testbed file reserves for
+    the system. Nothing else about the machine is known here, so nobody can plan with the whole.
+    """
 
     name: str
     site: str
     cpu: str
-    cores: float
-    ram_gb: float
+    cores: float  # allocatable to pods
+    ram_gb: float  # likewise
     gpus: int = 0
     gpu: str = ""
     vram_gb: float = 0.0  # of one physical GPU
@@ -39,6 +43,7 @@ class Lm:
     ram_gb: float  # pod memory while active, M_i of Eq. 1
     vram_gb: float  # GPU memory while active on a GPU, V_i of Eq. 1
     gpu_only: bool = False
+    cores_on_gpu: float = 0.0  # cores that a pod on a GPU holds (tokeniser, PNG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,23 @@ from controller.domain.scenario import Scenario
 from controller.domain.testbed import MAX_GPUS, Lm, Node, Testbed
 from controller.inputs.documents import combine
 from controller.inputs.profile import ProfileFile
-from controller.inputs.testbed import TestbedFile
+from controller.inputs.testbed import PREFIX, TestbedFile
 
 
 def check_feasible(testbed_file: TestbedFile, profile_file: ProfileFile) -> None:
-    """Every LM has a node that can run it, every node an LM, and every number that is needed.
+    """Check that every LM has a node that can run it, every node an LM, room for their images on
+    its disk, and every number that is needed.
 
     Raises:
         InputError: naming all that does not fit.
     """
     testbed, profile = testbed_file.to_domain(), profile_file.to_domain()
     missing = [*_unknown_lms(testbed, profile), *_unknown_hardware(testbed, profile)]
-    errors = missing or [*_pods_too_small(testbed, profile), *_misfits(testbed, profile)]
+    errors = missing or [
+        *_pods_too_small(testbed, profile),
+        *_misfits(testbed, profile),
+        *_disks_too_small(testbed_file, testbed, profile),
+    ]
     if errors:
         raise combine(f"testbed {testbed.name}", errors)
 
@@ -109,11 +114,32 @@ def _misfits(testbed: Testbed, profile: Profile) -> Iterator[InputError]:
             )
 
 
+def _disks_too_small(
+    testbed_file: TestbedFile, testbed: Testbed, profile: Profile
+) -> Iterator[InputError]:
+    """Yield an error for each worker whose disk cannot hold the images of all LMs that it may run
+    twice, as it must while they are pulled: packed and unpacked, or old and new."""
+    file, hosts = testbed_file.all, Scenario(testbed, profile).hosts()
+    for n, node in enumerate(testbed.nodes):
+        disk_gb = file.children.workers.hosts[node.name].disk_gb
+        images = [lm for lm, can in zip(file.vars.lms, hosts[n], strict=True) if can]
+        needs_gb = 2 * sum(lm.memory.storage_gb for lm in images)
+        if disk_gb < needs_gb:
+            names = ", ".join(lm.name for lm in images)
+            yield InputError(
+                f"testbed {testbed.name}",
+                f"cannot hold the images of {names} twice, as it must while they are pulled",
+                field=f"{node.name}.{PREFIX}disk_gb",
+                value=disk_gb,
+                remedy=f"{needs_gb:g} GB or more, and room for the system, logs and results",
+            )
+
+
 def _obstacle(node: Node, lm: Lm, scenario: Scenario) -> str:
     """Why a node cannot run an LM, neither on a GPU nor on its cores."""
     profile = scenario.profile.lms[lm.name]
     if lm.ram_gb > node.ram_gb:
-        return f"needs {lm.ram_gb:g} GB of RAM, not {node.ram_gb:g}"
+        return f"needs {lm.ram_gb:g} GB of RAM, not the {node.ram_gb:g} allocatable"
     on_cpu = "runs on GPUs only" if lm.gpu_only else f"has no times for CPU {node.cpu}"
     if not node.gpus:
         return f"{on_cpu}, and there is no GPU"
@@ -121,7 +147,7 @@ def _obstacle(node: Node, lm: Lm, scenario: Scenario) -> str:
         return f"{on_cpu}, and has no times for GPU {node.gpu}"
     if lm.vram_gb > node.vram_gb:
         return f"{on_cpu}, and needs {lm.vram_gb:g} GB of vRAM, not {node.vram_gb:g}"
-    return f"{on_cpu}, and needs {profile.host_cores:g} cores beside a GPU, not {node.cores:g}"
+    return f"{on_cpu}, and needs {lm.cores_on_gpu:g} cores beside a GPU, not {node.cores:g}"
 
 
 def _few(items: list[str], separator: str = "; ") -> str:

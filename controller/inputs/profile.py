@@ -53,18 +53,11 @@ class Gigabytes(Sourced):
     gb: NonNegative
 
 
-class HostCores(Sourced):
-    """Cores that a pod on a GPU holds."""
-
-    cores: NonNegative
-
-
 class Footprint(Record):
     """What a running pod takes."""
 
     ram: Gigabytes
     vram: Gigabytes
-    host: HostCores
 
 
 class Bytes(Sourced):
@@ -129,7 +122,6 @@ class LmEntry(Record):
             start_cpu_s=self.life_cycle.start_cpu_s,
             start_gpu_s=self.life_cycle.start_gpu_s,
             stop_s=self.life_cycle.stop_s,
-            host_cores=self.footprint.host.cores,
             resident_ram_gb=self.footprint.ram.gb,
             resident_vram_gb=self.footprint.vram.gb,
             uplink_bytes=self.payload.uplink.to_domain(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -63,13 +64,43 @@ class Gpus(Record):
     slices: Count = Field(description="time slices (vGPUs) that one physical GPU is offered as")
 
 
+class Reserved(Sourced):
+    """Cores and RAM that the machine keeps from pods: system, kubelet, daemons."""
+
+    cores: NonNegative
+    ram_gb: NonNegative
+
+
 class Host(Variables):
     """A virtual or bare machine."""
 
     site: Name = Field(description="nodes of one site are linked by edgelm_network.site")
     cpu: Model = Field(description="as in the profile, such as AMD EPYC 7453")
-    cores: Positive
-    ram_gb: Positive
+    cores: Positive = Field(description="of the machine, above 0")
+    ram_gb: Positive = Field(description="of the machine, above 0")
+    disk_gb: Positive = Field(description="size of the disk that holds container images, above 0")
+    reserved: Reserved = Field(description="cores and ram_gb that are not for pods")
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        for name in ("cores", "ram_gb"):
+            whole, kept = getattr(self, name), getattr(self.reserved, name)
+            if kept >= whole:
+                raise ValueError(
+                    f"{PREFIX}reserved.{name} is {kept:g} of the machine's {whole:g} and leaves "
+                    "nothing for pods; reserve less, or enlarge the machine"
+                )
+        return self
+
+    @property
+    def allocatable_cores(self) -> float:
+        """Cores for pods."""
+        return self.cores - self.reserved.cores
+
+    @property
+    def allocatable_ram_gb(self) -> float:
+        """RAM for pods."""
+        return self.ram_gb - self.reserved.ram_gb
 
 
 class Worker(Host):
@@ -78,17 +109,15 @@ class Worker(Host):
     gpus: Gpus | None = None
 
     def to_domain(self, name: str) -> domain.Node:
-        """The domain's node."""
-        node = domain.Node(name, self.site, self.cpu, self.cores, self.ram_gb)
+        """Return the domain's node, whose cores and RAM are the allocatable ones."""
+        node = domain.Node(
+            name, self.site, self.cpu, self.allocatable_cores, self.allocatable_ram_gb
+        )
         if self.gpus is None:
             return node
         gpus = self.gpus
-        return domain.Node(
-            name,
-            self.site,
-            self.cpu,
-            self.cores,
-            self.ram_gb,
+        return replace(
+            node,
             gpus=gpus.count,
             gpu=gpus.model,
             vram_gb=gpus.vram_gb,
@@ -110,6 +139,12 @@ class Vram(Sourced):
     gb: Positive
 
 
+class CoresOnGpu(Sourced):
+    """Cores that a pod on a GPU holds beside it."""
+
+    cores: NonNegative
+
+
 class Lm(Record):
     """A large model to be served."""
 
@@ -120,6 +155,7 @@ class Lm(Record):
     gpu_only: Flag = Field(default=False, description="true: never runs on CPUs alone")
     memory: Memory
     vram: Vram
+    cores_on_gpu: CoresOnGpu
 
     def to_domain(self) -> domain.Lm:
         """The domain's LM."""
@@ -131,6 +167,7 @@ class Lm(Record):
             ram_gb=self.memory.ram_gb,
             vram_gb=self.vram.gb,
             gpu_only=self.gpu_only,
+            cores_on_gpu=self.cores_on_gpu.cores,
         )
 
 

@@ -42,9 +42,10 @@ class Patterns:
 def fixed_share(scenario: Scenario, n: int) -> float:
     """Cores of a CPU pod where cores are not decided on: an equal part, for every LM that may run
     on the node's CPUs, of what pods on its GPUs leave."""
-    node, lms = scenario.testbed.nodes[n], range(len(scenario.testbed.lms))
+    node, all_lms = scenario.testbed.nodes[n], scenario.testbed.lms
+    lms = range(len(all_lms))
     on_gpu = [i for i in lms if scenario.on_gpu(n, i)]
-    hosts = sorted((_host_cores(scenario, i) for i in on_gpu), reverse=True)[: node.vgpus]
+    hosts = sorted((all_lms[i].cores_on_gpu for i in on_gpu), reverse=True)[: node.vgpus]
     on_cpu = sum(scenario.on_cpu(n, i) for i in lms)
     return max(0.0, (node.cores - sum(hosts)) / max(1, on_cpu))
 
@@ -100,7 +101,7 @@ def _enumerate_kind(scenario: Scenario, rows: Ints) -> Patterns:
             value=len(choices),
             remedy="use a strategy that does not enumerate (VTC-GPU), or fewer LMs",
         )
-    host = np.array([_host_cores(scenario, i) for i in lms])
+    host = np.array([lm.cores_on_gpu for lm in scenario.testbed.lms])
     found = []
     for modes in product(*choices):
         mode = np.array(modes)
@@ -118,7 +119,3 @@ def _modes(scenario: Scenario, n: int, i: int) -> Iterator[int]:
         yield CPU
     if scenario.on_gpu(n, i):
         yield GPU
-
-
-def _host_cores(scenario: Scenario, i: int) -> float:
-    return scenario.profile.lms[scenario.testbed.lms[i].name].host_cores

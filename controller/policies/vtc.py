@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.capacity import feasible
+from controller.domain.capacity import feasible, sharing
 from controller.domain.decisions import Call, Decision, Deployment, InForce, RoutingPlan
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, ClusterState
@@ -50,10 +50,10 @@ class ServiceCounters:
         )
 
     def given_s(self, state: ClusterState) -> Floats:
-        """(n, I) calibrated GPU-seconds served in the slot that ended."""
-        shared = (state.cards[:, :, None] & state.cards[:, None, :]) != 0
+        """Return (n, I) calibrated GPU-seconds served in the slot that ended. Where GPUs are
+        unknown, busy pods are taken to share one."""
         busy = state.busy_s > 0
-        sharers = np.maximum(1, (shared & busy[:, None, :]).sum(axis=2))
+        sharers = 1 + (sharing(state.cards) & busy[:, None, :]).sum(axis=2)
         worth = np.where(state.mode == CPU, self._worth[state.rows], 1.0 / sharers)
         return np.asarray(state.busy_s * worth)
 
@@ -113,7 +113,7 @@ class VtcDeployer:
         ]
         profiles = [scenario.profile.lms[lm.name] for lm in lms]
         self._restart_s = np.array([p.start_gpu_s + p.stop_s for p in profiles])
-        self._host_cores = [p.host_cores for p in profiles]
+        self._cores_on_gpu = [lm.cores_on_gpu for lm in lms]
         self._filled: dict[tuple[int, bytes], tuple[Ints, Floats]] = {}
 
     async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
@@ -139,7 +139,7 @@ class VtcDeployer:
         for i in order.tolist():
             on_gpu, on_cpu = self._can[n][i]
             for able, device, need in (
-                (on_gpu, GPU, self._host_cores[i]),
+                (on_gpu, GPU, self._cores_on_gpu[i]),
                 (on_cpu, CPU, self._share[n]),
             ):
                 if not able:

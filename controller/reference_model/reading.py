@@ -56,7 +56,16 @@ def scenario_of(context: Json) -> Scenario:
         for name in group["names"]
     ]
     lms = [
-        Lm(name, name, "", lm["modality"], lm["ram_gb"], lm["vram_gb"], lm["gpu_only"])
+        Lm(
+            name=name,
+            title=name,
+            model="",
+            modality=lm["modality"],
+            ram_gb=lm["ram_gb"],
+            vram_gb=lm["vram_gb"],
+            gpu_only=lm["gpu_only"],
+            cores_on_gpu=lm["cores_beside_gpu"],
+        )
         for name, lm in context["lms"].items()
     ]
     profiles = {name: _profile(lm) for name, lm in context["lms"].items()}
@@ -85,7 +94,6 @@ def _profile(lm: Json) -> LmProfile:
         start_cpu_s=lm["start_on_cpu_s"],
         start_gpu_s=lm["start_on_gpu_s"],
         stop_s=lm["stop_s"],
-        host_cores=lm["cores_beside_gpu"],
         resident_ram_gb=lm["ram_gb"],
         resident_vram_gb=lm["vram_gb"],
         uplink_bytes=Size(),

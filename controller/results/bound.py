@@ -59,6 +59,7 @@ def lower_bound(scenario: Scenario, requests: Requests, success_rate: float) -> 
         raise ValueError(f"a success rate must lie in [0, 1], not {success_rate}")
     arrivals = np.bincount(requests.lm, minlength=len(scenario.testbed.lms))
     successes = success_rate * len(requests)
+    # Without any success there is nothing to choose: the edge cases of Eq. 8 and 9 give the value.
     if successes < 0.5:
         rates = metrics.service_rates(np.zeros(len(arrivals)), arrivals)
         worst = metrics.objective(1.0, metrics.normalised_jain(rates), scenario.lam)
@@ -97,15 +98,19 @@ class _Program:
         arrivals = np.array([bins.count.sum() for bins in self._bins], np.float64)
         present = np.flatnonzero(arrivals)
         latency_s = self._latency_s()
+        # The price of a column is its latency; the last variable, z, stands for the variance of the
+        # success rates and is priced by the least unfairness that it can mean.
         lam, tau_s = self._scenario.lam, self._scenario.tau_s
         fairness = (1 - lam) * _fairness_scale(arrivals[present], successes)
         price = np.append(lam / tau_s * latency_s, fairness)
+        # Success rates are linear in the columns: successes of an LM over its arrivals.
         served = self._served()  # (I, columns)
         rates = served[present] * (successes / arrivals[present, None])
         cuts: list[Floats] = []
         limits: list[float] = []
         solution = np.zeros(len(price))
         value = 0.0
+        # Solve, look up the true variance there, and add the tangent that the solution violates.
         for _ in range(CUTS):
             solution, value = self._solve(price, successes, np.array(cuts), np.array(limits))
             rho = rates @ solution[:-1]
@@ -122,6 +127,7 @@ class _Program:
         they arrive."""
         from scipy.optimize import linprog
 
+        # Every bin is served in the same proportion t, in the time in which requests arrive.
         use, room = self._capacity(self._arrival_s)
         full, counts = self._bin_rows()
         result = linprog(  # variables: shares of each bin, and t
@@ -139,6 +145,8 @@ class _Program:
     ) -> tuple[Floats, float]:
         from scipy.optimize import linprog
 
+        # Rows, each scaled to a right-hand side of 1: capacities; no more of a bin than there is;
+        # the tangents so far. The shares of the successes sum to 1.
         use, room = self._capacity(self._time_s)
         full, counts = self._bin_rows()
         upper = np.vstack([use / room[:, None], full / counts[:, None]]) * successes
@@ -197,6 +205,8 @@ class _Program:
             on_gpu = np.array([option.gpu for option in options])
             cores = np.array([option.cores for option in options])
             rows += [spent_s * (here & on_gpu), spent_s * cores * here]
+            # GPUs and cores are pooled over the nodes of the kind; a pod serves one request at a
+            # time, and a node has one pod per LM.
             room += [time_s * max(1, node.gpus) * len(nodes), time_s * node.cores * len(nodes)]
             for i in range(self._lms):
                 rows.append(spent_s * (here & np.array([option.lm == i for option in options])))
@@ -218,10 +228,12 @@ def _bins(scenario: Scenario, requests: Requests, i: int) -> _Bins:
     size = (requests.prompts * requests.work)[mine]
     wait_s = _first_wait_s(scenario, requests, i)[mine]
     distinct = np.unique(size)
+    # Beyond BINS sizes, group by quantiles; a group counts for its smallest member.
     if len(distinct) > BINS:
         distinct = np.unique(np.quantile(size, np.linspace(0, 1, BINS + 1)[:-1], method="lower"))
     place = np.searchsorted(distinct, size, side="right") - 1
     count = np.bincount(place, minlength=len(distinct))
+    # Likewise a bin waits as long as the member that waits least.
     least_s = np.full(len(distinct), np.inf)
     np.minimum.at(least_s, place, wait_s)
     return _Bins(count, distinct, np.where(count > 0, least_s, 0.0))
@@ -246,6 +258,8 @@ def _options(scenario: Scenario) -> Iterator[_Option]:
         node = scenario.testbed.nodes[n]
         for i, lm in enumerate(scenario.testbed.lms):
             profile = scenario.profile.lms[lm.name]
+            # Memory as the twin divides it over the GPUs that a pod spans: that allows more than
+            # the budget for the worst packing does (capacity.vram_holds), as a bound must.
             spans = [g for g in range(1, node.gpus + 1) if lm.vram_gb / g <= node.vram_gb]
             if spans and node.vgpus and node.gpu in profile.gpu and lm.ram_gb <= node.ram_gb:
                 fastest = min(profile.gpu[node.gpu].at(span) for span in spans)
@@ -281,6 +295,7 @@ def _fairness_scale(arrivals: Floats, successes: float) -> float:
     types = len(arrivals)
     if types <= 1:
         return 0.0
+    # Hand the successes out to the LMs with the fewest requests first.
     total, left = 0.0, successes
     for count in np.sort(arrivals):  # R <= mean rate, largest when the rare types come first
         total += min(1.0, left / count)

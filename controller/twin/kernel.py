@@ -4,21 +4,26 @@ Compiled by Numba, so records are changed in place and nothing is allocated per 
 instant events happen in this order: node up or down, pod life cycle (by LM), batch ends (by LM),
 deadlines (by LM), arrivals (by request); commands follow, as they are given at that instant.
 
-All in one file, because Numba's cache notices changes of a function's own file only. The entry
-points (``dispatch``, ``deploy_all``, ``advance_all``) take the twin's ``World`` as plain tuples:
-Numba looks up a named tuple's type in Python at every call, which takes longer than the call.
+All in one file but the Pending rule, which is :mod:`controller.domain.pending`, compiled. The code
+is cached in a folder named after the contents of all files that go into it (``SOURCES``), since
+Numba itself notices changes of the entry points' own file only. The entry points (``dispatch``,
+``deploy_all``, ``advance_all``) take the twin's ``World`` as plain tuples: Numba looks up a named
+tuple's type in Python at every call, which takes longer than the call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from controller.domain import pending, requests, state, testbed
+from controller.domain.pending import SLACK
 from controller.domain.requests import DEADLINE, LOST_NODE, NOT_DEPLOYED, REFUSED
 from controller.domain.state import (
     CPU,
@@ -31,6 +36,8 @@ from controller.domain.state import (
     POD_STOPPING,
 )
 from controller.domain.testbed import MAX_GPUS
+from controller.twin import layout
+from controller.twin.cache import cached_in, folder_for, roots
 from controller.twin.layout import (
     NONE,
     Memory,
@@ -38,7 +45,10 @@ from controller.twin.layout import (
     World,
 )
 
-EPSILON = 1e-9  # slack on sums of cores and GB
+# The files whose functions or constants are compiled in.
+SOURCES = [Path(str(m.__file__)) for m in (layout, pending, requests, state, testbed)]
+SOURCES.append(Path(__file__))
+CACHE = folder_for(SOURCES, roots())
 
 # Kinds of event, in the order in which they happen at one instant.
 POWER, TIMER, BATCH_END, LIMIT, ARRIVAL = 0, 1, 2, 3, 4
@@ -48,23 +58,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def entry(function: F) -> F:
-    """Compiled to be called from Python, and cached with all that it calls."""
-    return cast("F", njit(cache=True)(function))
+    """Compile to be called from Python, and cache with all that it calls."""
+    with cached_in(CACHE):
+        return cast("F", njit(cache=True)(function))
 
 
 def compiled(function: F) -> F:
-    """Compiled to be called from here."""
+    """Compile to be called from here."""
     return cast("F", njit()(function))
 
 
 def inlined(function: F) -> F:
-    """Compiled into its callers: what is done at every event."""
+    """Compile into its callers: what is done at every event."""
     return cast("F", njit(forceinline=True)(function))
+
+
+blocks = compiled(pending.blocks)
+needs_more = compiled(pending.needs_more)
+is_void = compiled(pending.is_void)
 
 
 @compiled
 def outage_at(tables: Tables, n: int, time_s: float) -> int:
-    """Index of the outage of node n that covers ``time_s``, or NONE."""
+    """Return the index of the outage of node n that covers ``time_s``, or NONE."""
     for o in range(tables.outages.shape[1]):
         if time_s < tables.outages[n, o, 0]:
             return NONE
@@ -75,14 +91,15 @@ def outage_at(tables: Tables, n: int, time_s: float) -> int:
 
 @compiled
 def heard_s(tables: Tables, n: int, time_s: float) -> float:
-    """When a message that reaches node n at ``time_s`` is taken: at once, or as it recovers."""
+    """Return when a message that reaches node n at ``time_s`` is taken: at once, or when the node
+    recovers."""
     o = outage_at(tables, n, time_s)
     return time_s if o == NONE else tables.outages[n, o, 1]
 
 
 @compiled
 def transfer_s(memory: Memory, tables: Tables, a: int, b: int, size_bytes: float) -> float:
-    """Time of a message between nodes a and b."""
+    """Return the time of a message between nodes a and b."""
     if a == b:
         return 0.0
     if memory.nodes[a].site == memory.nodes[b].site:
@@ -119,6 +136,8 @@ def dispatch(
         request.downlink_s = transfer_s(memory, tables, request.origin, n, request.downlink_bytes)
         request.sent_s = heard_s(tables, request.origin, max(request.born_s, ready_s))
         request.arrived_s = request.sent_s + request.uplink_s
+        if request.sent_s < request.deadline_s:
+            request.attempts = 1
         set_out(memory, n, q)
 
 
@@ -142,7 +161,7 @@ def set_out(memory: Memory, n: int, q: int) -> None:
 
 @compiled
 def close(memory: Memory, q: int, failure: int) -> None:
-    """No node holds request q any longer."""
+    """Take request q off the books: no node holds it any longer."""
     request = memory.requests[q]
     request.failure = failure
     request.closed = 1
@@ -171,7 +190,8 @@ def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
 
 @compiled
 def share(memory: Memory, tables: Tables, n: int, mask: int) -> float:
-    """Progress per second of a pod that serves on the GPUs of ``mask``: that of the fullest."""
+    """Return the progress per second of a pod that serves on the GPUs of ``mask``: the fullest
+    one's."""
     most = 1
     for g in range(memory.nodes[n].gpus):
         if mask >> g & 1:
@@ -201,12 +221,16 @@ def book_card(memory: Memory, n: int, g: int) -> None:
 
 @compiled
 def occupy(memory: Memory, tables: Tables, n: int, i: int, change: int) -> None:
-    """One pod more (1) or less (-1) serves on pod i's GPUs; all that serve there change pace."""
+    """Count one pod more (1) or less (-1) that serves on pod i's GPUs; all that serve there change
+    pace."""
     mask = memory.pods[n, i].gpu_mask
+    # Book each GPU's busy time at the old count before the count changes.
     for g in range(memory.nodes[n].gpus):
         if mask >> g & 1:
             book_card(memory, n, g)
             memory.cards[n, g].serving += change
+    # Every pod that serves on one of these GPUs books its progress at the old rate, then gets the
+    # new rate and with it a new end of its batch.
     for k in range(memory.pods.shape[1]):
         pod = memory.pods[n, k]
         if pod.serving and pod.gpu_mask & mask:
@@ -225,7 +249,7 @@ def pause(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def rest(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """The pod, whose service is booked, serves no longer."""
+    """End a pod's service, which is booked."""
     pod = memory.pods[n, i]
     pod.serving = 0
     pod.end_s = pod.limit_s = inf
@@ -239,6 +263,7 @@ def serve(memory: Memory, tables: Tables, n: int, i: int) -> None:
     rest."""
     pod = memory.pods[n, i]
     now_s = memory.nodes[n].now_s
+    # Requests past their deadline at the head of the queue are closed, not served.
     while pod.head != NONE and memory.requests[pod.head].deadline_s <= now_s:
         drop_head(memory, tables, n, i)
     if pod.head == NONE:
@@ -248,10 +273,15 @@ def serve(memory: Memory, tables: Tables, n: int, i: int) -> None:
     request = memory.requests[pod.head]
     if np.isnan(request.started_s):
         request.started_s = now_s
+    # The next batch: as many of its prompts as the device takes at once, from the breakpoint on.
     device = pod.mode - CPU
     pod.batch = min(tables.lm[i].batch_max[device], request.prompts - request.done)
     pod.left_s = pod.prompt_s * request.work * tables.batch[i, device, pod.batch - 1]
     pod.limit_s, pod.booked_s = request.deadline_s, now_s
+    # Prompts beyond the breakpoint that were in a batch before are computed again.
+    request.recomputed += min(pod.batch, request.begun - request.done)
+    request.begun = max(request.begun, request.done + pod.batch)
+    # A pod that goes on serving keeps its rate; one that begins changes the pace of its neighbours.
     if pod.serving:
         pod.end_s = now_s + pod.left_s / pod.rate
         return
@@ -283,6 +313,7 @@ def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
     q = pod.head
     if pod.serving:
         before, q = q, memory.requests[q].next
+    # Walk the linked queue and cut out what is late; ``before`` is the last one that stays.
     while q != NONE:
         request = memory.requests[q]
         after = request.next
@@ -302,9 +333,12 @@ def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
-    """Choose the pending pod's slices, spread over the GPUs with most free slices. False and
-    nothing changed if they or the GPU memory on them are not to be had."""
+    """Choose the pending pod's slices, spread over the GPUs with most free slices, as one kind of
+    device plugin does. Return False and change nothing if they, or the GPU memory on them, are not
+    to be had."""
     pod = memory.pods[n, i]
+    # The pod spans as many GPUs as it has slices and as have one free; each takes an equal part of
+    # its memory.
     usable = 0
     for g in range(memory.nodes[n].gpus):
         usable += memory.cards[n, g].free_slices > 0
@@ -312,15 +346,16 @@ def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
     if spanned == 0:
         return False
     vram_gb = tables.lm[i].vram_gb / spanned
+    # One slice at a time, first one on each GPU to span, then the rest on those GPUs.
     mask, held = 0, 0
     while held < pod.want_vgpus:
         best = NONE
         for g in range(memory.nodes[n].gpus):
             card = memory.cards[n, g]
             chosen = mask >> g & 1
-            fresh = held < spanned  # first one slice on each of the GPUs to span
+            fresh = held < spanned
             room = card.free_slices - pod.slices[g]
-            if room <= 0 or chosen == fresh or (fresh and card.free_vram_gb < vram_gb - EPSILON):
+            if room <= 0 or chosen == fresh or (fresh and card.free_vram_gb < vram_gb - SLACK):
                 continue
             if best == NONE or room > memory.cards[n, best].free_slices - pod.slices[best]:
                 best = g
@@ -358,7 +393,7 @@ def tally(memory: Memory, tables: Tables, n: int) -> None:
 
 @compiled
 def ones(mask: int) -> int:
-    """GPUs in a mask."""
+    """Return the number of GPUs in a mask."""
     count = 0
     for g in range(MAX_GPUS):
         count += mask >> g & 1
@@ -367,7 +402,7 @@ def ones(mask: int) -> int:
 
 @compiled
 def cpu_prompt_s(tables: Tables, hardware: int, i: int, cores: float) -> float:
-    """:meth:`controller.domain.profile.Curve.at` for a CPU; NaN without cores."""
+    """Return what :meth:`controller.domain.profile.Curve.at` does for a CPU; NaN without cores."""
     xs, ys = tables.cpu_curve[hardware, i, 0], tables.cpu_curve[hardware, i, 1]
     if cores <= 0.0:
         return np.nan
@@ -384,8 +419,10 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
         pod, lm = memory.pods[n, i], tables.lm[i]
         if pod.state != POD_PENDING:
             continue
-        if pod.want_cores > node.free_cores + EPSILON or lm.ram_gb > node.free_ram_gb + EPSILON:
+        # Without its cores and RAM the pod waits; later LMs are tried all the same.
+        if pod.want_cores > node.free_cores + SLACK or lm.ram_gb > node.free_ram_gb + SLACK:
             continue
+        # Its speed is fixed as it starts; a pod whose LM has no times here never does.
         if pod.want_mode == GPU:
             if np.isnan(tables.gpu_seconds[n, i, 0]) or not place(memory, tables, n, i):
                 continue
@@ -396,6 +433,7 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
             if np.isnan(pod.prompt_s):
                 continue
             pod.timer_s = node.now_s + lm.start_cpu_s
+        # It holds its resources from now on, before it serves.
         pod.mode, pod.vgpus, pod.cores = pod.want_mode, pod.want_vgpus, pod.want_cores
         pod.state = POD_STARTING
         pod.starts += 1
@@ -404,7 +442,7 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
 
 @compiled
 def release(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """The pod is gone: its resources are free."""
+    """Free the resources of a pod that is gone."""
     pod = memory.pods[n, i]
     pod.slices[:] = 0
     pod.mode, pod.vgpus, pod.cores, pod.gpu_mask = OFF, 0, 0.0, 0
@@ -415,7 +453,7 @@ def release(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def life_cycle(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """The pod's timer has run out: it is ready, or gone."""
+    """Make a pod whose timer has run out ready, or gone."""
     pod = memory.pods[n, i]
     if pod.state == POD_STARTING:
         purge(memory, tables, n, i)
@@ -441,7 +479,7 @@ def stop(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def failed_return(tables: Tables, origin: int, returned_s: float, deadline_s: float) -> int:
-    """The failure of a result that is back at ``returned_s``; 0 if it is in time."""
+    """Return the failure of a result that is back at ``returned_s``; 0 if it is in time."""
     if returned_s <= deadline_s:
         return 0
     return DEADLINE if outage_at(tables, origin, deadline_s) == NONE else LOST_NODE
@@ -449,14 +487,16 @@ def failed_return(tables: Tables, origin: int, returned_s: float, deadline_s: fl
 
 @inlined
 def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """A batch is done: checkpoint it, send the result if it was the last, go on."""
+    """Checkpoint a batch that is done, send the result if it was the last, go on."""
     pod = memory.pods[n, i]
     q = pod.head
     request = memory.requests[q]
+    # The checkpoint: these prompts are never computed again.
     book(memory, n, i)
     request.done += pod.batch
     pod.backlog -= pod.batch
     if request.done == request.prompts:
+        # The result travels back, and waits there while the origin is down.
         now_s = memory.nodes[n].now_s
         request.finished_s = now_s
         request.returned_s = heard_s(tables, request.origin, now_s + request.downlink_s)
@@ -474,7 +514,7 @@ def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @inlined
 def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
-    """The first request in transit joins its queue."""
+    """Move the first request in transit into its queue."""
     node = memory.nodes[n]
     q = node.transit
     request = memory.requests[q]
@@ -499,7 +539,7 @@ def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
 
 @compiled
 def switch_power(memory: Memory, tables: Tables, n: int) -> None:
-    """The node goes down, or comes back and starts the pods wanted. Queues and breakpoints are
+    """Take the node down, or bring it back and start the pods wanted. Queues and breakpoints are
     on disk and survive."""
     node = memory.nodes[n]
     if node.up:
@@ -519,8 +559,10 @@ def switch_power(memory: Memory, tables: Tables, n: int) -> None:
 
 @inlined
 def next_event(memory: Memory, tables: Tables, n: int) -> tuple[float, int, int]:
-    """(time, kind, LM) of the node's next event."""
+    """Return (time, kind, LM) of the node's next event."""
     node = memory.nodes[n]
+    # Power first, then the pods in LM order, then arrivals: at one instant the earlier kind wins,
+    # and within a kind the first LM.
     time_s, kind, lm = inf, POWER, 0
     if node.outage < tables.outages.shape[1]:
         time_s = tables.outages[n, node.outage, 0 if node.up else 1]
@@ -574,6 +616,7 @@ def advance_all(
     memory, tables = Memory(*world[0]), Tables(*world[1])
     for n in range(memory.nodes.shape[0]):
         advance(memory, tables, n, until_s)
+        # At the boundary: close what has expired in queues, book service that goes on, note.
         for i in range(memory.pods.shape[1]):
             purge(memory, tables, n, i)
             if memory.pods[n, i].serving:
@@ -626,29 +669,26 @@ def deploy(
 ) -> None:
     """Make the desired pods of node n so, at its present time. Arrays are (I,); ``voided`` is
     filled with the changes that the Pending rule made void (section V-D)."""
+    # Whether the node is blocked is judged once, before any of the changes.
     blocked = False
     for i in range(memory.pods.shape[1]):
-        state = memory.pods[n, i].state
-        blocked = blocked or state in (POD_PENDING, POD_STOPPING)
+        blocked = blocked or blocks(memory.pods[n, i].state)
     for i in range(memory.pods.shape[1]):
         pod = memory.pods[n, i]
         want_cores = cores[i] if mode[i] != OFF else 0.0
         want_vgpus = vgpus[i] if mode[i] == GPU else 0
+        # LMs whose wish is unchanged are left alone.
         if (
             mode[i] == pod.want_mode
             and want_cores == pod.want_cores
             and want_vgpus == pod.want_vgpus
         ):
             continue
-        more = mode[i] != OFF and (
-            want_cores > pod.cores + EPSILON
-            or want_vgpus > pod.vgpus
-            or pod.state == POD_OFF
-            or pod.state == POD_PENDING
-        )
-        if blocked and more:
+        more = needs_more(pod.state, pod.cores, pod.vgpus, mode[i], want_cores, want_vgpus)
+        if is_void(blocked, more):
             voided[i] = True
             continue
+        # The change becomes the wish: a running pod stops first, as with Kubernetes' Recreate.
         pod.want_mode, pod.want_cores, pod.want_vgpus = mode[i], want_cores, want_vgpus
         if pod.state == POD_STARTING or pod.state == POD_READY:
             stop(memory, tables, n, i)

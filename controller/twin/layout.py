@@ -18,6 +18,12 @@ REQUEST = np.dtype(
         ("destination", np.int64),
         ("prompts", np.int64),
         ("done", np.int64),  # prompts finished, the breakpoint
+        (
+            "begun",
+            np.int64,
+        ),  # prompts that were in a batch; beyond ``done``: in flight, or lost
+        ("attempts", np.int64),  # dispatches: 1 once it has left its origin
+        ("recomputed", np.int64),  # prompts that were in a batch again after theirs was lost
         ("next", np.int64),  # in the list (transit or queue) that holds the request
         ("failure", np.int64),
         ("closed", np.int64),  # 1: finished or failed, no longer held by any node
@@ -103,7 +109,6 @@ LM = np.dtype(
     [
         ("ram_gb", np.float64),
         ("vram_gb", np.float64),
-        ("host_cores", np.float64),
         ("start_cpu_s", np.float64),
         ("start_gpu_s", np.float64),
         ("stop_s", np.float64),

@@ -46,8 +46,8 @@ def request_table(records: Records, slot: Ints) -> RequestTable:
         downlink_s=downlink_s,
         latency_s=latency_s,
         failure=failure,
-        attempts=(~np.isnan(records["sent_s"])).astype(np.int64),
-        recomputed_prompts=np.zeros(len(records), np.int64),  # the kernel will count them
+        attempts=records["attempts"],
+        recomputed_prompts=records["recomputed"],
     )
 
 

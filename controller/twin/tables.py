@@ -44,7 +44,7 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
     records = np.zeros(len(lms), LM)
     for i, (spec, lm) in enumerate(zip(testbed.lms, lms, strict=True)):
         records[i] = (
-            spec.ram_gb, spec.vram_gb, lm.host_cores, lm.start_cpu_s, lm.start_gpu_s, lm.stop_s,
+            spec.ram_gb, spec.vram_gb, lm.start_cpu_s, lm.start_gpu_s, lm.stop_s,
             [len(factors) for factors in batchings[i]],
         )  # fmt: skip
     network = testbed.network

@@ -143,7 +143,6 @@ class Draw:
             start_cpu_s=self.span(0, 8),
             start_gpu_s=self.span(0, 8),
             stop_s=self.span(0, 4),
-            host_cores=1.0,
             resident_ram_gb=1.0,
             resident_vram_gb=1.0,
             uplink_bytes=Size(),

@@ -153,6 +153,7 @@ class _Model:
         while not origin.up:
             yield origin.recovered
         job.sent_s = self.agenda.now
+        job.attempts += job.sent_s < job.deadline_s
         up_s = self._transfer_s(job, float(self.requests.uplink_bytes[job.id]))
         yield self.agenda.after(up_s, ARRIVAL + job.id)
         destination.receive(job)

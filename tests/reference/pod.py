@@ -36,6 +36,9 @@ class Job:
     deadline_s: float
     destination: int = -1
     done: int = 0
+    attempts: int = 0
+    recomputed: int = 0
+    tried: set[int] = field(default_factory=set)  # prompts whose computation has begun
     sent_s: float = nan
     arrived_s: float = nan
     started_s: float = nan
@@ -167,6 +170,9 @@ class Pod:
                 self.node.expire(job)
                 continue
             size = min(len(factors), job.prompts - job.done)
+            batch = set(range(job.done, job.done + size))
+            job.recomputed += len(batch & job.tried)
+            job.tried |= batch
             try:
                 yield from self._run(job, prompt_s * job.work * factors[size - 1])
             except simpy.Interrupt as interrupt:

@@ -87,7 +87,6 @@ def _profile(model: Model) -> LmProfile:
         start_cpu_s=model.start_s,
         start_gpu_s=model.start_s,
         stop_s=model.stop_s,
-        host_cores=0.0,
         resident_ram_gb=0.0,
         resident_vram_gb=0.0,
         uplink_bytes=Size(),

@@ -122,12 +122,11 @@ def _sharing(requests: Floats, service_s: Floats, loads: Floats, slot_s: float) 
 
 def _of_kind(scenario: Scenario, n: int) -> list[Allocation]:
     node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
-    profiles = [scenario.profile.lms[lm.name] for lm in lms]
     found = []
     for modes in product(*(_modes(scenario, n, i) for i in range(len(lms)))):
         mode = np.array(modes)
         vgpus = (mode == GPU).astype(np.int64)
-        host = np.where(mode == GPU, [p.host_cores for p in profiles], 0.0)
+        host = np.where(mode == GPU, [lm.cores_on_gpu for lm in lms], 0.0)
         spare = node.cores - float(host.sum())
         for shares in _splits(int((mode == CPU).sum())):
             cores = host.copy()

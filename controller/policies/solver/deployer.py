@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.capacity import landing
+from controller.domain.capacity import landing, sharing
 from controller.domain.decisions import Call, Decision, Demand, Deployment, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
-from controller.domain.state import GPU, OFF, ClusterState
+from controller.domain.state import GPU, OFF, UNKNOWN, ClusterState
 from controller.policies.solver.allocation import Allocation, best_allocation, enumerate_allocations
 
 Ints = NDArray[np.int64]
@@ -78,14 +78,18 @@ class SolverDeployer:
 
 
 def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:
-    """Pods hold GPUs now, and keeping them would group the goal's GPU pods other than ``card``."""
+    """Return whether pods hold GPUs now and keeping them would group the goal's GPU pods other than
+    ``card``. Where the GPUs of a pod are unknown, no: a restart could not be seen to help, so it
+    would be repeated for ever."""
     held, wanted = state.cards[row], mode == GPU
-    if not held.any():
+    if not held.any() or np.any(held == UNKNOWN):
         return False
     if np.any(wanted & (held == 0)) or np.any(~wanted & (held != 0)):
         return True
-    a, b = held[wanted], card[wanted]
-    return not np.array_equal((a[:, None] & a) != 0, b[:, None] == b)
+    together = sharing(held[None])[0][np.ix_(wanted, wanted)]
+    planned = card[wanted]
+    apart = np.eye(len(planned), dtype=np.bool_)
+    return not np.array_equal(together, (planned[:, None] == planned) & ~apart)
 
 
 def _drain(goal: Deployment, state: ClusterState) -> Deployment:

@@ -46,7 +46,7 @@ class Plan:
 
 @dataclass(slots=True)
 class _Model:
-    """A linear program under construction."""
+    """Linear program under construction."""
 
     price: list[float] = field(default_factory=list)
     most: list[float] = field(default_factory=list)
@@ -55,30 +55,40 @@ class _Model:
     high: list[float] = field(default_factory=list)
 
     def variable(self, price: float, most: float = np.inf) -> int:
+        """Add a variable between 0 and ``most`` and return its column."""
         self.price.append(price)
         self.most.append(most)
         return len(self.price) - 1
 
     def constrain(self, terms: Terms, low: float, high: float) -> None:
+        """Add a row: the sum of ``terms`` lies between ``low`` and ``high``."""
         self.terms += [(len(self.low), column, value) for column, value in terms]
         self.low.append(low)
         self.high.append(high)
 
     def segments(self, knots: Floats, values: Floats, price: float, nodes: int) -> list[int]:
-        """Variables whose sum is priced by the convex function through (knots, values), plus
+        """Add variables whose sum is priced by the convex function through (knots, values), plus
         ``price`` a unit, on each of ``nodes`` (a variable) nodes."""
+        # Slopes of a convex function rise, so the program fills cheap segments first by itself:
+        # no integers are needed to keep their order.
         width = np.diff(knots)
         slope = np.diff(values) / width + price
         found = [self.variable(float(s)) for s in slope]
+        # A segment is as wide as all nodes of this allocation together, and closed without any.
         for variable, w in zip(found, width, strict=True):
             self.constrain([(variable, 1.0), (nodes, -float(w))], -np.inf, 0.0)
         return found
 
     def solve(self, integers: Sequence[int]) -> Floats:
-        """Optimal values."""
+        """Return the optimal values.
+
+        Raises:
+            Permanent: the search ended without any plan.
+        """
         from scipy.optimize import LinearConstraint, milp  # half of the command's start otherwise
         from scipy.sparse import coo_matrix
 
+        # One sparse row a constraint; only the counts of nodes are integers.
         rows, columns, values = zip(*self.terms, strict=True)
         shape = len(self.low), len(self.price)
         integrality = np.zeros(len(self.price))
@@ -108,7 +118,7 @@ class _Pick:
 
 
 class Program:
-    """The program of one scenario; solved anew for each demand."""
+    """Program of one scenario; solved anew for each demand."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -116,8 +126,10 @@ class Program:
         self._gpus = sum(node.gpus for node in scenario.testbed.nodes)
 
     def solve(self, demand: Demand, up: Bools, current: Sequence[Allocation]) -> Plan:
-        """The best plan on the nodes that are up. Nodes keep what they have (``current``) where
-        the plan has room for it; nodes that are down keep it anyway."""
+        """Return the best plan on the nodes that are up. Nodes keep what they have (``current``)
+        where the plan has room for it; nodes that are down keep it anyway."""
+        # Columns and rows are added kind by kind, then the price of what is not served; the optimal
+        # counts are handed out to nodes.
         model = _Model()
         picks, served = self._add_allocations(model, demand, up)
         self._add_shortage(model, demand, served)
@@ -125,8 +137,10 @@ class Program:
         return self._read(values, picks, up, current)
 
     def highest_load(self, prompts: Floats, up: Bools) -> float:
-        """The most requests a slot, equally many of every LM with ``prompts`` (I,) each, that the
-        nodes could serve if they could be divided (the relaxation of the program)."""
+        """Return the most requests a slot, equally many of every LM with ``prompts`` (I,) each,
+        that the nodes could serve if they could be divided (the relaxation of the program)."""
+        # The same flows and capacities, but nothing has a price except the common load, which is
+        # maximised; without integers this is a linear program.
         model = _Model()
         _, served = self._add_allocations(model, Demand(np.ones(len(prompts)), prompts), up)
         model.price = [0.0] * len(model.price)
@@ -138,18 +152,21 @@ class Program:
     def _add_allocations(
         self, model: _Model, demand: Demand, up: Bools
     ) -> tuple[list[_Pick], list[Terms]]:
-        """Every allocation of every kind of node, and the flows that serve each LM."""
+        """Add every allocation of every kind of node; return them and the flows that serve each
+        LM."""
         picks: list[_Pick] = []
         served: list[Terms] = [[] for _ in demand.requests]
         for k, (rows, allocations) in enumerate(self._kinds):
             counts: Terms = []
             for allocation in allocations:
+                # x: how many nodes of this kind run this allocation, and what their pods serve.
                 x = model.variable(POD_PRICE * float(allocation.active.sum()), len(rows))
                 flows = self._add_pods(model, allocation, demand, x)
                 for i, flow in flows.items():
                     served[i] += [(y, 1.0) for y in flow]
                 picks.append(_Pick(k, allocation, x, flows))
                 counts.append((x, 1.0))
+            # Every node of the kind that is up runs exactly one allocation.
             available = float(up[rows].sum())
             model.constrain(counts, available, available)
         return picks, served
@@ -157,12 +174,14 @@ class Program:
     def _add_pods(
         self, model: _Model, allocation: Allocation, demand: Demand, x: int
     ) -> dict[int, list[int]]:
-        """Request flows of one allocation by LM, with their costs."""
+        """Add and return the request flows of one allocation by LM, with their costs."""
         slot_s, loss = self._scenario.slot_s, self._scenario.profile.switch_loss
         flows: dict[int, list[int]] = {}
         for lms in allocation.servers():
+            # Pods that share a GPU lose some of its time to switching.
             room = 1 - loss if len(lms) > 1 else 1.0
             load: Terms = []
+            # Each LM's flow pays for its service and for the burst of a slot, segment by segment.
             for i in lms.tolist():
                 service_s = float(demand.prompts[i] * allocation.prompt_s[i])
                 most = MAX_LOAD * slot_s / service_s
@@ -172,14 +191,16 @@ class Program:
                     knots, burst(knots, service_s, slot_s), held_s / slot_s, x
                 )
                 load += [(y, service_s / slot_s / room) for y in flows[i]]
+            # The server's load, over all its LMs, pays for congestion; its last knot is MAX_LOAD,
+            # which is the server's capacity.
             waits = model.segments(LOADS, congestion(LOADS), 0.0, x)
             model.constrain([*load, *((z, -1.0) for z in waits)], -np.inf, 0.0)
         return flows
 
     def _held_up_s(self, allocation: Allocation, demand: Demand, i: int, lms: Ints) -> float:
-        """Seconds by which pods on its GPU hold up a request of LM i, each as often as it would
-        be there if its demand were spread over all GPUs: an estimate that keeps the program
-        linear."""
+        """Return the seconds by which pods on its GPU hold up a request of LM i, each as often as
+        it would be there if its demand were spread over all GPUs: an estimate that keeps the
+        program linear."""
         own_s = demand.prompts[i] * allocation.prompt_s[i]
         delay_s = 0.0
         for j in lms.tolist():
@@ -191,9 +212,11 @@ class Program:
 
     @staticmethod
     def _add_shortage(model: _Model, demand: Demand, served: list[Terms]) -> None:
-        """What is not served is dear, and dearest for the LM that misses the largest share."""
+        """Add the price of what is not served: dear, and dearest for the LM that misses the largest
+        share."""
         worst = model.variable(SHORTAGE * float(demand.requests.sum()))
         for i, wanted in enumerate(demand.requests.tolist()):
+            # What is wanted is served or short; the largest short share of any LM bounds ``worst``.
             short = model.variable(SHORTAGE, wanted)
             model.constrain([*served[i], (short, 1.0)], wanted, wanted)
             model.constrain([(short, 1.0), (worst, -max(wanted, 1e-9))], -np.inf, 0.0)
@@ -205,11 +228,12 @@ class Program:
         chosen = list(current)
         requests = np.zeros((len(up), len(current[0].mode)))
         free = [rows[up[rows]].tolist() for rows, _ in self._kinds]
-        # Those a node has already come first, so that they stay where they are.
+        # Allocations that some node has already come first, so that they stay where they are.
         held = {allocation.mode.tobytes() for allocation in current}
         for pick in sorted(picks, key=lambda pick: pick.allocation.mode.tobytes() not in held):
             count = round(values[pick.nodes])
             rows, mode = free[pick.kind], pick.allocation.mode
+            # Nodes that have it keep it; the rest of the count goes to the others in order.
             rows.sort(key=lambda n: not np.array_equal(current[n].mode, mode))
             for n in rows[:count]:
                 chosen[n] = pick.allocation
@@ -219,10 +243,10 @@ class Program:
         return Plan(tuple(chosen), requests)
 
     def allocations(self) -> list[list[Allocation]]:
-        """Those that each node can choose from, by node."""
+        """Return the allocations that each node can choose from, by node."""
         found = {int(n): choices for rows, choices in self._kinds for n in rows}
         return [found[n] for n in range(len(found))]
 
     def nothing(self) -> list[Allocation]:
-        """Everything off, by node."""
+        """Return each node's allocation in which everything is off."""
         return [choices[0] for choices in self.allocations()]

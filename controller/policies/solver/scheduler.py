@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.capacity import sharing
 from controller.domain.decisions import (
     REFUSE,
     Call,
@@ -147,9 +148,9 @@ class SolverScheduler:
             self._expected = keep * self._expected + (1 - keep) * state.arrived_prompts
 
     def _read_pods(self, state: ClusterState) -> None:
-        """GPU sharing as it is, speeds of the pods as wanted."""
-        shared = (state.cards[:, :, None] & state.cards[:, None, :]) != 0
-        self._sharing = shared & ~np.eye(shared.shape[1], dtype=np.bool_)
+        """Read GPU sharing as it is (at worst, where GPUs are unknown) and the speeds of the pods
+        as wanted."""
+        self._sharing = sharing(state.cards)
         wanted = state.want_mode, state.want_cores
         if self._wanted is not None and all(map(np.array_equal, self._wanted, wanted)):
             return

@@ -17,7 +17,7 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, MODES, OFF, POD_PENDING, POD_STOPPING, ClusterState
 from tests.reference.worlds import ABSENT, Pod, on_cpu, on_gpu
 from tests.unit.agents.rules import cluster, problems
-from tests.unit.policies.states import idle, rows_of, running, with_host_cores
+from tests.unit.policies.states import idle, rows_of, running, with_cores_on_gpu
 
 WORLD = cluster()
 BIG, MID, SMALL = range(3)
@@ -53,7 +53,7 @@ def test_pods_within_the_rules_are_taken() -> None:
 
 
 def test_amounts_that_a_mode_has_no_use_for_are_dropped() -> None:
-    scenario = with_host_cores(WORLD, 1.5)
+    scenario = with_cores_on_gpu(WORLD, 1.5)
     _, cores, vgpus = chosen([(OFF, 3, 1), (CPU, 2, 7), (GPU, 99, 1)], scenario=scenario)
     np.testing.assert_array_equal(cores, [0, 2, 1.5])
     np.testing.assert_array_equal(vgpus, [0, 0, 1])
@@ -81,7 +81,7 @@ def test_an_lm_that_is_not_asked_about_is_off() -> None:
         (
             BIG,
             (on_gpu(), ABSENT, on_gpu()),
-            "the pods on GPUs do not fit the memory of the GPUs they would land on",
+            "the pods on GPUs do not fit the memory of one GPU if all are on it",
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_broken_budget_is_named_alone(n: int, pods: Sequence[Pod], problem: st
 
 
 def test_cores_beside_gpus_count() -> None:
-    scenario = with_host_cores(WORLD, 1.0)
+    scenario = with_cores_on_gpu(WORLD, 1.0)
     chosen([on_cpu(7), on_gpu(), ABSENT], scenario=scenario)
     found = problems(lambda: chosen([on_cpu(7.5), on_gpu(), ABSENT], scenario=scenario))
     assert found == ["cores needed 8.5, the node has 8"]

@@ -70,7 +70,6 @@ def test_work_is_relative_to_the_reference_prompt() -> None:
         start_cpu_s=0.0,
         start_gpu_s=0.0,
         stop_s=0.0,
-        host_cores=0.0,
         resident_ram_gb=0.0,
         resident_vram_gb=0.0,
         uplink_bytes=Size(),

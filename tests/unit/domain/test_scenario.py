@@ -12,6 +12,7 @@ from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF
 from tests.reference.worlds import Ask, Model, node, requests, world
+from tests.unit.policies.states import with_cores_on_gpu
 
 SMALL = node(cores=2, ram_gb=4)
 BIG = node(cores=16, ram_gb=32, gpus=2, slices=2, vram_gb=8)
@@ -55,9 +56,7 @@ def test_an_lm_may_fit_one_device_and_not_the_other(
 
 def test_a_gpu_pod_needs_cores_of_its_host() -> None:
     scenario = world([BIG], [Model(cpu=None)])
-    (name, profile), *_ = scenario.profile.lms.items()
-    greedy = replace(scenario.profile, lms={name: replace(profile, host_cores=17.0)})
-    assert not replace(scenario, profile=greedy).on_gpu(0, 0)
+    assert not with_cores_on_gpu(scenario, 17.0).on_gpu(0, 0)
 
 
 def test_seconds_of_a_prompt_by_mode() -> None:

@@ -55,7 +55,7 @@ def test_lm_larger_than_every_node(pair: Pair) -> None:
     pair.lms[1]["memory"]["ram_gb"] = 40
     message = pair.refusal()
     assert "LM2: fits nowhere" in message
-    assert "on vm2 it needs 40 GB of RAM, not 32" in message
+    assert "on vm2 it needs 40 GB of RAM, not the 29 allocatable" in message
     assert "and 2 more" in message
     assert "add such a node" in message
 
@@ -77,17 +77,17 @@ def test_gpu_only_lm_without_any_gpu(pair: Pair) -> None:
 
 
 def test_node_smaller_than_any_lm(pair: Pair) -> None:
-    pair.workers["vm2"]["edgelm_ram_gb"] = 2
+    pair.workers["vm2"]["edgelm_ram_gb"] = 5  # 3 of it reserved
     message = pair.refusal()
     assert "vm2: can run no LM" in message
-    assert "LM3 needs 2.5 GB of RAM, not 2" in message
+    assert "LM3 needs 2.5 GB of RAM, not the 2 allocatable" in message
     assert "enlarge the node, or drop it" in message
 
 
 def test_node_with_too_few_cores_for_its_gpu(pair: Pair) -> None:
     for lm in pair.lms:
         lm["gpu_only"] = True
-    pair.workers["vm3"]["edgelm_cores"] = 0.5
+    pair.workers["vm3"]["edgelm_cores"] = 1.5  # 1 of it reserved
     message = pair.refusal()
     assert "needs 1 cores beside a GPU, not 0.5" in message
 
@@ -124,6 +124,20 @@ def test_pod_memory_below_what_the_profile_needs(pair: Pair) -> None:
     assert "LM2.memory.ram_gb: 3 GB is less than the 3.4 GB it needs" in message
     assert "give it 3.4 GB or more" in message
     assert "LM4.vram.gb: 2 GB is less than the 5 GB it needs" in message
+
+
+def test_a_disk_holds_the_images_of_what_its_node_may_run_twice(pair: Pair) -> None:
+    """vm2 may run LM1 and LM2, 20.5 GB of images; vm3 all four, 48 GB."""
+    pair.workers["vm2"]["edgelm_disk_gb"] = 41
+    pair.workers["vm3"]["edgelm_disk_gb"] = 96
+    pair.check()
+    pair.workers["vm2"]["edgelm_disk_gb"] = 40.9
+    pair.workers["vm3"]["edgelm_disk_gb"] = 95
+    first, *lines = pair.refusal().splitlines()
+    assert first == "testbed paper: 2 errors:"
+    assert "vm2.edgelm_disk_gb: cannot hold the images of LM1, LM2 twice" in lines[0]
+    assert "(got 40.9); 41 GB or more" in lines[0]
+    assert "vm3.edgelm_disk_gb: cannot hold the images of LM1, LM2, LM3, LM4 twice" in lines[1]
 
 
 def test_more_gpus_than_the_twin_knows(pair: Pair) -> None:

@@ -25,11 +25,11 @@ def workers(document: Any) -> Any:
 
 
 def test_paper_is_table_two() -> None:
-    testbed = load_testbed("paper").to_domain()
-    rows = [
-        (n.name, n.cpu, n.cores, n.ram_gb, n.gpu, n.gpus, n.gpus * n.vram_gb, n.vgpus)
-        for n in testbed.nodes
-    ]
+    file = load_testbed("paper")
+    testbed, hosts = file.to_domain(), file.all.children.workers.hosts
+    machines = [(n.name, n.cpu, hosts[n.name].cores, hosts[n.name].ram_gb) for n in testbed.nodes]
+    gpus = [(n.gpu, n.gpus, n.gpus * n.vram_gb, n.vgpus) for n in testbed.nodes]
+    rows = [(*machine, *gpu) for machine, gpu in zip(machines, gpus, strict=True)]
     epyc, a5000 = "AMD EPYC 7453", "NVIDIA A5000"
     assert rows == [
         ("vm2", epyc, 24, 32, "", 0, 0, 0),
@@ -49,6 +49,45 @@ def test_paper_has_the_papers_lms() -> None:
     memory = [lm.memory for lm in testbed.all.vars.lms]
     assert [m.min_ram_gb for m in memory] == [1.2, 6.5, 0.5, 1.6]
     assert [m.storage_gb for m in memory] == [7.5, 13, 10, 17.5]
+
+
+def test_nodes_are_their_machines_less_what_is_reserved(workers: Any, document: Any) -> None:
+    nodes = {node.name: node for node in load_testbed("paper").to_domain().nodes}
+    assert [(n.cores, n.ram_gb) for n in (nodes["vm2"], nodes["vm7"])] == [(23, 29), (15, 21)]
+    workers["vm7"]["edgelm_reserved"] = {
+        "source": "estimated", "how": "a test", "cores": 2.5, "ram_gb": 4
+    }  # fmt: skip
+    less = parse(TestbedFile, "s", document).to_domain().nodes[-1]
+    assert (less.name, less.cores, less.ram_gb) == ("vm7", 13.5, 20)
+
+
+@pytest.mark.parametrize(("name", "size"), [("cores", 16), ("ram_gb", 24)])
+def test_a_machine_reserved_whole_is_refused(
+    document: Any, workers: Any, name: str, size: float
+) -> None:
+    workers["vm3"]["edgelm_reserved"] = {**workers["vm3"]["edgelm_reserved"], name: size}
+    with pytest.raises(
+        InputError, match=rf"vm3: edgelm_reserved\.{name} is {size} of .*reserve less"
+    ):
+        parse(TestbedFile, "s", document)
+
+
+@pytest.mark.parametrize("name", ["edgelm_disk_gb", "edgelm_reserved"])
+def test_every_machine_says_its_disk_and_what_is_reserved(
+    document: Any, workers: Any, name: str
+) -> None:
+    del workers["vm3"][name]
+    with pytest.raises(InputError, match=rf"vm3\.{name}: is missing"):
+        parse(TestbedFile, "s", document)
+
+
+@pytest.mark.parametrize("testbed", ["paper", "campus"])
+def test_all_lms_of_a_gpu_node_still_fit_beside_the_system(testbed: str) -> None:
+    """What system and daemons keep costs no shipped testbed a combination of LMs."""
+    found = load_testbed(testbed).to_domain()
+    for node in found.nodes:
+        lms = [lm for lm in found.lms if node.gpus or not lm.gpu_only]
+        assert sum(lm.ram_gb for lm in lms) <= node.ram_gb
 
 
 def test_control_node_serves_nothing() -> None:

@@ -43,10 +43,10 @@ def shipped(testbed: str = "paper", profile: str = "a5000") -> Scenario:
     return Scenario(load_testbed(testbed).to_domain(), load_profile(profile).to_domain())
 
 
-def with_host_cores(scenario: Scenario, cores: float) -> Scenario:
+def with_cores_on_gpu(scenario: Scenario, cores: float) -> Scenario:
     """The scenario in which a pod on a GPU holds ``cores``."""
-    lms = {name: replace(lm, host_cores=cores) for name, lm in scenario.profile.lms.items()}
-    return replace(scenario, profile=replace(scenario.profile, lms=lms))
+    lms = tuple(replace(lm, cores_on_gpu=cores) for lm in scenario.testbed.lms)
+    return replace(scenario, testbed=replace(scenario.testbed, lms=lms))
 
 
 def idle(scenario: Scenario, **changes: Any) -> ClusterState:

@@ -69,11 +69,15 @@ def test_random_on_a_blocked_node_keeps_or_stops() -> None:
 
 def test_full_activation_on_the_papers_testbed() -> None:
     """Section VI: LM1 and LM2 on CPUs, LM3 and LM4 compete for the GPUs; on VM7, too, whose four
-    slices could hold all. VM2: 24 cores in two; VM3-6: 16 less 2 host cores in two; VM7: 16 less 4
-    in two."""
+    slices could hold all. VM2: 23 cores in two; VM3-6: 15 less 2 beside the GPU in two; VM7: 15
+    less 4 in two."""
     chosen = decide(FullDeployer(SCENARIO).deploy(idle(SCENARIO), OPEN))
     assert chosen.mode.tolist() == [[CPU, CPU, OFF, OFF]] + [[CPU, CPU, GPU, GPU]] * 5
-    assert chosen.cores.tolist() == [[12, 12, 0, 0]] + [[7, 7, 1, 1]] * 4 + [[6, 6, 1, 1]]
+    assert chosen.cores.tolist() == [
+        [11.5, 11.5, 0, 0],
+        *[[6.5, 6.5, 1, 1]] * 4,
+        [5.5, 5.5, 1, 1],
+    ]
     assert chosen.vgpus.tolist() == [[0, 0, 0, 0]] + [[0, 0, 1, 1]] * 5
 
 

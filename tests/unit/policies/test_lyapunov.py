@@ -23,7 +23,14 @@ from controller.domain.state import (
 from controller.policies.lyapunov import LyapunovDeployer, LyapunovParameters
 from controller.policies.patterns import fixed_share
 from tests.reference.worlds import Model, node, world
-from tests.unit.policies.states import decide, idle, open_policy, rows_of, shipped, with_host_cores
+from tests.unit.policies.states import (
+    decide,
+    idle,
+    open_policy,
+    rows_of,
+    shipped,
+    with_cores_on_gpu,
+)
 
 PAPER = LyapunovParameters()
 MODALITIES = ("text-to-text", "text-to-text", "image-to-text", "text-to-image")
@@ -38,7 +45,7 @@ def tiny() -> Scenario:
         Model(ram_gb=2.5, vram_gb=4, gpu_only=True),
         Model(ram_gb=3.5, vram_gb=6, gpu_only=True),
     ]
-    scenario = with_host_cores(world([node(cores=16, ram_gb=17, gpus=1, slices=2)], models), 1.0)
+    scenario = with_cores_on_gpu(world([node(cores=16, ram_gb=17, gpus=1, slices=2)], models), 1.0)
     lms = zip(scenario.testbed.lms, MODALITIES, strict=True)
     named = tuple(replace(lm, modality=modality) for lm, modality in lms)
     return replace(scenario, testbed=replace(scenario.testbed, lms=named))

@@ -15,7 +15,7 @@ from controller.policies.patterns import Patterns, enumerate_fixed, fixed_share,
 from tests.reference.cases import Case
 from tests.reference.playback import play
 from tests.reference.worlds import Ask, Model, node, requests, slot, world
-from tests.unit.policies.states import idle, running, shipped, with_host_cores
+from tests.unit.policies.states import idle, running, shipped, with_cores_on_gpu
 
 VM2, VM3, VM7 = 0, 1, 5  # rows of Table II's workers
 
@@ -25,8 +25,8 @@ def test_nodes_of_equal_hardware_are_one_kind_wherever_they_stand() -> None:
 
 
 def test_fixed_share_of_the_papers_testbed() -> None:
-    """24 cores / 2 text LMs; (16 - 2 slices x 1 host core) / 2; (16 - 4) / 2."""
-    assert [fixed_share(shipped(), n) for n in (VM2, VM3, VM7)] == [12.0, 7.0, 6.0]
+    """Allocatable cores: 23 / 2 text LMs; (15 - 2 slices x 1 beside the GPU) / 2; (15 - 4) / 2."""
+    assert [fixed_share(shipped(), n) for n in (VM2, VM3, VM7)] == [11.5, 6.5, 5.5]
 
 
 def test_patterns_of_a_cpu_only_node() -> None:
@@ -44,7 +44,7 @@ def tiny(cores: float, ram_gb: float, gpus: int, slices: int, vram_gb: float) ->
         Model(ram_gb=3.5, vram_gb=6, gpu_only=True),
     ]
     machine = node(cores=cores, ram_gb=ram_gb, gpus=gpus, slices=slices, vram_gb=vram_gb)
-    return with_host_cores(world([machine], models, tau_s=20.0), 1.0)
+    return with_cores_on_gpu(world([machine], models, tau_s=20.0), 1.0)
 
 
 nodes = st.builds(
@@ -58,25 +58,24 @@ nodes = st.builds(
 
 
 def plain_patterns(scenario: Scenario) -> set[tuple[int, ...]]:
-    """Eq. 1 by plain loops; vRAM, the one resource that is split, by trying out every way to put
-    GPU pods on GPUs in LM order, most free slices first."""
+    """Eq. 1 by plain loops; vRAM, the one resource that is split, by trying out every way in which
+    the device plugin can put GPU pods on GPUs: all must do."""
     machine, lms = scenario.testbed.nodes[0], scenario.testbed.lms
     share, found = fixed_share(scenario, 0), set()
     for mode in product((OFF, CPU, GPU), repeat=len(lms)):
         on = [i for i in range(len(lms)) if mode[i] != OFF]
         cores = sum(share if mode[i] == CPU else 1.0 for i in on)
-        free = [[machine.vgpus_per_gpu, machine.vram_gb] for _ in range(machine.gpus)]
         fits = cores <= machine.cores and sum(lms[i].ram_gb for i in on) <= machine.ram_gb
-        for i in on:
-            if mode[i] == CPU:
-                fits = fits and share > 0 and not lms[i].gpu_only
-                continue
-            able = [g for g in free if g[0] > 0 and g[1] >= lms[i].vram_gb]
-            fits = fits and bool(able)
-            if able:
-                best = max(able, key=lambda g: g[0])
-                best[0] -= 1
-                best[1] -= lms[i].vram_gb
+        fits = fits and all(share > 0 and not lms[i].gpu_only for i in on if mode[i] == CPU)
+        pods = [lms[i].vram_gb for i in on if mode[i] == GPU]
+        fits = fits and len(pods) <= machine.gpus * machine.vgpus_per_gpu
+        for places in product(range(machine.gpus), repeat=len(pods)):
+            groups = [
+                [gb for gb, place in zip(pods, places, strict=True) if place == g]
+                for g in range(machine.gpus)
+            ]
+            if max(map(len, groups)) <= machine.vgpus_per_gpu:
+                fits = fits and max(map(sum, groups)) <= machine.vram_gb
         if fits:
             found.add(mode)
     return found
@@ -107,16 +106,20 @@ def test_every_pattern_comes_up_on_the_twin(scenario: Scenario, pick: int) -> No
     assert state.cards[0].tolist() == [0 if g < 0 else 1 << g for g in gpu]
 
 
-def test_vram_is_budgeted_gpu_by_gpu() -> None:
-    """Three LMs of 6 GB fit two GPUs of 10 GB in total, but one of them would be pending for ever;
-    two of them land on a GPU each."""
+def test_vram_is_budgeted_for_the_worst_packing() -> None:
+    """Two LMs of 6 GB would land on a GPU of 10 GB each, but a plugin may put both on one; with one
+    slice a GPU it cannot."""
     models = [Model(vram_gb=6.0)] * 3
-    scenario = world([node(gpus=2, slices=2, vram_gb=10.0)], models)
-    three, two = np.array([GPU, GPU, GPU]), np.array([GPU, OFF, GPU])
-    assert landing(scenario, 0, three).tolist() == [0, 1, -1]
-    assert landing(scenario, 0, two).tolist() == [0, -1, 1]
-    assert not feasible(scenario, 0, three, np.zeros(3), np.ones(3, np.int64))
-    assert feasible(scenario, 0, two, np.zeros(3), np.array([1, 0, 1]))
+    two = np.array([GPU, OFF, GPU])
+    for slices, holds in ((2, False), (1, True)):
+        scenario = world([node(gpus=2, slices=slices, vram_gb=10.0)], models)
+        assert landing(scenario, 0, two).tolist() == [0, -1, 1]
+        assert feasible(scenario, 0, two, np.zeros(3), np.array([1, 0, 1])) == holds
+
+
+def test_a_gpu_pod_needs_a_vgpu() -> None:
+    scenario = world([node(gpus=1)], [Model()])
+    assert not feasible(scenario, 0, np.array([GPU]), np.zeros(1), np.array([0]))
 
 
 def test_pods_spread_over_the_gpus_with_most_free_slices() -> None:
@@ -126,7 +129,7 @@ def test_pods_spread_over_the_gpus_with_most_free_slices() -> None:
 
 def test_no_cpu_pod_without_cores() -> None:
     """Two GPU pods take both cores of the node: nothing is left to share out."""
-    scenario = with_host_cores(world([node(cores=2, gpus=1)], [Model()] * 2), 1.0)
+    scenario = with_cores_on_gpu(world([node(cores=2, gpus=1)], [Model()] * 2), 1.0)
     assert fixed_share(scenario, 0) == 0.0
     (patterns,) = enumerate_fixed(scenario)
     assert not (patterns.mode == CPU).any()

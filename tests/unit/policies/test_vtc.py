@@ -1,5 +1,7 @@
 """VTC-GPU: counters in calibrated GPU-seconds, least served first."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from tests.unit.policies.states import (
     rows_of,
     running,
     shipped,
-    with_host_cores,
+    with_cores_on_gpu,
 )
 
 ROW = np.array([0])
@@ -205,7 +207,7 @@ def test_lms_with_work_go_before_idle_ones() -> None:
 
 def test_who_finds_no_slice_runs_on_cpus_if_it_can() -> None:
     models = [Model(start_s=3.0), Model(start_s=3.0)]
-    scenario = with_host_cores(world([node(cores=5, gpus=1, slices=1)], models), 1.0)
+    scenario = with_cores_on_gpu(world([node(cores=5, gpus=1, slices=1)], models), 1.0)
     chosen = decide(
         VtcDeployer(scenario).deploy(
             idle(scenario, backlog=[[1, 1]]), InForce(open_policy(scenario))
@@ -216,11 +218,22 @@ def test_who_finds_no_slice_runs_on_cpus_if_it_can() -> None:
     assert chosen.vgpus.tolist() == [[1, 0]]
 
 
-def test_no_pod_that_fits_no_single_gpu() -> None:
-    """6 + 6 + 6 GB on two GPUs of 10 GB: the third would be pending and block the node."""
-    scenario = world([node(gpus=2, slices=2, vram_gb=10)], [Model(vram_gb=6, gpu_only=True)] * 3)
+@pytest.mark.parametrize(("slices", "expected"), [(2, [GPU, OFF, OFF]), (1, [GPU, GPU, OFF])])
+def test_no_pods_that_one_gpu_may_get_and_not_hold(slices: int, expected: list[int]) -> None:
+    """6 + 6 + 6 GB on two GPUs of 10 GB, where a plugin may put two pods on one, or cannot."""
+    machine = node(gpus=2, slices=slices, vram_gb=10)
+    scenario = world([machine], [Model(vram_gb=6, gpu_only=True)] * 3)
     state = idle(scenario, backlog=[[1, 1, 1]])
-    assert modes(VtcDeployer(scenario), scenario, state) == [[GPU, GPU, OFF]]
+    assert modes(VtcDeployer(scenario), scenario, state) == [expected]
+
+
+def test_pods_on_unknown_gpus_are_taken_to_share_one() -> None:
+    """Three pods on three GPUs that serve all the time; with unknown GPUs each gets a third."""
+    scenario = world([node(gpus=3)], [Model()] * 3)
+    state = running(scenario, [[on_gpu()] * 3], busy_s=[[9.0, 9.0, 0.0]])
+    unknown = replace(state, cards=np.full((1, 3), -1))
+    assert ServiceCounters(scenario).given_s(state).tolist() == [[9.0, 9.0, 0.0]]
+    assert ServiceCounters(scenario).given_s(unknown).tolist() == [[4.5, 4.5, 0.0]]
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -64,10 +64,10 @@ def test_a_context_says_all_that_is_decided_by(testbed: str) -> None:
             assert getattr(read_node, name) == getattr(node, name)
         same_speeds(found, order[n], told, n)
     for lm, read_lm in zip(told.testbed.lms, found.testbed.lms, strict=True):
-        for name in ("name", "modality", "ram_gb", "vram_gb", "gpu_only"):
+        for name in ("name", "modality", "ram_gb", "vram_gb", "gpu_only", "cores_on_gpu"):
             assert getattr(read_lm, name) == getattr(lm, name)
         profile, read_profile = told.profile.lms[lm.name], found.profile.lms[lm.name]
-        for name in ("start_cpu_s", "start_gpu_s", "stop_s", "host_cores"):
+        for name in ("start_cpu_s", "start_gpu_s", "stop_s"):
             assert getattr(read_profile, name) == getattr(profile, name)
 
 

@@ -30,7 +30,6 @@ def lm_profile(gpu_s: float) -> LmProfile:
         start_cpu_s=0.0,
         start_gpu_s=0.0,
         stop_s=1.0,
-        host_cores=1.0,
         resident_ram_gb=1.0,
         resident_vram_gb=1.0,
         uplink_bytes=Size(),

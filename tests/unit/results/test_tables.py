@@ -89,6 +89,7 @@ def test_a_refused_request_went_nowhere() -> None:
     records["sent_s"] = [np.nan, 1.0]
     records["destination"] = [-1, 1]
     records["failure"] = [REFUSED, 0]
+    records["attempts"], records["recomputed"] = [0, 1], [0, 2]
     table = request_table(records, np.zeros(2, np.int64))
     testbed = small_outcome().scenario.testbed
     frame = pl.read_parquet(io.BytesIO(requests_parquet(table, testbed)))
@@ -97,7 +98,7 @@ def test_a_refused_request_went_nowhere() -> None:
     assert frame["success"].to_list() == [False, False]
     assert frame["uplink_s"].null_count() == 2
     assert frame["attempts"].to_list() == [0, 1]
-    assert frame["recomputed_prompts"].to_list() == [0, 0]
+    assert frame["recomputed_prompts"].to_list() == [0, 2]
 
 
 def test_slots_are_complete_and_ordered() -> None:

@@ -33,6 +33,33 @@ def test_prompts_done_survive_the_node_and_its_pods_start_again() -> None:
     assert played.starts[-1] == 2
 
 
+def test_prompts_of_a_lost_batch_are_counted_as_they_are_computed_again() -> None:
+    """Batches of three, a second each. Three of seven prompts are done when the node goes down in
+    the second batch; after it the same three are served again. Lost a second time, they count
+    twice; the last one is new."""
+    scenario = world([node()], [Model(factors=(1.0, 1.0, 1.0))])
+    asks = [Ask(0.0, prompts=7), Ask(0.0)]
+    pods = slot([[on_cpu(1)]])
+    for outages, recomputed in (
+        (((0, 1.5, 12.0),), 3),
+        (((0, 1.5, 12.0), (0, 12.5, 13.0)), 6),
+        (((0, 1.5, 12.0), (0, 13.5, 14.0)), 4),  # first all three of them, then the last one
+        (((0, 10.0, 12.0),), 0),
+    ):
+        played = play(Case(scenario, requests(scenario, asks), (pods,), outages))
+        assert_array_equal(played.twin.records["recomputed"], [recomputed, 0])
+        assert_array_equal(played.twin.records["attempts"], [1, 1])
+
+
+def test_a_request_that_could_not_leave_was_not_dispatched() -> None:
+    """Its origin is down from before it is sent until after its deadline."""
+    scenario = world([node(), node()], [Model()], tau_s=5.0)
+    asks = [Ask(2.0, origin=1), Ask(2.0, origin=0)]
+    pods = slot([[on_cpu(1)], [ABSENT]], to=[[0], [0]])
+    played = play(Case(scenario, requests(scenario, asks), (pods,), ((1, 1.0, 20.0),)))
+    assert_array_equal(played.twin.records["attempts"], [0, 1])
+
+
 def test_messages_wait_at_the_other_end() -> None:
     """Node 1 is down from 5 to 20. Sent from it at 6: leaves at 20. Sent to it at 5: is there at
     6, taken at 20. A result for it that is ready at 7.5 is there at 8.5, taken at 20."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from controller.domain.profile import Curve
+from controller.domain.profile import Batching, Curve
 from controller.domain.requests import FAILURES
 from controller.domain.testbed import Network
 from tests.reference.cases import Case
@@ -49,6 +51,22 @@ def test_batches_take_the_time_of_their_size() -> None:
     asks = [Ask(0.0, prompts=5, work=2.0)]
     played = play(Case(scenario, requests(scenario, asks), (slot([[on_cpu(1)]]),), ()))
     assert_allclose(played.twin.records["finished_s"], [2 * (1.75 + 1.5)])
+
+
+@pytest.mark.parametrize(
+    ("tau_s", "done", "recomputed"), [(100.0, 4, 3), (10.0, 2, 2), (10.5, 2, 3)]
+)
+def test_lost_prompts_are_counted_batch_by_batch(tau_s: float, done: int, recomputed: int) -> None:
+    """On the GPU three of four prompts are in one batch, lost at 10; from then on the CPU serves
+    them one by one, a second each, until the deadline; the fourth was never in a batch."""
+    slow = Curve((1.0,), (9.0,))
+    scenario = world([node(gpus=1)], [Model(gpu=slow, factors=(1.0, 1.0, 1.0))], tau_s=tau_s)
+    profile = replace(scenario.profile.lms["lm0"], cpu_batching=Batching())
+    scenario = replace(scenario, profile=replace(scenario.profile, lms={"lm0": profile}))
+    script = slot([[on_gpu()]]), slot([[on_cpu(1)]])
+    played = play(Case(scenario, requests(scenario, [Ask(2.0, prompts=4)]), script, ()))
+    record = played.twin.records[0]
+    assert (record["done"], record["recomputed"], record["attempts"]) == (done, recomputed, 1)
 
 
 def test_busy_pods_share_a_gpu_and_pay_for_switching() -> None:
@@ -164,6 +182,7 @@ def test_refused_requests_never_leave() -> None:
     played = play(Case(scenario, requests(scenario, [Ask(0.0)]), (commands,), ()))
     assert failures(played) == ["refused"]
     assert np.isnan(played.twin.records["sent_s"][0])
+    assert played.twin.records["attempts"][0] == 0
 
 
 def test_a_plan_for_a_node_that_does_not_exist_is_an_error() -> None:

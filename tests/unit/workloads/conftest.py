@@ -47,7 +47,6 @@ def build(nodes: int = 6, lms: tuple[str, ...] = NAMES, slot_s: float = 30.0) ->
             start_cpu_s=1,
             start_gpu_s=1,
             stop_s=1,
-            host_cores=1,
             resident_ram_gb=1,
             resident_vram_gb=1,
             uplink_bytes=Size(fixed=100, per_input_token=4, per_input_megapixel=1e6),

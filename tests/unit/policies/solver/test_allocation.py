@@ -26,7 +26,7 @@ from controller.policies.solver.allocation import (
 from tests.reference.cases import Case
 from tests.reference.playback import play
 from tests.reference.worlds import Ask, Model, node, requests, slot, world
-from tests.unit.policies.states import shipped, with_host_cores
+from tests.unit.policies.states import shipped, with_cores_on_gpu
 
 SLOT_S = 10.0
 
@@ -127,8 +127,8 @@ def test_more_pods_than_quarters_get_equal_parts() -> None:
     assert [a.cores.tolist() for a in found if a.active.all()] == [[2.0] * 5]
 
 
-def test_host_cores_are_set_aside_first() -> None:
-    scenario = with_host_cores(world([node(cores=8, gpus=1)], [Model()] * 2), 1.0)
+def test_cores_beside_a_gpu_are_set_aside_first() -> None:
+    scenario = with_cores_on_gpu(world([node(cores=8, gpus=1)], [Model()] * 2), 1.0)
     found = allocations(scenario)
     assert pick(found, [CPU, GPU]).cores.tolist() == [7.0, 1.0]
     assert pick(found, [GPU, GPU]).cores.tolist() == [1.0, 1.0]
@@ -136,7 +136,7 @@ def test_host_cores_are_set_aside_first() -> None:
 
 def test_a_node_whose_cores_all_drive_gpus_has_no_cpu_pods() -> None:
     """One core, held by the pod on the GPU: the other LM cannot run on no core at all."""
-    scenario = with_host_cores(world([node(cores=1, gpus=1)], [Model()] * 2), 1.0)
+    scenario = with_cores_on_gpu(world([node(cores=1, gpus=1)], [Model()] * 2), 1.0)
     modes = [a.mode.tolist() for a in allocations(scenario)]
     assert [CPU, GPU] not in modes
     assert [CPU, OFF] in modes
@@ -159,7 +159,7 @@ def test_allocations_keep_equation_1(testbed: str, profile: str) -> None:
 
 
 tight = st.builds(
-    lambda cores, gpus, slices, vram_gb, need_gb: with_host_cores(
+    lambda cores, gpus, slices, vram_gb, need_gb: with_cores_on_gpu(
         world(
             [node(cores=cores, gpus=gpus, slices=slices, vram_gb=vram_gb)],
             [Model(vram_gb=gb) for gb in need_gb],

@@ -19,7 +19,7 @@ from controller.policies.solver.allocation import cost, enumerate_allocations
 from controller.policies.solver.deployer import SolverDeployer
 from controller.strategies import build
 from controller.twin.cluster import Twin
-from tests.reference.worlds import ABSENT, Ask, Model, node, on_cpu, on_gpu, requests, world
+from tests.reference.worlds import ABSENT, Ask, Model, Pod, node, on_cpu, on_gpu, requests, world
 from tests.unit.policies.states import decide, idle, rows_of, running, shipped
 
 
@@ -170,6 +170,15 @@ def test_a_pod_that_joins_others_makes_them_all_start_again() -> None:
     scenario, policy = two_gpus()
     joined = running(scenario, [[ABSENT, on_gpu(), on_gpu(), on_gpu()]])
     assert deploy(scenario, policy, joined).mode.tolist() == [[OFF] * 4]
+
+
+@pytest.mark.parametrize("pods", [ALL, [[ABSENT, on_gpu(), on_gpu(), on_gpu()]]])
+def test_unknown_gpus_are_no_reason_to_stop_pods(pods: list[list[Pod]]) -> None:
+    """A restart would not make them known: pods would start and stop for ever."""
+    scenario, policy = two_gpus()
+    cards = [[-1 if pod[0] == GPU else 0 for pod in pods[0]]]
+    state = running(scenario, pods, cards=cards)
+    assert deploy(scenario, policy, state).mode.tolist() == [[GPU] * 4]
 
 
 def test_on_a_single_gpu_there_is_only_one_company() -> None:
