@@ -83,7 +83,7 @@ def blocked(state: ClusterState) -> Bools:
 
 def sharing(cards: Ints) -> Bools:
     """Return (n, I, I) which other pods of the node a pod shares a GPU with, from the bit masks
-    (n, I) of their GPUs. A mask of -1 is unknown: at worst, such a pod shares with every other pod
+    (n, I) of their GPUs. UNKNOWN: at worst, such a pod shares with every other pod
     on a GPU."""
     shared = (cards[:, :, None] & cards[:, None, :]) != 0  # -1 has every bit
     return np.asarray(shared & ~np.eye(cards.shape[1], dtype=np.bool_))

@@ -48,18 +48,19 @@ def simulate(
     outages: Sequence[tuple[int, float, float]] = (),
 ) -> Outcome:
     """Run the script, its last slot over and over, until every request has an outcome."""
-    return _Model(scenario, requests, script, outages).run()
+    return Model(scenario, requests, outages).run(script)
 
 
-class _Model:
+class Model:
+    """The testbed between two commands, and what is seen of it as slots end."""
+
     def __init__(
         self,
         scenario: Scenario,
         requests: Requests,
-        script: Sequence[Slot],
         outages: Sequence[tuple[int, float, float]],
     ) -> None:
-        self.scenario, self.requests, self.script = scenario, requests, script
+        self.scenario, self.requests = scenario, requests
         self.agenda = Agenda()
         rows = range(len(scenario.testbed.nodes))
         self.nodes = [Node(self.agenda, scenario, n, self._finished, self._expire) for n in rows]
@@ -71,8 +72,9 @@ class _Model:
         for job in self.outcome.jobs:
             self.born[int(requests.slot[job.id])].append(job)
 
-    def run(self) -> Outcome:
-        self.agenda.run(until=self.agenda.process(self._slots()))
+    def run(self, script: Sequence[Slot]) -> Outcome:
+        """Follow the script until every request has an outcome."""
+        self.agenda.run(until=self.agenda.process(self._slots(script)))
         return self.outcome
 
     def _job(self, q: int) -> Job:
@@ -90,59 +92,63 @@ class _Model:
 
     # Slots
 
-    def _slots(self) -> Events:
+    def _slots(self, script: Sequence[Slot]) -> Events:
         slot_s, slot = self.scenario.slot_s, 0
         last = int(self.requests.slot.max(initial=-1))
         while slot <= last or self.undecided:
-            commands = self.script[min(slot, len(self.script) - 1)]
-            for job in self.born[slot]:
-                self._route(job, commands)
-            self._deploy(commands, (slot + 1) * slot_s)
+            commands = script[min(slot, len(script) - 1)]
+            self.route(slot, commands.plan, commands.route_thought_s)
+            void = np.zeros(commands.deployment.mode.shape, np.bool_)
+            self.outcome.voided.append(void)
+            for n, thought_s in enumerate(commands.deploy_thought_s):
+                if not np.isnan(thought_s):
+                    at_s = min(self.in_force_s(thought_s), (slot + 1) * slot_s)
+                    self.agenda.process(self.command(n, at_s, commands.deployment, n, void))
             slot += 1
             yield self.agenda.at(slot * slot_s, OBSERVE)
-            self._observe()
+            self.observe()
 
-    def _route(self, job: Job, commands: Slot) -> None:
-        job.destination = int(commands.plan.destination[job.origin, job.lm])
+    def in_force_s(self, thought_s: float) -> float:
+        """When what is decided now is in force."""
+        return self.agenda.now + thought_s + self.scenario.testbed.network.control_s
+
+    def route(self, slot: int, plan: RoutingPlan, thought_s: float) -> None:
+        """Send the slot's requests where the plan says."""
+        for job in self.born[slot]:
+            self._send(job, plan, self.in_force_s(thought_s))
+
+    def _send(self, job: Job, plan: RoutingPlan, in_force_s: float) -> None:
+        job.destination = int(plan.destination[job.origin, job.lm])
         if job.destination < 0:
             self._close(job, "refused")
             return
-        in_force_s = (
-            self.agenda.now + commands.route_thought_s + self.scenario.testbed.network.control_s
-        )
         self.agenda.process(self._travel(job, max(job.born_s, in_force_s)))
         self.agenda.process(self._watch(job))
 
-    def _deploy(self, commands: Slot, next_boundary_s: float) -> None:
-        void = np.zeros(commands.deployment.mode.shape, np.bool_)
-        self.outcome.voided.append(void)
-        for n, thought_s in enumerate(commands.deploy_thought_s):
-            if not np.isnan(thought_s):
-                in_force_s = self.agenda.now + thought_s + self.scenario.testbed.network.control_s
-                at_s = min(in_force_s, next_boundary_s)
-                self.agenda.process(self._command(n, at_s, commands.deployment, void))
-
-    def _command(
-        self, n: int, at_s: float, deployment: Deployment, void: NDArray[np.bool_]
+    def command(
+        self, n: int, at_s: float, deployment: Deployment, row: int, void: NDArray[np.bool_]
     ) -> Events:
+        """Deploy the row on node n at ``at_s``, and note in ``void`` (row by row) what was void."""
         yield self.agenda.at(at_s, COMMAND)
-        void[n] = self.nodes[n].deploy(deployment, n)
+        void[row] = self.nodes[n].deploy(deployment, row)
 
-    def _observe(self) -> None:
+    def observe(self) -> None:
+        """Note what is seen as a slot ends."""
         for node in self.nodes:
             for pod in node.pods:
                 pod.book()
         out = self.outcome
-        out.starts.append(int(self._table(lambda pod: pod.starts).sum()))
-        out.states.append(self._table(lambda pod: pod.state))
-        out.cards.append(self._table(lambda pod: sum(1 << g for g in pod.slices)))
-        out.backlogs.append(self._table(lambda pod: sum(j.prompts - j.done for j in pod.queue)))
-        out.busy_s.append(self._table(lambda pod: pod.busy_s))
+        out.starts.append(int(self.table(lambda pod: pod.starts).sum()))
+        out.states.append(self.table(lambda pod: pod.state))
+        out.cards.append(self.table(lambda pod: sum(1 << g for g in pod.slices)))
+        out.backlogs.append(self.table(lambda pod: sum(j.prompts - j.done for j in pod.queue)))
+        out.busy_s.append(self.table(lambda pod: pod.busy_s))
         for node in self.nodes:
             for pod in node.pods:
                 pod.busy_s = 0.0
 
-    def _table(self, value: Callable[[Pod], float]) -> NDArray[Any]:
+    def table(self, value: Callable[[Pod], float]) -> NDArray[Any]:
+        """A value of each pod, (N, I)."""
         return np.array([[value(pod) for pod in node.pods] for node in self.nodes])
 
     # Requests
