@@ -52,6 +52,7 @@ class _Reply(_Line):
     error: str
     late: bool
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoned: bool = False
 
 
 class Call(_Line):
@@ -94,6 +95,7 @@ class Call(_Line):
             attempts=self.attempts,
             error=reply.error,
             late=reply.late,
+            reasoned=reply.reasoned,
         )
 
 

@@ -57,6 +57,7 @@ class Completion:
     attempts: int = 1
     error: str = ""  # no reply: what happened
     late: bool = False  # no reply before the limit
+    reasoned: bool = False  # there is reasoning in a field of its own
 
 
 class Reasoner(Protocol):

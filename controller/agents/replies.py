@@ -22,11 +22,20 @@ ELSEWHERE_WORD: Final = "elsewhere"
 ELSEWHERE: Final = -2  # beside domain.decisions.REFUSE: to a node of another shard
 MAX_PROBLEMS: Final = 12  # of a reply that are quoted back
 LONGEST_PROBLEM: Final = 500  # characters; a key that no schema has may be of any length
+EMPTY_AFTER_REASONING: Final = "the reply is empty after its reasoning; give the answer after it"
 SEARCHED: Final = 200_000  # characters at a reply's end, four times the largest one at 600 nodes
-TRIES: Final = 1000  # places in it where an object may begin
+TRIES: Final = 1000  # beginnings in it that turn out to be no object
 DEEPEST: Final = 100  # far more than any format nests
 
 _BEGINNING: Final = re.compile(r'\{\s*["}]')
+# Tags around reasoning, as models of several families write them. "final" ends all before it.
+_REASONING: Final = re.compile(
+    r"(?P<open><(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad)(?:\s[^<>]{0,99})?>"
+    r"|\[THINK\]|\u25c1think\u25b7|<\|channel\|>(?:analysis|commentary))"
+    r"|</(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad)\s?>"
+    r"|\[/THINK\]|\u25c1/think\u25b7|(?P<final><\|channel\|>final(?:<\|message\|>)?)",
+    re.IGNORECASE,
+)
 _BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)  # strings may hold some too
 
 _CONFIG: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -60,19 +69,25 @@ class Format:
         self.schema: Mapping[str, Any] = _without_titles(self._adapter.json_schema())
 
     def parse(self, text: str) -> dict[str, Any]:
-        """The reply in ``text``; JSON within prose is found.
+        """Return the answer in a reply: the last object after its reasoning that fits the schema.
 
         Raises:
-            InvalidDecision: there is none; says what is wrong where.
+            InvalidDecision: none fits; says what is wrong with the last one, and where in it.
         """
-        try:
-            return dict(self._adapter.validate_python(_writable(find_json(text))))
-        except ValidationError as error:
-            problems = [
-                f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}"
-                for one in error.errors(include_url=False, include_input=False)
-            ]
-        raise InvalidDecision(listed(problems))
+        problems = ""
+        for candidate in reversed(find_json(text)):
+            try:
+                return dict(self._adapter.validate_python(_writable(candidate)))
+            except ValidationError as error:
+                problems = problems or listed(
+                    [
+                        f"{'.'.join(map(str, one['loc'])) or 'reply'}: {one['msg']}"
+                        for one in error.errors(include_url=False, include_input=False)
+                    ]
+                )
+            except InvalidDecision as error:
+                problems = problems or str(error)
+        raise InvalidDecision(problems)
 
 
 def planner_format(scenario: Scenario) -> Format:
@@ -116,19 +131,46 @@ def deployer_format(lms: Sequence[str]) -> Format:
     return Format("deployment", _record("Deployment", dict.fromkeys(lms, Pod)))
 
 
-def find_json(text: str) -> object:
-    """The JSON in a reply: all of it, or the longest object that prose surrounds near its end.
+def find_json(text: str) -> list[object]:
+    """Return the JSON in a reply that may be its answer, in the order of the text: all of the text
+    if it is JSON, else the outermost objects outside its reasoning.
 
     Raises:
         InvalidDecision: there is none.
     """
+    if not text.strip():
+        raise InvalidDecision("empty reply")
     try:
-        return json.loads(text)
+        return [json.loads(text)]
     except (ValueError, RecursionError):
-        found = _longest_object(text[-SEARCHED:])
-    if found is None:
-        raise InvalidDecision("the reply holds no JSON object" if text.strip() else "empty reply")
+        answer = without_reasoning(text)
+    if not answer.strip():
+        raise InvalidDecision(EMPTY_AFTER_REASONING)
+    found = _objects(answer[-SEARCHED:])
+    if not found:
+        raise InvalidDecision("the reply holds no JSON object")
     return found
+
+
+def without_reasoning(text: str) -> str:
+    """Return the text without the parts between tags such as ``<think>`` and ``</think>``.
+
+    A tag that is never closed takes all that follows. One that was never opened takes all that
+    precedes it: some servers put the opening tag into the prompt.
+    """
+    parts: list[str] = []
+    depth = begin = 0
+    for tag in _REASONING.finditer(text):
+        if depth == 0:
+            parts.append(text[begin : tag.start()])
+        if tag["open"]:
+            depth += 1
+        elif depth == 0 or tag["final"]:
+            parts, depth = [], 0
+        else:
+            depth -= 1
+        begin = tag.end()
+    return "".join(parts) + (text[begin:] if depth == 0 else "")
 
 
 def _writable(value: object) -> object:
@@ -151,38 +193,32 @@ def listed(problems: Sequence[str]) -> str:
     return quoted + (f"; and {more} more" if more > 0 else "")
 
 
-def _longest_object(text: str) -> object:
-    """Where an object breaks, those around the place break as well: they are not tried."""
-    decoder, best, size, tries, end = json.JSONDecoder(), None, 0, 0, 0
-    broken: set[int] = set()
-    while tries < TRIES and (found := _BEGINNING.search(text, end)):
-        at, end = found.start(), found.start() + 1
-        if at in broken:
-            continue
-        tries += 1
+def _objects(text: str) -> list[object]:
+    """Return the outermost whole objects of a text. Those within an object that breaks off are its
+    parts and no answers; the search goes on where it breaks."""
+    decoder, found, at, tries = json.JSONDecoder(), list[object](), 0, 0
+    while tries < TRIES and (beginning := _BEGINNING.search(text, at)):
+        start = beginning.start()
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, at = decoder.raw_decode(text, start)
+            found.append(value)
         except ValueError as error:
-            broken.update(_unclosed(text, at, getattr(error, "pos", end)))
+            tries += 1
+            at = max(getattr(error, "pos", 0), start + 1)
         except RecursionError:
-            broken.update(_unclosed(text, at, len(text)))
-        else:
-            if end - at > size:
-                best, size = value, end - at
-    return best
+            tries += 1
+            at = _too_deep(text, start)
+    return found
 
 
-def _unclosed(text: str, begin: int, end: int) -> list[int]:
-    """Where the brackets stand that are open at ``end``, or where they nest too deeply."""
-    opened: list[int] = []
-    for bracket in _BRACKET.finditer(text, begin, end):
-        if bracket[0] in "{[":
-            opened.append(bracket.start())
-        elif bracket[0] in "}]" and opened:
-            opened.pop()
-        if len(opened) > DEEPEST:
-            break
-    return opened
+def _too_deep(text: str, start: int) -> int:
+    """Return the place where the brackets from ``start`` on nest too deeply."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text, start):
+        depth += (bracket[0] in "{[") - (bracket[0] in "}]")
+        if depth > DEEPEST:
+            return bracket.end()
+    return len(text)
 
 
 def _record(name: str, fields: Mapping[str, Any]) -> Any:

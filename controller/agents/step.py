@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from controller.agents.endpoint.answers import one_line
 from controller.agents.reasoner import Ask, Completion, Message, Reasoner, ToolCall
-from controller.agents.replies import Format
+from controller.agents.replies import EMPTY_AFTER_REASONING, Format
 from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, Call
 from controller.domain.errors import InvalidDecision
 
@@ -219,6 +219,8 @@ def _text(completion: Completion) -> str:
         raise InvalidDecision(f"the model refused: {refusal}")
     if completion.tool_calls and not completion.content:
         raise InvalidDecision("no tools are left to call; reply with the decision")
+    if completion.reasoned and not completion.content.strip():
+        raise InvalidDecision(EMPTY_AFTER_REASONING)
     return completion.content
 
 

@@ -92,6 +92,8 @@ class Transcript:
             **{name: getattr(completion, name) for name in _USAGE},
             "outcome": outcome,
         }
+        if completion.reasoned:
+            line["reply"]["reasoned"] = True
         if completion.tool_calls:
             line["reply"]["tool_calls"] = [asdict(call) for call in completion.tool_calls]
         self._write({**line, "detail": detail} if detail else line)

@@ -247,6 +247,50 @@ def counting(target: str, delay_s: float = 0.0) -> Iterator[Server]:
         yield server
 
 
+@contextlib.contextmanager
+def thinking_aloud(target: str, think: Callable[[str, Any], str]) -> Iterator[Server]:
+    """A server in front of another whose answers to agents begin with ``think(prompt, answer)``."""
+
+    def bend(request: Request) -> Reply:
+        body = None if request.body is None else json.dumps(request.body).encode()
+        asked = urllib.request.Request(target.removesuffix("/v1") + request.path, body)  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=20) as reply:  # noqa: S310 - loopback
+            data = json.load(reply)
+        if "<observation>" in json.dumps(request.body):
+            message, prompt = data["choices"][0]["message"], request.body["messages"][-1]["content"]
+            message["content"] = think(prompt, json.loads(message["content"])) + message["content"]
+        return Reply(data)
+
+    with serving_script(bend) as server:
+        yield server
+
+
+def dropped_idea(_: str, answer: Any) -> str:
+    """Reasoning with a valid answer that it drops, longer than the one it gives: all pods off."""
+    if not all(isinstance(pod, dict) and "mode" in pod for pod in answer.values()):
+        return ""
+    idea = {lm: {"mode": "off", "cores": 0, "vgpus": 0} for lm in answer}
+    return f"<think>\nAll off?\n{json.dumps(idea, indent=4)}\nNo.\n</think>\n"
+
+
+def echoed_prompt(prompt: str, _: Any) -> str:
+    return f"<think>\nGiven:\n{prompt[prompt.find('{') : prompt.rfind('}') + 1]}\nSo:\n</think>\n\n"
+
+
+@pytest.mark.parametrize("think", [dropped_idea, echoed_prompt])
+def test_reasoning_before_the_answer_changes_no_decision(
+    peaceful: Path, tmp_path: Path, think: Callable[[str, Any], str]
+) -> None:
+    with serving(Latency()) as url, thinking_aloud(url, think) as server:
+        done = run(tmp_path, "--reasoner", server.url, *URL_MODEL)
+    assert done.returncode == 0, done.stderr
+    found, expected = summary(tmp_path), summary(peaceful)
+    for tier in TIERS:
+        assert found["decisions"][tier]["ok"] == expected["decisions"][tier]["ok"]
+    assert found["success_rate"] > 0.9
+    assert found["pod_starts"] == expected["pod_starts"]
+
+
 def decisions_asked(server: Server) -> list[str]:
     """What agents asked, health checks left out."""
     said = [json.dumps(body["messages"]) for body in server.asked()]

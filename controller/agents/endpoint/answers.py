@@ -15,6 +15,7 @@ from controller.agents.endpoint.prices import Price, Prices
 from controller.agents.reasoner import Completion, ToolCall
 
 SHOWN = 300  # characters of a server's message that ours quote
+REASONING_FIELDS = ("reasoning_content", "reasoning")  # beside content, of several servers
 KEPT = 4000  # characters of a body that are searched for complaints
 
 
@@ -92,19 +93,29 @@ def read_completion(body: bytes, model: str, prices: Prices) -> Completion:
     calls = _tool_calls(message.get("tool_calls")) if not problem else ()
     if isinstance(calls, str):
         problem, calls = calls, ()
-    content = message.get("content")
-    if not problem and not isinstance(content, str | None):
+    content, refusal = message.get("content"), _text(message.get("refusal"))
+    if isinstance(content, list):
+        refusal = refusal or _joined(content, "refusal")
+        content = _joined(content, "text")
+    elif not problem and not isinstance(content, str | None):
         problem = f"the reply's content is not text: {one_line(json.dumps(content))}"
     if problem:
         return Completion(model=reported, error=problem, **spent)
     return Completion(
         content=_text(content),
         finish=_text(data["choices"][0].get("finish_reason")),
-        refusal=_text(message.get("refusal")),
+        refusal=refusal,
         tool_calls=calls,
         model=reported,
+        reasoned=any(message.get(field) for field in REASONING_FIELDS),
         **spent,
     )
+
+
+def _joined(parts: list[Any], kind: str) -> str:
+    """Join the texts of a content's parts of a kind; other parts hold reasoning or media."""
+    texts = (part if isinstance(part, str) else _member(part, kind) for part in parts)
+    return "".join(map(_text, texts))
 
 
 def _message(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -55,6 +55,16 @@ async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
             await _explain(endpoint, model, failure)
         if completion.error:
             _refuse_server(endpoint, completion.error)
+        if completion.reasoned and not completion.content.strip() and completion.finish != "length":
+            raise InputError(
+                SOURCE,
+                f"{model} at {endpoint.address.url} leaves its answer empty: all of its text is in "
+                "the reasoning field",
+                field="model",
+                value=model,
+                remedy="start the server without a parser for reasoning, or choose a model without "
+                "reasoning",
+            )
 
 
 def _distinct(endpoint: Endpoint) -> Iterator[tuple[str, str]]:

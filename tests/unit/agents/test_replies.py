@@ -154,20 +154,66 @@ def test_elsewhere_is_a_destination_of_a_part_of_a_cluster_only() -> None:
     assert form.parse('{"LM1":{"VM1":"refuse"}}') == {"LM1": {"VM1": "refuse"}}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"LM1":%s}',
-        '  {"LM1":%s}\n',
-        'Here it is: {"LM1":%s} I hope it helps {you}.',
-        '```json\n{"LM1":%s}\n```',
-        '<think>maybe {"a":1}?</think>{"LM1":%s}',
-        '{broken {"LM1":%s}',
-    ],
-)
-def test_json_within_prose_is_found(text: str) -> None:
-    pod = deployer_format(["LM1"]).parse(text % json.dumps(POD))["LM1"]
+GOOD = json.dumps({"LM1": POD})
+OFF = json.dumps({"LM1": {"mode": "off", "cores": 0, "vgpus": 0}}, indent=4)
+ECHO = json.dumps({"slot": 3, "pods": {"LM1": {"backlog": 4}}})
+
+# Shapes in which models answer; in each GOOD is the answer and OFF an idea that was dropped.
+SHAPES = {
+    "alone": GOOD,
+    "white space around it": f"  {GOOD}\n",
+    "prose around it": f"Here it is: {GOOD} I hope it helps {{you}}.",
+    "a code fence": f"```json\n{GOOD}\n```",
+    "a fence without a language, then prose": f"```\n{GOOD}\n```\nDone.",
+    "an idea within reasoning": f"<think>\nAll off?\n{OFF}\nNo.\n</think>\n{GOOD}",
+    "the prompt quoted within reasoning": f"<think>\n{ECHO}\nSo:</think>\n\n{GOOD}",
+    "the prompt quoted without reasoning": f"You gave me {ECHO}. My answer: {GOOD}",
+    "the prompt quoted after the answer": f"{GOOD} (since you gave me {ECHO})",
+    "an idea, then the answer": f"First I thought of {OFF} but prefer {GOOD}",
+    "a longer idea, then fences": f"```json\n{OFF}\n```\nBetter:\n```json\n{GOOD}\n```",
+    "reasoning that the prompt opened": f"I could do {OFF}\n</think>{GOOD}",
+    "reasoning after the answer, never closed": f"{GOOD}\n<think>or rather {OFF}",
+    "reasoning after the answer": f"{GOOD}\n<think>or rather {OFF}</think>",
+    "reasoning twice": f"<think>{OFF}</think>Hm.<think>{OFF}</think>{GOOD}",
+    "reasoning that mentions its own tag": f"<think>in <think>{OFF}</think> or {OFF}</think>{GOOD}",
+    "a tag with an attribute, in capitals": f'<THINK mode="deep">{OFF}</THINK>{GOOD}',
+    "another tag": f"<thinking>{OFF}</thinking>{GOOD}",
+    "reasoning tags": f"<reasoning>{OFF}</reasoning>\n{GOOD}",
+    "square brackets": f"[THINK]{OFF}[/THINK]{GOOD}",
+    "seed's": f"<seed:think>{OFF}</seed:think>{GOOD}",
+    "channels": f"<|channel|>analysis<|message|>{OFF}<|end|><|channel|>final<|message|>{GOOD}",
+    "two analyses": f"<|channel|>analysis {OFF}<|channel|>commentary {OFF}<|channel|>final{GOOD}",
+    "a brace that begins nothing": '{broken ' + GOOD,
+    "an object that breaks off before it": '{"LM1": {"mode": "off", sorry. ' + GOOD,
+    "an idea within an object that breaks off": '{"idea": ' + OFF + ", sorry. " + GOOD,
+    "objects of other schemas around it": f'{{"a":1}} {GOOD} {{"b":{{"LM1":2}}}}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SHAPES.values(), ids=SHAPES)
+def test_the_answer_is_the_last_object_after_the_reasoning_that_fits(text: str) -> None:
+    pod = deployer_format(["LM1"]).parse(text)["LM1"]
     assert (pod.mode, pod.cores, pod.vgpus) == ("cpu", 2.5, 0)
+
+
+NO_ANSWER = {
+    "nothing but reasoning": (f"<think>{GOOD}</think>", "empty after its reasoning"),
+    "reasoning that never ends": (f"<think>maybe {GOOD}", "empty after its reasoning"),
+    "prose after reasoning": (f"<think>{GOOD}</think>As I said.", "no JSON object"),
+    "a list after reasoning": (f"<think>{GOOD}</think>[1]", "no JSON object"),
+    "a part of an object that breaks off": ('{"idea": ' + GOOD + ', "next": ', "no JSON object"),
+    "the first fault is not the last object's": ('{"LM1":1} then {"LM2":1}', "LM2: Extra inputs"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), NO_ANSWER.values(), ids=NO_ANSWER)
+def test_no_object_is_taken_for_an_answer_that_is_none(text: str, problem: str) -> None:
+    assert problem in refused(deployer_format(["LM1"]), text)
+
+
+def test_a_tag_within_the_text_of_an_answer_is_text() -> None:
+    reply = {**sample(FORMATS[0]), "reason": "as in <think> and </think>"}
+    assert FORMATS[0].parse(json.dumps(reply))["reason"] == reply["reason"]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
@@ -196,8 +242,8 @@ def test_any_text_gets_an_answer(text: str, problem: str) -> None:
 
 
 def test_deep_nesting_beside_a_reply_does_not_hide_it() -> None:
-    text = '{"a":' * 5000 + " sorry, I mean " + json.dumps({"LM1": POD})
-    assert find_json(text) == {"LM1": POD}
+    text = '{"a":' * 5000 + " sorry, I mean " + GOOD
+    assert find_json(text) == [json.loads(GOOD)]
 
 
 @pytest.mark.parametrize(
@@ -221,15 +267,16 @@ def test_no_text_takes_long_to_search(part: str) -> None:
     assert time.thread_time() - began_s < 0.5  # some hundredths mostly
 
 
-def test_what_an_object_breaks_off_with_is_found() -> None:
-    assert find_json('{"a":[{"b":1},{"c":{"d":2}},{"e":3') == {"c": {"d": 2}}
-    assert find_json('{"think: {"a":1}') == {"a": 1}
+def test_what_an_object_breaks_off_with_is_no_answer() -> None:
+    for text in ('{"a":[{"b":1},{"c":{"d":2}},{"e":3', '{"think: {"a":1}'):
+        with pytest.raises(InvalidDecision, match="no JSON object"):
+            find_json(text)
+    assert find_json('{"a":[{"b":1}, no: {"c":2} {"d":3}') == [{"c": 2}, {"d": 3}]
 
 
 def test_a_long_text_is_searched_at_its_end() -> None:
-    reply = json.dumps({"LM1": POD})
-    assert find_json("x" * SEARCHED + reply) == {"LM1": POD}
-    assert "no JSON object" in refused(deployer_format(["LM1"]), reply + "x" * SEARCHED)
+    assert find_json("x" * SEARCHED + GOOD) == [json.loads(GOOD)]
+    assert "no JSON object" in refused(deployer_format(["LM1"]), GOOD + "x" * SEARCHED)
 
 
 def test_half_a_surrogate_pair_is_refused_wherever_it_is() -> None:

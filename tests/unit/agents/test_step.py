@@ -243,3 +243,9 @@ def test_the_tool_is_withdrawn_when_the_tokens_are_spent() -> None:
     assert trials.seen == ["a", "b"]
     assert [len(ask.tools) for ask in played.script.asks] == [1, 1, 0, 0]
     assert played.call.outcome == "repaired"
+
+
+def test_an_answer_that_is_empty_after_reasoning_is_sent_back_with_the_reason() -> None:
+    played = Played(says("", reasoned=True), says())
+    assert played.call.outcome == "repaired"
+    assert "empty after its reasoning" in played.messages(1)[-1]["content"]

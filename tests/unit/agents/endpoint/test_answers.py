@@ -21,6 +21,25 @@ from tests.unit.agents.servers import Reply, answer, completion, serving
         (answer(None), {"content": ""}),
         (answer("", finish="content_filter"), {"finish": "content_filter"}),
         (answer("Sure! {}"), {"content": "Sure! {}"}),
+        (
+            answer(
+                [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "{}"}]},
+                    {"type": "text", "text": "Su"},
+                    "re",
+                    {"type": "text", "text": "!"},
+                    None,
+                ]
+            ),
+            {"content": "Sure!"},
+        ),
+        (answer([{"type": "refusal", "refusal": "No."}]), {"content": "", "refusal": "No."}),
+        (answer([]), {"content": ""}),
+        (
+            answer(None, message={"reasoning_content": '{"ok":true}'}),
+            {"content": "", "reasoned": True},
+        ),
+        (answer("x", message={"reasoning": "Hm."}), {"content": "x", "reasoned": True}),
         (answer("\ud800", finish=None), {"content": "?", "finish": ""}),
     ],
 )
@@ -88,7 +107,6 @@ MALFORMED = [
     Reply({"error": {"message": "overloaded"}}),
     Reply({"error": "overloaded"}),
     answer(12),
-    answer([{"type": "text", "text": "x"}]),
     answer(None, message={"tool_calls": "x"}),
     answer(None, message={"tool_calls": [None]}),
     answer(None, message={"tool_calls": [{"function": {"arguments": "{}"}}]}),

@@ -52,6 +52,15 @@ def test_a_model_that_answers_poorly_is_no_reason_to_stop(content: str | None) -
         assert checked(server) == ""
 
 
+def test_a_model_whose_answers_stay_in_its_reasoning_is_not_used() -> None:
+    """Every later call would meet the same: a run of fallbacks."""
+    with serving(answer(None, message={"reasoning_content": '{"ok":true}'})) as server:
+        said = checked(server)
+    assert said.startswith("InputError reasoner: model: test-model at")
+    assert "leaves its answer empty" in said
+    assert "parser for reasoning" in said
+
+
 def test_no_key_for_a_server_elsewhere() -> None:
     said = checked("https://api.openai.com/v1", key=" ")
     assert said.startswith("InputError")
