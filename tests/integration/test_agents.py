@@ -247,6 +247,9 @@ def counting(target: str, delay_s: float = 0.0) -> Iterator[Server]:
         yield server
 
 
+URL_MODEL = ("--model", "edgelm-reference")
+
+
 @contextlib.contextmanager
 def thinking_aloud(target: str, think: Callable[[str, Any], str]) -> Iterator[Server]:
     """A server in front of another whose answers to agents begin with ``think(prompt, answer)``."""
@@ -291,13 +294,66 @@ def test_reasoning_before_the_answer_changes_no_decision(
     assert found["pod_starts"] == expected["pod_starts"]
 
 
+SECRET_KEY = "sk-integration-7f3a9c51d2e8b604"
+
+
+def echo_key(key: str, target: str) -> Callable[[Request], Reply]:
+    """Answers that repeat the key in one of several ways, some of them good, some not."""
+    escaped = "".join(f"\\\\u{ord(letter):04x}" for letter in key).replace("\\\\", "\\")
+    url = "".join(f"%{ord(letter):02X}" for letter in key)
+
+    def script(request: Request) -> Reply:
+        assert request.headers["authorization"] == f"Bearer {key}"
+        asked = urllib.request.Request(  # noqa: S310 - loopback
+            target.removesuffix("/v1") + request.path,
+            None if request.body is None else json.dumps(request.body).encode(),
+        )
+        with urllib.request.urlopen(asked, timeout=20) as reply:  # noqa: S310
+            text = reply.read().decode()
+        if "<observation>" not in json.dumps(request.body):
+            return Reply(text)
+        data = json.loads(text)
+        message, way = data["choices"][0]["message"], len(text) % 5
+        if way == 0:  # within the answer, as JSON within JSON
+            message["content"] = f'{{"was":"{escaped}"}} {key} {message["content"]}'
+        elif way == 1:
+            return Reply({"error": {"message": f"no such key: {url}", "code": key}}, 400)
+        elif way == 2:
+            message["content"] = f'{{"{escaped}": "{key}"}}'
+        elif way == 3:
+            parts = [{"type": "text", "text": key[:9]}, {"type": "text", "text": key[9:]}]
+            message["content"] = [*parts, {"type": "text", "text": message["content"]}]
+        data["model"] = f"x {url}"
+        return Reply(json.dumps(data).replace(key, escaped), headers={"x-key": key})
+
+    return script
+
+
+def test_no_byte_that_a_run_leaves_holds_the_key(tmp_path: Path) -> None:
+    with serving(Latency()) as url, serving_script(echo_key(SECRET_KEY, url)) as server:
+        done = edgelm(
+            "run", campaign(tmp_path, epochs=1), "--out", tmp_path / "out", "--jobs", 1,
+            "--reasoner", server.url, *URL_MODEL, OPENAI_API_KEY=SECRET_KEY,
+        )  # fmt: skip
+        assert len(decisions_asked(server)) > SLOTS
+    assert done.returncode == 0, done.stderr
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {"transcript.jsonl", "decisions.jsonl", "index.html"} <= {path.name for path in left}
+    seen = [done.stdout.encode(), done.stderr.encode(), *(path.read_bytes() for path in left)]
+    marked = 0
+    for content in seen:
+        marked += b"***" in content
+        text = re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), content)
+        text = re.sub(rb"\\+u00([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), text)
+        assert SECRET_KEY[5:].encode() not in content
+        assert SECRET_KEY[5:].encode() not in text
+    assert marked >= 3
+
+
 def decisions_asked(server: Server) -> list[str]:
     """What agents asked, health checks left out."""
     said = [json.dumps(body["messages"]) for body in server.asked()]
     return [text for text in said if "<observation>" in text]
-
-
-URL_MODEL = ("--model", "edgelm-reference")
 
 
 def test_a_killed_run_goes_on_without_paying_twice(tmp_path: Path) -> None:
@@ -346,6 +402,41 @@ def test_a_killed_run_ends_as_an_undisturbed_one(peaceful: Path, tmp_path: Path)
         process.wait()
         assert not list((tmp_path / "out" / "runs").glob("[0-9a-f]*"))
         wait_for(lambda: not processes_with(mark), 20.0)
+    assert run(tmp_path).returncode == 0
+    assert files(tmp_path) == files(peaceful)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_run_whose_reasoner_is_lost_ends_as_an_undisturbed_one(
+    peaceful: Path, tmp_path: Path, number: int
+) -> None:
+    with started(tmp_path, f"lost-{number}") as process:
+        pattern = "runs/.*.transcript.jsonl"
+        wait_for(lambda: any(len(calls_in(p)) >= 10 for p in (tmp_path / "out").glob(pattern)))
+        (server,) = [p for p in processes_with(f"MARK=lost-{number}") if _is_reasoner(p)]
+        os.kill(server, number)
+        _, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    assert files(tmp_path) == files(peaceful)
+
+
+def test_a_run_whose_reasoner_cannot_live_fails_and_is_made_again(
+    peaceful: Path, tmp_path: Path
+) -> None:
+    """Every server is killed as soon as it is there: the run is not published, and nothing it has
+    is wasted."""
+    with started(tmp_path, "no-server") as process:
+        while process.poll() is None:
+            for pid in processes_with("MARK=no-server"):
+                with contextlib.suppress(ProcessLookupError):
+                    if _is_reasoner(pid):
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "reasoner" in errors
+    assert not list((tmp_path / "out" / "runs").glob("[0-9a-f]*"))
     assert run(tmp_path).returncode == 0
     assert files(tmp_path) == files(peaceful)
 

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from controller.agents.endpoint.redaction import SHORTEST
 from controller.domain.errors import InputError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 SOURCE = "reasoner"
-SECRET = 8  # characters; shorter keys ("EMPTY") are placeholders and ordinary words
 _OPENAI = "https://api.openai.com/"
 _EXAMPLE = "give an address such as https://api.openai.com/v1"
 _KEY = re.compile(r"[!-~]*")  # what an HTTP header can carry
@@ -66,7 +66,7 @@ def checked_key(text: str, address: Address) -> str:
         raise InputError(
             KEY_VARIABLE, "is not a key: keys are ASCII without spaces", remedy="copy it again"
         )
-    if len(key) >= SECRET and not address.encrypted and not address.loopback:
+    if len(key) >= SHORTEST and not address.encrypted and not address.loopback:
         raise InputError(
             SOURCE, f"would be sent the key in {KEY_VARIABLE} unencrypted", field="url",
             value=address.url,

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.agents.endpoint.address import SECRET, Address
+from controller.agents.endpoint.address import Address
 from controller.agents.endpoint.answers import Answer, Failure, one_line, read_failure
+from controller.agents.endpoint.redaction import Redactor
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -22,6 +23,7 @@ class Transport:
 
     def __init__(self, address: Address, key: str) -> None:
         self._address, self._key = address, key
+        self._redactor = Redactor(key)
         self._sdk: AsyncOpenAI | None = None
         self._response: Any = None  # the SDK's word for "as it came"
 
@@ -78,25 +80,20 @@ class Transport:
                 response = await request
         except APIStatusError as error:
             status, headers = error.response.status_code, error.response.headers
-            return read_failure(status, headers, self._hidden(error.response.content))
+            return read_failure(status, headers, self._redactor.body(error.response.content))
         except TooLargeError as error:
             return Failure(str(error), error.status)
         except Exception as error:  # whatever the client makes of what came: errors are data
             if isinstance(error, TimeoutError) and deadline.expired():
                 return Failure("no reply before the limit", late=True)
             return Failure(f"no reply: {self._cause(error)}")
-        return Answer(response.headers, self._hidden(response.content))
+        return Answer(response.headers, self._redactor.body(response.content))
 
     def _cause(self, error: BaseException) -> str:
         while error.__cause__ is not None:  # the SDK says "Connection error."
             error = error.__cause__
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return one_line(self._hidden(text.encode("utf-8", "replace")).decode("utf-8", "replace"))
-
-    def _hidden(self, content: bytes) -> bytes:
-        """Without the key, should the other side repeat it."""
-        key = self._key.encode()
-        return content.replace(key, b"***") if len(key) >= SECRET and key in content else content
+        return one_line(self._redactor.text(text))
 
 
 def sent_headers(address: Address, sdk: AsyncOpenAI) -> dict[str, str]:
