@@ -294,7 +294,7 @@ def test_reasoning_before_the_answer_changes_no_decision(
     assert found["pod_starts"] == expected["pod_starts"]
 
 
-SECRET_KEY = "sk-integration-7f3a9c51d2e8b604"
+SECRET_KEY = "sk-integration-7f3a9c51d2e8b604"  # noqa: S105 - no service takes it
 
 
 def echo_key(key: str, target: str) -> Callable[[Request], Reply]:
