@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 class Prompts:
     """The templates in ``folder``, one sub-folder per agent."""
 
@@ -38,7 +41,7 @@ class Prompts:
 
 def to_json(value: object) -> str:
     """As compact as JSON gets; refuses NaN and infinity."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _COMPACT.encode(value)
 
 
 def _environment(folder: Path) -> Environment:

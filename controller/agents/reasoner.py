@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 REFERENCE_MODEL: Final = "edgelm-reference"  # of the run's own server: an optimiser
@@ -11,6 +13,20 @@ REFERENCE_MODEL: Final = "edgelm-reference"  # of the run's own server: an optim
 TOKEN_CHARACTERS: Final = 4  # the usual estimate for English and JSON; no tokens are counted
 
 Message = Mapping[str, Any]  # of OpenAI's chat completions: role, content, ...
+
+
+@dataclass(frozen=True, eq=False)
+class ReplySchema:
+    """The strict JSON schema of a reply: every field is required, others are forbidden. One object
+    serves all calls of an agent, so that it is rendered once."""
+
+    name: str
+    json: Mapping[str, Any]
+
+    @cached_property
+    def text(self) -> str:
+        """The schema as compact JSON."""
+        return json.dumps(self.json, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +38,19 @@ class Ask:
     node: str  # of a deployer, or the first origin of a scheduler's shard; else empty
     round: int  # 0, then 1, 2, ... for tools and repair
     messages: Sequence[Message]
-    name: str  # of the reply's schema
-    schema: Mapping[str, Any]  # strict: every field required, no others
+    form: ReplySchema
     limit_s: float  # time left
     tools: Sequence[Mapping[str, Any]] = ()  # functions the model may call first
+
+    @property
+    def name(self) -> str:
+        """The name of the reply's schema."""
+        return self.form.name
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """The reply's schema."""
+        return self.form.json
 
 
 @dataclass(frozen=True, slots=True)

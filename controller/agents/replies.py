@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from controller.agents.reasoner import ReplySchema
 from controller.domain.errors import InvalidDecision
 from controller.domain.scenario import Scenario
 
@@ -67,6 +68,7 @@ class Format:
         self.name = name
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
         self.schema: Mapping[str, Any] = _without_titles(self._adapter.json_schema())
+        self.form = ReplySchema(name, self.schema)
 
     def parse(self, text: str) -> dict[str, Any]:
         """Return the answer in a reply: the last object after its reasoning that fits the schema.

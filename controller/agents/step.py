@@ -155,8 +155,7 @@ class _Course(Generic[T]):
             node=question.node,
             round=turn,
             messages=tuple(self.messages),
-            name=question.format.name,
-            schema=question.format.schema,
+            form=question.format.form,
             limit_s=limit_s - self.spent.took_s,
             tools=(tool.declaration,) if tool else (),
         )

@@ -166,5 +166,6 @@ def _place(ask: Ask) -> str:
 
 def digest(ask: Ask) -> str:
     """SHA-256 of all that is asked, in 16 hex digits."""
-    asked = [list(ask.messages), ask.name, ask.schema, list(ask.tools)]
-    return hashlib.sha256(to_json(asked).encode()).hexdigest()[:16]
+    messages, tools = to_json(list(ask.messages)), to_json(list(ask.tools))
+    asked = f"[{messages},{to_json(ask.name)},{ask.form.text},{tools}]"
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]

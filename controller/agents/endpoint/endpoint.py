@@ -15,7 +15,7 @@ from controller.agents.endpoint.loopback import LoopbackTransport, OwnServer
 from controller.agents.endpoint.pace import LATENCY_HEADER, Pace, WallTime
 from controller.agents.endpoint.prices import Prices
 from controller.agents.endpoint.transport import Transport
-from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion
+from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion, ReplySchema
 
 ATTEMPTS: Final = 6
 CHECK_S: Final = 20.0
@@ -42,7 +42,6 @@ class _Opening:
     """The part of a request that stays the same from slot to slot, and what it was made of."""
 
     dialect: Dialect
-    schema: object  # kept, so that no other schema gets its id
     tools: object
     text: str
 
@@ -98,7 +97,7 @@ class Endpoint:
         self._options = Options(temperature, reasoning_effort, max_tokens)
         self._seed = seed
         self._dialects: dict[str, Dialect] = {}
-        self._openings: dict[tuple[str, int, bool], _Opening] = {}
+        self._openings: dict[tuple[str, ReplySchema, bool], _Opening] = {}
 
     async def complete(self, ask: Ask) -> Completion:
         """Ask within ``ask.limit_s``. Never raises for what the other side does."""
@@ -155,14 +154,14 @@ class Endpoint:
         return completion
 
     def _render(self, call: _Call) -> None:
-        ask, key = call.ask, (call.model, id(call.ask.schema), bool(call.ask.tools))
+        ask, key = call.ask, (call.model, call.ask.form, bool(call.ask.tools))
         dialect = self._dialects.get(call.model, _PLAIN)
         opening = self._openings.get(key)
         if opening is None or not opening.serves(dialect, ask):
             text = render_options(dialect, self._options, call.model, ask)
             if len(self._openings) >= OPENINGS:
                 self._openings.clear()
-            opening = self._openings[key] = _Opening(dialect, ask.schema, ask.tools, text)
+            opening = self._openings[key] = _Opening(dialect, ask.tools, text)
         call.dialect = dialect
         call.body = f'{{{opening.text},"messages":{render_messages(dialect, ask)}}}'.encode()
 

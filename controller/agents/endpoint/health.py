@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from controller.agents.endpoint.address import KEY_VARIABLE, SOURCE
 from controller.agents.endpoint.answers import Answer, Failure, one_line
-from controller.agents.reasoner import Ask
+from controller.agents.reasoner import Ask, ReplySchema
 from controller.domain.errors import InputError, Permanent
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _SCHEMA: Final = {
     "required": ["ok"],
     "additionalProperties": False,
 }
+_FORM: Final = ReplySchema("health", _SCHEMA)
 _MESSAGES: Final = (
     {"role": "system", "content": "This is a health check."},
     {"role": "user", "content": 'Reply with the JSON object {"ok": true}.'},
@@ -44,7 +45,7 @@ async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
             remedy=f"export {KEY_VARIABLE}=... (your provider's key), or use --reasoner reference",
         )
     for tier, model in _distinct(endpoint):
-        ask = Ask(0, tier, "", 0, _MESSAGES, "health", _SCHEMA, limit_s)
+        ask = Ask(0, tier, "", 0, _MESSAGES, _FORM, limit_s)
         completion, failure = await endpoint.exchange(ask, ATTEMPTS)
         if completion.late:
             raise Permanent(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from controller.agents.endpoint.endpoint import Endpoint, Models
 from controller.agents.endpoint.prices import Price, Prices
-from controller.agents.reasoner import Ask, Completion
+from controller.agents.reasoner import Ask, Completion, ReplySchema
 from tests.unit.agents.servers import Server
 
 T = TypeVar("T")
@@ -25,8 +25,7 @@ def question(**changes: Any) -> Ask:
         "node": "",
         "round": 0,
         "messages": [{"role": "user", "content": "How are you?"}],
-        "name": "health",
-        "schema": SCHEMA,
+        "form": ReplySchema("health", SCHEMA),
         "limit_s": 5.0,
     }
     return Ask(**{**fields, **changes})

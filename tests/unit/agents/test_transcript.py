@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.agents.lines import sorted_lines
-from controller.agents.reasoner import Ask, Completion, ToolCall
+from controller.agents.reasoner import Ask, Completion, ReplySchema, ToolCall
 from controller.agents.transcript import LONG, Silent, Transcript, digest
 from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError, Permanent
@@ -66,8 +66,8 @@ def test_what_was_never_asked_is_not_recalled() -> None:
     "other",
     [
         {"messages": (SYSTEM, {"role": "user", "content": "Slot 0!"})},
-        {"name": "another"},
-        {"schema": {"type": "array"}},
+        {"form": ReplySchema("another", ASK.schema)},
+        {"form": ReplySchema(ASK.name, {"type": "array"})},
         {"tools": ({"type": "function"},)},
     ],
 )

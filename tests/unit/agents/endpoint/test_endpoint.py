@@ -82,7 +82,7 @@ def test_each_tier_has_its_model_and_each_schema_is_sent_as_it_is() -> None:
         for number in range(3):
             for tier in ("planner", "scheduler", "deployer"):
                 schema = {"type": "object", "title": f"{tier}{number}"}
-                await one.complete(question(tier=tier, schema=schema))
+                await one.complete(question(tier=tier, form=ReplySchema("health", schema)))
         await one.complete(question(tier="planner"))
 
     with serving(answer()) as server:
