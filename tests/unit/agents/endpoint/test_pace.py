@@ -119,7 +119,7 @@ def test_our_own_rate_limit_is_waited_for_and_not_charged() -> None:
     for _ in range(300):
         limits.reserve(0)
     got, real_s = timed([declared(2.0)], question(limit_s=0.1 + 2.0), limits=limits)
-    assert real_s > 0.15
+    assert real_s > 0.05
     assert got.took_s == 2.0
 
 
