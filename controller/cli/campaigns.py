@@ -159,6 +159,8 @@ def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool)
 
     found = standings(root)
     if as_json:
+        for warning in _idle_agents(root):
+            typer.echo(warning, err=True)
         document = {
             "folder": str(root),
             "report": str(page) if page else None,
@@ -171,12 +173,27 @@ def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool)
         return
     if found:
         print_table(found)
+    for warning in _idle_agents(root):
+        typer.echo(warning, err=True)
     for run_id, error in tally.errors.items():
         typer.echo(f"failed {run_id}: {error} (more in {root}/failures/{run_id}.txt)", err=True)
     are = "run is" if tally.total == 1 else "runs are"
     typer.echo(f"{tally.done} of {tally.total} {are} done, {tally.made} of them now, in {root}")
     if page:
         typer.echo(f"report: {page}")
+
+
+def _idle_agents(root: Path) -> list[str]:
+    """Return a warning for each finished run whose agents never had a pod started: their decisions
+    count as good, and nobody was served."""
+    from controller.results.campaign import read_campaign
+
+    return [
+        f"{run.strategy}, seed {run.seed}: no pod ever started, though "
+        f"{run.figures.reasoner.label} decided; read runs/{run.id}/transcript.jsonl before using this run"
+        for run in read_campaign(root).runs
+        if run.figures and run.figures.reasoner and run.figures.pod_starts == 0
+    ]
 
 
 @app.command()

@@ -251,8 +251,8 @@ URL_MODEL = ("--model", "edgelm-reference")
 
 
 @contextlib.contextmanager
-def thinking_aloud(target: str, think: Callable[[str, Any], str]) -> Iterator[Server]:
-    """A server in front of another whose answers to agents begin with ``think(prompt, answer)``."""
+def bending(target: str, bent: Callable[[str, Any], str]) -> Iterator[Server]:
+    """A server in front of another that answers agents with ``bent(prompt, answer)``."""
 
     def bend(request: Request) -> Reply:
         body = None if request.body is None else json.dumps(request.body).encode()
@@ -261,35 +261,51 @@ def thinking_aloud(target: str, think: Callable[[str, Any], str]) -> Iterator[Se
             data = json.load(reply)
         if "<observation>" in json.dumps(request.body):
             message, prompt = data["choices"][0]["message"], request.body["messages"][-1]["content"]
-            message["content"] = think(prompt, json.loads(message["content"])) + message["content"]
+            message["content"] = bent(prompt, json.loads(message["content"]))
         return Reply(data)
 
     with serving_script(bend) as server:
         yield server
 
 
-def dropped_idea(_: str, answer: Any) -> str:
+def is_pods(answer: Any) -> bool:
+    return all(isinstance(pod, dict) and "mode" in pod for pod in answer.values())
+
+
+def all_off(_: str, answer: Any) -> str:
+    idle = {"mode": "off", "cores": 0, "vgpus": 0}
+    return json.dumps(dict.fromkeys(answer, idle) if is_pods(answer) else answer, indent=4)
+
+
+def dropped_idea(prompt: str, answer: Any) -> str:
     """Reasoning with a valid answer that it drops, longer than the one it gives: all pods off."""
-    if not all(isinstance(pod, dict) and "mode" in pod for pod in answer.values()):
-        return ""
-    idea = {lm: {"mode": "off", "cores": 0, "vgpus": 0} for lm in answer}
-    return f"<think>\nAll off?\n{json.dumps(idea, indent=4)}\nNo.\n</think>\n"
+    idea = f"<think>\nAll off?\n{all_off(prompt, answer)}\nNo.\n</think>\n"
+    return (idea if is_pods(answer) else "") + json.dumps(answer, separators=(",", ":"))
 
 
-def echoed_prompt(prompt: str, _: Any) -> str:
-    return f"<think>\nGiven:\n{prompt[prompt.find('{') : prompt.rfind('}') + 1]}\nSo:\n</think>\n\n"
+def echoed_prompt(prompt: str, answer: Any) -> str:
+    echo = prompt[prompt.find("{") : prompt.rfind("}") + 1]
+    return f"<think>\nGiven:\n{echo}\nSo:\n</think>\n\n{json.dumps(answer)}"
 
 
-@pytest.mark.parametrize("think", [dropped_idea, echoed_prompt])
+def test_a_run_whose_agents_never_start_a_pod_is_not_silently_fine(tmp_path: Path) -> None:
+    with serving(Latency()) as url, bending(url, all_off) as server:
+        done = run(tmp_path, "--reasoner", server.url, *URL_MODEL, epochs=1)
+    assert done.returncode == 0, done.stderr
+    assert "MA, seed 0: no pod ever started, though edgelm-reference at" in done.stderr
+    assert summary(tmp_path)["pod_starts"] == 0
+
+
+@pytest.mark.parametrize("bent", [dropped_idea, echoed_prompt])
 def test_reasoning_before_the_answer_changes_no_decision(
-    peaceful: Path, tmp_path: Path, think: Callable[[str, Any], str]
+    peaceful: Path, tmp_path: Path, bent: Callable[[str, Any], str]
 ) -> None:
-    with serving(Latency()) as url, thinking_aloud(url, think) as server:
+    with serving(Latency()) as url, bending(url, bent) as server:
         done = run(tmp_path, "--reasoner", server.url, *URL_MODEL)
     assert done.returncode == 0, done.stderr
     found, expected = summary(tmp_path), summary(peaceful)
     for tier in TIERS:
-        assert found["decisions"][tier]["ok"] == expected["decisions"][tier]["ok"]
+        assert found["decisions"][tier]["ok"] == found["decisions"][tier]["calls"] > 0
     assert found["success_rate"] > 0.9
     assert found["pod_starts"] == expected["pod_starts"]
 
