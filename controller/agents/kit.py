@@ -1,4 +1,4 @@
-"""What a run hands to its agents."""
+"""The parts that a run hands to its agents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from controller.ports import Store
 
 @dataclass(frozen=True, slots=True)
 class AgentKit:
-    """``run`` names the run in the case memory. ``baseline`` and ``rehearse`` ask the twin."""
+    """The parts that agents of a run share. ``run`` is its key in the case memory; ``baseline`` and
+    ``rehearse`` ask the twin."""
 
     step: Step
     prompts: Prompts

@@ -17,24 +17,24 @@ Key = tuple[int, str, str, int]
 
 
 class _Line(BaseModel):
-    """What reading needs of a line; it may hold more."""
+    """The fields of a line that reading needs; it may have more."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
     def place(self) -> tuple[Any, ...]:
-        """Where it stands in an order that does not depend on which call ended first."""
+        """Return its key in an order that does not depend on which call ended first."""
         return (0, "")
 
 
 class Head(_Line):
-    """What the calls were made with."""
+    """The reasoner and the templates that the calls were made with."""
 
     kind: Literal["head"]
     format: Literal[1]
 
 
 class Text(_Line):
-    """What was said, to be named by its digest from then on."""
+    """A text, which later lines refer to by its digest."""
 
     kind: Literal["text"]
     sha256: str
@@ -100,7 +100,7 @@ class Call(_Line):
 
 
 class Approval(_Line):
-    """A person's word on the policy of a slot."""
+    """A person's verdict on the policy of a slot."""
 
     kind: Literal["approval"]
     slot: int
@@ -115,8 +115,8 @@ _LINE: Final[TypeAdapter[Line]] = TypeAdapter(Annotated[Line, Field(discriminato
 
 
 def whole_lines(content: bytes) -> list[str]:
-    """The lines of a file. A kill may have cut the last one short, even within a letter: it is
-    left out.
+    """Return the whole lines of a file. A kill may have cut the last one short, even within a
+    letter; that one is left out.
 
     Raises:
         InputError: another line is no text.
@@ -131,7 +131,7 @@ def whole_lines(content: bytes) -> list[str]:
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, Line]]:
-    """Lines with what they hold; the last may be cut short.
+    """Yield lines with their parsed content; a last one that is cut short is left out.
 
     Raises:
         InputError: a line is no line of a transcript of this format.
@@ -149,7 +149,7 @@ def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, Line]]:
 
 
 def sorted_lines(lines: Iterable[str]) -> list[str]:
-    """The head, then texts by digest, then calls by slot, tier, node and round."""
+    """Return the head, then texts by digest, then calls by slot, tier, node and round."""
     placed = [(line.place(), text) for text, line in read_lines(lines)]
     return [text for _, text in sorted(placed, key=lambda one: one[0])]
 

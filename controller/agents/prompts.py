@@ -22,7 +22,7 @@ class Prompts:
         self._environment: Environment | None = None
 
     def render(self, template: str, view: Any) -> str:
-        """``template`` (``planner/user.j2``) with the fields of ``view``.
+        """Render ``template`` (``planner/user.j2``) with the fields of ``view``.
 
         Raises:
             jinja2.UndefinedError: the template asks for what the view lacks.
@@ -32,7 +32,7 @@ class Prompts:
         return self._environment.get_template(template).render(view=view)
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every template by name."""
+        """Return the SHA-256 of every template by name."""
         return {
             path.relative_to(self._folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self._folder.rglob("*.j2"))
@@ -40,7 +40,7 @@ class Prompts:
 
 
 def to_json(value: object) -> str:
-    """As compact as JSON gets; refuses NaN and infinity."""
+    """Return compact JSON. Raises ValueError for NaN and infinity."""
     return _COMPACT.encode(value)
 
 

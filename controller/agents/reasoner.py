@@ -1,4 +1,4 @@
-"""The seam to whatever answers an agent: one question, one completion, errors as data."""
+"""The seam to the model that answers an agent: one question, one completion, errors as data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ReplySchema:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One chat completion to be made. Slot, tier, node and round say which one of a run it is."""
+    """A chat completion to be made. Slot, tier, node and round identify it within a run."""
 
     slot: int
     tier: str  # planner, scheduler or deployer: the model may differ
@@ -64,7 +64,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back, or why nothing did. ``took_s``: seconds to charge, retries included.
+    """A model's reply, or the reason why there is none.
+
+    ``took_s``: seconds to charge, retries included.
 
     ``cost_usd`` is None where the model's price is not known.
     """
@@ -89,4 +91,4 @@ class Reasoner(Protocol):
     """A model behind an endpoint, or what stands for one."""
 
     async def complete(self, ask: Ask) -> Completion:
-        """Ask within ``ask.limit_s``. Never raises for what the other side does."""
+        """Return the reply to ``ask`` within ``ask.limit_s``. Faults of the other side are data."""

@@ -23,10 +23,10 @@ _UNKNOWN: Final = '{"error":"no such tool"}'
 
 
 class Record(Protocol):
-    """Where calls are written down, and read from when a run is made again."""
+    """A log of calls, which answers them when a run is made again."""
 
     def recall(self, ask: Ask) -> Completion | None:
-        """What this call has brought before, if it was made before."""
+        """Return the completion of a call that was made before, or None."""
 
     def keep(self, ask: Ask, completion: Completion, outcome: str, detail: str) -> None: ...
 
@@ -49,7 +49,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[T]):
-    """A decision to be made: what is said to the model and what its reply must satisfy."""
+    """A decision to be made: the messages to the model and the check that its reply must pass."""
 
     slot: int
     tier: str
@@ -62,7 +62,7 @@ class Question(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """The decision, or None where the fallback must serve, and how it came about."""
+    """A decision, None where the fallback must serve, with the account of its calls."""
 
     value: T | None
     call: Call
@@ -70,8 +70,7 @@ class Answer(Generic[T]):
 
 
 class Step:
-    """Makes decisions within a slot through a reasoner. ``reword(problems)`` is the repair
-    message."""
+    """A maker of decisions within a slot. ``reword(problems)`` renders the repair message."""
 
     def __init__(
         self, reasoner: Reasoner, record: Record, limit_s: float, reword: Callable[[str], str]
@@ -90,7 +89,7 @@ class Step:
                 return answer
 
     async def _advance(self, course: _Course[T]) -> Answer[T] | None:
-        """One call and what follows from it; None if another call must be made."""
+        """Make one call and judge it; return None if another call must follow."""
         tool = course.tool_on_offer()
         ask = course.next_ask(tool, self._limit_s)
         completion = self._record.recall(ask) or await self._reasoner.complete(ask)
@@ -104,14 +103,14 @@ class Step:
         return self._judge(course, ask, completion)
 
     def _give_up(self, course: _Course[T], ask: Ask, completion: Completion) -> Answer[T]:
-        """There is no reply."""
+        """Return the fallback's turn: the call has brought no reply."""
         late = completion.late or course.spent.took_s > self._limit_s
         outcome = LATE if late else FALLBACK
         self._record.keep(ask, completion, outcome, completion.error)
         return course.answer(outcome, detail=completion.error)
 
     def _judge(self, course: _Course[T], ask: Ask, completion: Completion) -> Answer[T] | None:
-        """The decision, or the fallback's turn; None if the reply is sent back."""
+        """Return the decision or the fallback's turn, or None after sending the reply back."""
         question = course.question
         try:
             reply = question.format.parse(_text(completion))
@@ -130,7 +129,7 @@ class Step:
 
 @dataclass(slots=True)
 class _Course(Generic[T]):
-    """How far a decision has come."""
+    """The state of a decision between two calls."""
 
     question: Question[T]
     messages: list[Message]
@@ -140,7 +139,7 @@ class _Course(Generic[T]):
     trials: int = 0
 
     def tool_on_offer(self) -> Tool | None:
-        """The tool while its budgets last."""
+        """Return the tool while its budgets last."""
         tool, spent = self.question.tool, self.spent
         if tool and self.trials < tool.budget and spent.tokens_in + spent.tokens_out < tool.tokens:
             return tool
@@ -183,7 +182,7 @@ class _Course(Generic[T]):
         return await tool.call(one.arguments)
 
     def send_back(self, completion: Completion, problems: str) -> None:
-        """The reply and what is wrong with it, for the model to repair."""
+        """Append the reply and its problems, for the model to repair."""
         self.repairs += 1
         content = completion.content or "(no reply)"
         if len(content) > QUOTED:
@@ -205,7 +204,7 @@ class _Course(Generic[T]):
 
 
 def _text(completion: Completion) -> str:
-    """The reply's text.
+    """Return the text of a reply.
 
     Raises:
         InvalidDecision: it was cut off, refused or never given.
@@ -224,7 +223,7 @@ def _text(completion: Completion) -> str:
 
 
 def _add(spent: Call, completion: Completion) -> Call:
-    """What has been spent on a decision so far. One unknown cost makes the sum unknown."""
+    """Return the sum of what a decision has cost. One unknown cost makes it unknown."""
     known = spent.cost_usd is not None and completion.cost_usd is not None
     return Call(
         took_s=spent.took_s + completion.took_s,

@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """What they return, in order. If one raises, the others are stopped, so that no model is paid
-    for nothing, and its error is raised as it is; of several errors, the first."""
+    """Await concurrently and return results in order. On the first failure, cancel the rest, so
+    that no model is paid for nothing, and re-raise it."""
     tasks: list[asyncio.Task[T]] = []
     errors: tuple[BaseException, ...] = ()
     try:

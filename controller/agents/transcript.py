@@ -2,8 +2,7 @@
 
 A call is known by slot, tier, node and round, and by the digest of all that was asked. Lines are
 appended as calls end, so a killed run has lost none; :mod:`controller.agents.lines` reads them.
-A text that has been said before (system messages, mostly) is written once and then named by its
-digest.
+A text that recurs (system messages, mostly) is written once and then referred to by its digest.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _REPLY = ("content", "finish", "refusal", "model", "error", "late")
 
 
 class Transcript:
-    """Writes calls to ``out`` and answers those that ``former`` lines hold.
+    """A log that writes calls to ``out`` and answers those in the ``former`` lines.
 
     Raises:
         InputError: ``former`` is no transcript.
@@ -57,7 +56,7 @@ class Transcript:
             self._write({"kind": "head", "format": FORMAT, **head})
 
     def recall(self, ask: Ask) -> Completion | None:
-        """The completion of an earlier attempt at this run.
+        """Return the completion from an earlier attempt at this run, or None.
 
         Raises:
             Permanent: that attempt had asked something else here.
@@ -74,7 +73,7 @@ class Transcript:
         return completion
 
     def keep(self, ask: Ask, completion: Completion, outcome: str, detail: str) -> None:
-        """Write a call down, unless it is there already."""
+        """Write a call, unless it is there already."""
         key = ask.slot, ask.tier, ask.node, ask.round
         if key in self._former:
             return
@@ -99,11 +98,11 @@ class Transcript:
         self._write({**line, "detail": detail} if detail else line)
 
     def attended(self, approver: Approver | None) -> Approver:
-        """The approver, asked only what the transcript has no answer to."""
+        """Return an approver that asks ``approver`` only where the transcript has no verdict."""
         return _Attended(self, approver)
 
     async def verdict(self, slot: int, ask: Callable[[], Awaitable[bool]]) -> bool:
-        """Whether a person approved the policy of a slot."""
+        """Return a person's verdict on the policy of a slot, asked for at most once."""
         if slot not in self._verdicts:
             said = await ask()
             if not isinstance(said, bool | np.bool_):  # "no" is true, and so is a coroutine
@@ -165,7 +164,7 @@ def _place(ask: Ask) -> str:
 
 
 def digest(ask: Ask) -> str:
-    """SHA-256 of all that is asked, in 16 hex digits."""
+    """Return the SHA-256 of a question, in 16 hex digits."""
     messages, tools = to_json(list(ask.messages)), to_json(list(ask.tools))
     asked = f"[{messages},{to_json(ask.name)},{ask.form.text},{tools}]"
     return hashlib.sha256(asked.encode()).hexdigest()[:16]

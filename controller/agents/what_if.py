@@ -23,7 +23,7 @@ Check = Callable[[dict[str, Any]], MacroPolicy]
 def what_if(
     form: Format, check: Check, rehearse: Rehearse, state: ClusterState, budget: int
 ) -> Tool:
-    """A tool for one planning moment: up to ``budget`` candidates, tried from ``state``."""
+    """Return the tool for one planning: up to ``budget`` candidates, rehearsed from ``state``."""
 
     async def call(arguments: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""Agents for a run: who answers them, what they remember, what is written down of them."""
+"""Agents for a run: the model that answers them, their memory, their transcript."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Access:
 async def staffed(
     experiment: Experiment, scenario: Scenario, calls: Calls, access: Access
 ) -> AsyncIterator[AgentKit | None]:
-    """What the experiment's agents need, or None if it has none.
+    """Yield the kit of the experiment's agents, or None if it has none.
 
     Raises:
         InputError, Permanent: the reasoner cannot be asked.
@@ -187,7 +187,7 @@ def _reference(latency: Latency) -> KeptServer:
 
 
 async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | None) -> str:
-    """What random policies achieve, in a sentence. Measured once per testbed and workload."""
+    """Return what random policies achieve as a sentence, measured once per testbed and workload."""
     about = experiment.model_copy(
         update={"strategy": "", "parameters": {}, "reasoner": None, "seed": 0, "epochs": 1}
     )
@@ -198,7 +198,7 @@ async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | No
     slots = BASELINE_EPOCHS * experiment.epoch_slots
     requests = generate(experiment.workload, scenario, slots, rng, experiment.load)
     measured = await rehearse_random(scenario, requests, rng)
-    sentence = _told(measured, scenario.testbed.lm_names)
+    sentence = _sentence(measured, scenario.testbed.lm_names)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {"sentence": sentence, **asdict(measured)}
@@ -206,7 +206,7 @@ async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | No
     return sentence
 
 
-def _told(measured: Rehearsed, lms: Sequence[str]) -> str:
+def _sentence(measured: Rehearsed, lms: Sequence[str]) -> str:
     ratios = "/".join("none" if rho is None else f"{rho:.2f}" for rho, _ in measured.per_lm)
     mean = "none" if measured.t_mean_s is None else f"{measured.t_mean_s:.0f}"
     return (
@@ -220,7 +220,7 @@ def _told(measured: Rehearsed, lms: Sequence[str]) -> str:
 async def _rehearse(
     scenario: Scenario, policy: MacroPolicy, state: ClusterState
 ) -> Mapping[str, Any]:
-    """A candidate tried under its own forecast, for the what-if tool."""
+    """Return the figures of a candidate under its own forecast, for the what-if tool."""
     if policy.demand is None:
         return {"error": "a candidate needs a forecast"}
     most = MOST_REQUESTS * len(scenario.testbed.nodes)

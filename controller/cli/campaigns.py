@@ -190,7 +190,8 @@ def _idle_agents(root: Path) -> list[str]:
 
     return [
         f"{run.strategy}, seed {run.seed}: no pod ever started, though "
-        f"{run.figures.reasoner.label} decided; read runs/{run.id}/transcript.jsonl before using this run"
+        f"{run.figures.reasoner.label} decided; read runs/{run.id}/transcript.jsonl "
+        "before using this run"
         for run in read_campaign(root).runs
         if run.figures and run.figures.reasoner and run.figures.pod_starts == 0
     ]

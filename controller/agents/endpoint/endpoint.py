@@ -39,7 +39,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """The part of a request that stays the same from slot to slot, and what it was made of."""
+    """The part of a request that stays the same from slot to slot."""
 
     dialect: Dialect
     tools: object
@@ -100,7 +100,7 @@ class Endpoint:
         self._openings: dict[tuple[str, ReplySchema, bool], _Opening] = {}
 
     async def complete(self, ask: Ask) -> Completion:
-        """Ask within ``ask.limit_s``. Never raises for what the other side does."""
+        """Return the reply to ``ask`` within ``ask.limit_s``. Faults of the other side are data."""
         completion, _ = await self.exchange(ask)
         return completion
 
@@ -119,7 +119,7 @@ class Endpoint:
         await self.transport.close()
 
     async def exchange(self, ask: Ask, most: int = ATTEMPTS) -> tuple[Completion, Failure | None]:
-        """The completion, and the failure it stands for if it is one."""
+        """Return the completion, and the failure that it stands for, if any."""
         self.transport.open()  # before the clock starts: the first import takes a second
         call = _Call(ask, self.models.of(ask.tier), self._pace(ask.limit_s), most)
         while True:
@@ -178,7 +178,7 @@ class Endpoint:
         return True
 
     async def _hold_off(self, call: _Call, failure: Failure) -> Failure | None:
-        """Wait for the next attempt, or the failure to end with."""
+        """Wait for the next attempt and return None, or return the failure to end with."""
         watch, left_s = call.watch, call.watch.left_s()
         if failure.status == 429 and failure.wait_s is not None and watch.shares_pauses:
             self._limits.pause(failure.wait_s)
@@ -196,8 +196,8 @@ class Endpoint:
         return None
 
     def _backoff_s(self, call: _Call) -> float:
-        """Exponential with full jitter, drawn for this call alone: runs must not depend on the
-        order of concurrent calls."""
+        """Return an exponential back-off with full jitter, drawn for this call alone: runs must
+        not depend on the order of concurrent calls."""
         longest_s = min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** (call.attempts - 1))
         ask = call.ask
         seed = f"{self._seed}:{ask.slot}:{ask.tier}:{ask.node}:{ask.round}:{call.attempts}"
@@ -210,7 +210,7 @@ class Endpoint:
         )
 
     def _close_books(self, call: _Call, completion: Completion) -> Completion:
-        """With time and attempts; without content if it came too late."""
+        """Return the completion with time and attempts; without content if it came too late."""
         watch = call.watch
         if not completion.late and watch.left_s() >= 0:
             return replace(completion, took_s=watch.took_s(), attempts=call.attempts)

@@ -11,41 +11,44 @@ LATENCY_HEADER = "x-edgelm-latency-s"
 PATIENCE_S = 120.0  # real, with an embedded reasoner: only a hung one takes so long
 BEYOND_S = 1e-6  # added to a limit, so that a late call counts as late however it is summed
 
+Clock = Callable[[], float]  # seconds since whenever
+
 
 class WallTime:
     """A call to a model elsewhere: what it took is measured, and waits are slept."""
 
     shares_pauses = True  # a server that says "wait" means every caller
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, now_s: Clock = time.perf_counter) -> None:
         self._limit_s = limit_s
-        self._began_s = time.perf_counter()
+        self._now_s = now_s
+        self._began_s = now_s()
 
     def left_s(self) -> float:
-        """What may still be charged."""
+        """Return the seconds that may still be charged."""
         return self._limit_s - self.took_s()
 
     def patience_s(self) -> float:
-        """Real seconds until the call is given up, whatever is charged."""
-        return self._limit_s - (time.perf_counter() - self._began_s)
+        """Return the real seconds until the call is given up, whatever is charged."""
+        return self._limit_s - (self._now_s() - self._began_s)
 
     def took_s(self) -> float:
-        """To be charged so far."""
-        return time.perf_counter() - self._began_s
+        """Return the seconds to charge so far."""
+        return self._now_s() - self._began_s
 
     def late_s(self) -> float:
-        """To be charged if it ends now without a reply: more than the limit."""
+        """Return the seconds to charge if it ends now without a reply: more than the limit."""
         return max(self.took_s(), self._limit_s + BEYOND_S)
 
     def excuse(self, waited_s: float) -> None:
-        """Seconds that passed for a reason of our own are not charged."""
+        """Leave out seconds that passed for a reason of our own."""
         self._began_s += waited_s
 
     def charge(self, declared: str | None, measured_s: float) -> None:
-        """An answer came, with this latency header."""
+        """Account for an answer with this latency header."""
 
     async def wait(self, wait_s: float) -> None:
-        """A wait that the other side caused: charged."""
+        """Wait on account of the other side: charged."""
         await asyncio.sleep(wait_s)
 
 
@@ -56,8 +59,13 @@ class DeclaredTime(WallTime):
 
     shares_pauses = False  # no time passes, and runs must not depend on the order of calls
 
-    def __init__(self, limit_s: float, patience_s: float = PATIENCE_S) -> None:
-        super().__init__(limit_s)
+    def __init__(
+        self,
+        limit_s: float,
+        now_s: Clock = time.perf_counter,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        super().__init__(limit_s, now_s)
         self._patience_s = patience_s
         self._charged_s = 0.0
 
@@ -68,7 +76,7 @@ class DeclaredTime(WallTime):
         return self._charged_s
 
     def late_s(self) -> float:
-        """Just over the limit, whatever was declared: a hosted call is given up by then."""
+        """Return just over the limit, whatever was declared: a hosted call is given up by then."""
         return self._limit_s + BEYOND_S
 
     def charge(self, declared: str | None, measured_s: float) -> None:
@@ -79,11 +87,11 @@ class DeclaredTime(WallTime):
         self._charged_s += wait_s
 
 
-Pace = Callable[[float], WallTime]  # limit_s -> the count of one call
+Pace = Callable[[float, Clock], WallTime]  # limit_s, clock -> the count of one call
 
 
 def latency_s(declared: str | None, otherwise_s: float) -> float:
-    """The header's number; ``otherwise_s`` where it is missing or no duration."""
+    """Return the header's number; ``otherwise_s`` where it is missing or no duration."""
     try:
         value = float(declared) if declared is not None else math.nan
     except ValueError:
