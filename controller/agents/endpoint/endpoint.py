@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -66,8 +67,9 @@ class Endpoint:
     """Implements :class:`controller.agents.reasoner.Reasoner`. Belongs to the event loop of its
     first question, until :meth:`close`.
 
-    ``notes`` says which options a server did not take, once each. ``own``: the server, if
-    this run has started it: it needs no key, and is started anew when it is lost.
+    ``notes`` says which options a server did not take, once each. ``now_s`` is the clock of measured
+    time. ``own``: the server, if this run has started it: it needs no key, and is started anew when
+    it is lost.
 
     Raises:
         InputError: the address or the key cannot be right.
@@ -86,6 +88,7 @@ class Endpoint:
         reasoning_effort: str | None = None,
         max_tokens: int | None = None,
         seed: int = 0,
+        now_s: Callable[[], float] = time.perf_counter,
         own: OwnServer | None = None,
     ) -> None:
         self.address = Address.of(url)
@@ -94,6 +97,7 @@ class Endpoint:
         self.transport = LoopbackTransport(own) if own else Transport(self.address, key)
         self.notes: list[str] = []
         self._prices, self._limits, self._pace = prices, limits or Limiter(), pace
+        self._now_s = now_s
         self._options = Options(temperature, reasoning_effort, max_tokens)
         self._seed = seed
         self._dialects: dict[str, Dialect] = {}
@@ -121,7 +125,7 @@ class Endpoint:
     async def exchange(self, ask: Ask, most: int = ATTEMPTS) -> tuple[Completion, Failure | None]:
         """Return the completion, and the failure that it stands for, if any."""
         self.transport.open()  # before the clock starts: the first import takes a second
-        call = _Call(ask, self.models.of(ask.tier), self._pace(ask.limit_s), most)
+        call = _Call(ask, self.models.of(ask.tier), self._pace(ask.limit_s, self._now_s), most)
         while True:
             self._render(call)
             result = await self._attempt(call)
@@ -140,14 +144,14 @@ class Endpoint:
                 return Failure("the server has asked for a pause", wait_s=pause_s)
             await watch.wait(pause_s)
         call.attempts += 1
-        began_s = time.perf_counter()
+        began_s = self._now_s()
         answer = await self.transport.post(
             "/chat/completions", call.body, watch.patience_s(), call.attempts
         )
         if isinstance(answer, Failure):
             watch.charge(answer.declared, 0.0)
             return answer
-        watch.charge(answer.headers.get(LATENCY_HEADER), time.perf_counter() - began_s)
+        watch.charge(answer.headers.get(LATENCY_HEADER), self._now_s() - began_s)
         completion = read_completion(answer.body, call.model, self._prices)
         if used := completion.tokens_in + completion.tokens_out:  # else the estimate stands
             self._limits.correct(estimated, used)
