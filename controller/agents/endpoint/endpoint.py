@@ -67,9 +67,9 @@ class Endpoint:
     """Implements :class:`controller.agents.reasoner.Reasoner`. Belongs to the event loop of its
     first question, until :meth:`close`.
 
-    ``notes`` says which options a server did not take, once each. ``now_s`` is the clock of measured
-    time. ``own``: the server, if this run has started it: it needs no key, and is started anew when
-    it is lost.
+    Args:
+        now_s: clock of measured time.
+        own: the server, if this run has started it. It needs no key, and is started anew when lost.
 
     Raises:
         InputError: the address or the key cannot be right.
