@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from controller.agents.reasoner import Completion, ToolCall
+from controller.agents.chat import Completion, ToolCall
 from controller.domain.errors import InputError
 
 FORMAT: Final = 1
@@ -26,14 +26,14 @@ class _Line(BaseModel):
         return (0, "")
 
 
-class Head(_Line):
+class HeadLine(_Line):
     """The reasoner and the templates that the calls were made with."""
 
     kind: Literal["head"]
     format: Literal[1]
 
 
-class Text(_Line):
+class TextLine(_Line):
     """A text, which later lines refer to by its digest."""
 
     kind: Literal["text"]
@@ -55,7 +55,7 @@ class _Reply(_Line):
     reasoned: bool = False
 
 
-class Call(_Line):
+class CallLine(_Line):
     """A question, by its digest, and what came back."""
 
     kind: Literal["call"]
@@ -99,7 +99,7 @@ class Call(_Line):
         )
 
 
-class Approval(_Line):
+class ApprovalLine(_Line):
     """A person's verdict on the policy of a slot."""
 
     kind: Literal["approval"]
@@ -110,7 +110,7 @@ class Approval(_Line):
         return (2, "", self.slot, -1, "", 0)
 
 
-Line = Head | Text | Call | Approval
+Line = HeadLine | TextLine | CallLine | ApprovalLine
 _LINE: Final[TypeAdapter[Line]] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 
 

@@ -22,7 +22,7 @@ from controller.agents.cases import (
     to_document,
     worse,
 )
-from controller.agents.reasoner import TOKEN_CHARACTERS
+from controller.agents.chat import TOKEN_CHARACTERS
 from controller.domain.decisions import Demand
 from controller.ports import Store
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from controller.agents.reasoner import ReplySchema
+from controller.agents.chat import ReplySchema
 from controller.domain.errors import InvalidDecision
 from controller.domain.scenario import Scenario
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from controller.agents.chat import Ask, ChatModel, Completion, Message, ToolCall
 from controller.agents.endpoint.answers import one_line
-from controller.agents.reasoner import Ask, Completion, Message, Reasoner, ToolCall
 from controller.agents.replies import EMPTY_AFTER_REASONING, Format
 from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, Call
 from controller.domain.errors import InvalidDecision
@@ -22,7 +22,7 @@ _USED_UP: Final = '{"error":"the budget of trials is used up"}'
 _UNKNOWN: Final = '{"error":"no such tool"}'
 
 
-class Record(Protocol):
+class CallLog(Protocol):
     """A log of calls, which answers them when a run is made again."""
 
     def recall(self, ask: Ask) -> Completion | None:
@@ -73,10 +73,10 @@ class Step:
     """A maker of decisions within a slot. ``reword(problems)`` renders the repair message."""
 
     def __init__(
-        self, reasoner: Reasoner, record: Record, limit_s: float, reword: Callable[[str], str]
+        self, model: ChatModel, log: CallLog, limit_s: float, reword: Callable[[str], str]
     ) -> None:
-        self._reasoner = reasoner
-        self._record = record
+        self._model = model
+        self._log = log
         self._limit_s = limit_s
         self._reword = reword
 
@@ -92,12 +92,12 @@ class Step:
         """Make one call and judge it; return None if another call must follow."""
         tool = course.tool_on_offer()
         ask = course.next_ask(tool, self._limit_s)
-        completion = self._record.recall(ask) or await self._reasoner.complete(ask)
+        completion = self._log.recall(ask) or await self._model.complete(ask)
         course.spent = _add(course.spent, completion)
         if completion.error:
             return self._give_up(course, ask, completion)
         if tool and completion.tool_calls:
-            self._record.keep(ask, completion, TOOL, "")
+            self._log.keep(ask, completion, TOOL, "")
             await course.use(tool, completion)
             return None
         return self._judge(course, ask, completion)
@@ -106,7 +106,7 @@ class Step:
         """Return the fallback's turn: the call has brought no reply."""
         late = completion.late or course.spent.took_s > self._limit_s
         outcome = LATE if late else FALLBACK
-        self._record.keep(ask, completion, outcome, completion.error)
+        self._log.keep(ask, completion, outcome, completion.error)
         return course.answer(outcome, detail=completion.error)
 
     def _judge(self, course: _Course[T], ask: Ask, completion: Completion) -> Answer[T] | None:
@@ -117,13 +117,13 @@ class Step:
             value = question.check(reply)
         except InvalidDecision as error:
             problems = str(error)
-            self._record.keep(ask, completion, INVALID, problems)
+            self._log.keep(ask, completion, INVALID, problems)
             if course.repairs == REPAIRS or course.spent.took_s >= self._limit_s:
                 return course.answer(FALLBACK, detail=problems)
             course.send_back(completion, self._reword(problems))
             return None
         outcome = REPAIRED if course.repairs else OK
-        self._record.keep(ask, completion, outcome, "")
+        self._log.keep(ask, completion, outcome, "")
         return course.answer(outcome, value, reply)
 
 

@@ -15,9 +15,17 @@ from typing import Any, Final, TextIO
 import numpy as np
 
 from controller.agents.approval import Approver
-from controller.agents.lines import FORMAT, Approval, Call, Head, Key, Text, read_lines
+from controller.agents.chat import Ask, Completion
+from controller.agents.lines import (
+    FORMAT,
+    ApprovalLine,
+    CallLine,
+    HeadLine,
+    Key,
+    TextLine,
+    read_lines,
+)
 from controller.agents.prompts import to_json
-from controller.agents.reasoner import Ask, Completion
 from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError, Permanent
 
@@ -44,13 +52,13 @@ class Transcript:
         headed = False
         for _, line in read_lines(former):
             match line:
-                case Head():
+                case HeadLine():
                     headed = True
-                case Text():
+                case TextLine():
                     self._said.add(line.sha256)
-                case Call():
+                case CallLine():
                     self._former[line.key] = line.asked, line.completion()
-                case Approval():
+                case ApprovalLine():
                     self._verdicts[line.slot] = line.approved
         if not headed:
             self._write({"kind": "head", "format": FORMAT, **head})

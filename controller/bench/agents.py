@@ -14,9 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
+from controller.agents.chat import TOKEN_CHARACTERS, Ask, Completion, Message
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts, to_json
-from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion, Message
 from controller.agents.step import Step
 from controller.agents.transcript import Transcript
 from controller.bench.laps import Build, Job, Stopwatch, spread, time_lap

@@ -15,17 +15,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from controller.agents.chat import ChatModel
 from controller.agents.endpoint.address import KEY_VARIABLE
 from controller.agents.endpoint.endpoint import Endpoint, Models
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.endpoint.pace import DeclaredTime, WallTime
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
-from controller.agents.reasoner import Reasoner as Answering
 from controller.agents.step import Step
 from controller.agents.transcript import Silent, Transcript
 from controller.agents.views import RepairView
-from controller.bootstrap.calls import Calls
+from controller.bootstrap.transcripts import RunTranscript
 from controller.campaigns.experiment import Experiment
 from controller.campaigns.grid import Grid
 from controller.campaigns.reasoner import FAULTY, Reasoner
@@ -58,7 +58,7 @@ class Access:
 
 @contextlib.asynccontextmanager
 async def staffed(
-    experiment: Experiment, scenario: Scenario, calls: Calls, access: Access
+    experiment: Experiment, scenario: Scenario, calls: RunTranscript, access: Access
 ) -> AsyncIterator[AgentKit | None]:
     """Yield the kit of the experiment's agents, or None if it has none.
 
@@ -91,8 +91,8 @@ async def staffed(
 
 @contextlib.asynccontextmanager
 async def _reached(
-    reasoner: Reasoner, seed: int, access: Access, calls: Calls
-) -> AsyncIterator[Answering]:
+    reasoner: Reasoner, seed: int, access: Access, calls: RunTranscript
+) -> AsyncIterator[ChatModel]:
     if calls.silent:
         yield Silent()
         return

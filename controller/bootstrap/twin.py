@@ -18,7 +18,7 @@ from controller.agents.approval import Approver
 from controller.agents.kit import AgentKit
 from controller.agents.lines import whole_lines
 from controller.bootstrap.agents import Access, staffed
-from controller.bootstrap.calls import Calls, calls_kept_at
+from controller.bootstrap.transcripts import RunTranscript, transcript_kept_at
 from controller.campaigns.approvals import Asking, Confirm, approver_of
 from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
 from controller.campaigns.faults import draw_outages
@@ -60,7 +60,7 @@ def draw_requests(experiment: Experiment, scenario: Scenario) -> Requests:
 
 def simulate(
     experiment: Experiment,
-    calls: Calls | None = None,
+    calls: RunTranscript | None = None,
     access: Access | None = None,
     journal: RunJournal | None = None,
 ) -> Outcome:
@@ -79,7 +79,7 @@ def simulate(
     outages = draw_outages(
         experiment.faults, scenario.testbed, horizon_s, rng_of(experiment.seed, OUTAGES)
     )
-    twin, calls = Twin(scenario, requests, outages), calls or Calls()
+    twin, calls = Twin(scenario, requests, outages), calls or RunTranscript()
     journal = journal or RunJournal()
 
     async def play() -> int:
@@ -141,7 +141,7 @@ def execute(
         return run_files(text, simulate(readable, journal=journal))
     transcript = unfinished_transcript(root, experiment.run_id)
     approver = Asking(experiment, listener.confirm)
-    with calls_kept_at(transcript, root / "baselines", approver) as calls:
+    with transcript_kept_at(transcript, root / "baselines", approver) as calls:
         return run_files(text, simulate(readable, calls, access, journal))
 
 
@@ -162,7 +162,7 @@ def replay(run: Path) -> dict[str, bytes]:
     one = load_experiment(finished.content(EXPERIMENT), str(run / EXPERIMENT))
     trace = trace_of(one.workload)
     path = trace_path(run.parent.parent, trace.sha256) if trace else None
-    calls = Calls(former=whole_lines(finished.content(TRANSCRIPT)), silent=True)
+    calls = RunTranscript(former=whole_lines(finished.content(TRANSCRIPT)), silent=True)
     return run_files(one.canonical_json(), simulate(_reading_trace(one, path), calls))
 
 
@@ -175,7 +175,7 @@ def run_once(grid: Grid, approver: Approver | Confirm | None = None) -> dict[str
     (cell,) = grid.cells
     trace = trace_of(cell.experiment.workload)
     path = grid.traces[trace.sha256] if trace else None
-    calls = Calls(approver=approver_of(cell.experiment, approver))
+    calls = RunTranscript(approver=approver_of(cell.experiment, approver))
     return run_files(
         cell.experiment.canonical_json(), simulate(_reading_trace(cell.experiment, path), calls)
     )

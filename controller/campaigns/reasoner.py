@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from controller.agents.chat import REFERENCE_MODEL
 from controller.agents.endpoint.address import Address
-from controller.agents.reasoner import REFERENCE_MODEL
 from controller.domain.errors import InputError
 from controller.inputs.fields import Count, NonNegative, Record
 from controller.reference_model.faults import parse_faults

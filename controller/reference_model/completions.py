@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.agents.reasoner import REFERENCE_MODEL as MODEL
-from controller.agents.reasoner import TOKEN_CHARACTERS
+from controller.agents.chat import REFERENCE_MODEL as MODEL
+from controller.agents.chat import TOKEN_CHARACTERS
 from controller.reference_model.answers import answer
 from controller.reference_model.reading import MISREAD, UnreadablePromptError, block
 from controller.reference_model.rehearsing import best_tried, try_first
@@ -31,7 +31,7 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An HTTP answer."""
 
     status: int
@@ -40,7 +40,7 @@ class Reply:
     headers: Mapping[str, str]
 
 
-def complete(request: object, latency: Latency) -> Reply:
+def complete(request: object, latency: Latency) -> HttpReply:
     """Answer a request to /v1/chat/completions."""
     try:
         wanted = _checked(request)
@@ -50,7 +50,7 @@ def complete(request: object, latency: Latency) -> Reply:
     text = message["content"] or json.dumps(message.get("tool_calls"))
     tokens_in = tokens(json.dumps(wanted, ensure_ascii=False))
     tokens_out = tokens(text)
-    return Reply(200, body_of(message, tokens_in, tokens_out), latency.of(tokens_out), {})
+    return HttpReply(200, body_of(message, tokens_in, tokens_out), latency.of(tokens_out), {})
 
 
 def body_of(message: Json, tokens_in: int, tokens_out: int, finish: str = "") -> bytes:
@@ -83,11 +83,11 @@ def body_of(message: Json, tokens_in: int, tokens_out: int, finish: str = "") ->
 def failure(
     status: int, message: str, latency: Latency, *, code: str | None = None,
     param: str | None = None, headers: Json | None = None,
-) -> Reply:  # fmt: skip
+) -> HttpReply:  # fmt: skip
     """An error as OpenAI's API words it."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     error = {"message": message, "type": kind, "param": param, "code": code}
-    return Reply(status, _dump({"error": error}), latency.first_token_s, dict(headers or {}))
+    return HttpReply(status, _dump({"error": error}), latency.first_token_s, dict(headers or {}))
 
 
 def tokens(text: str) -> int:

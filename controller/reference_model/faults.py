@@ -1,4 +1,4 @@
-"""Faults of a reasoner, at given rates: what agents must survive."""
+"""ReplyFaults of a reasoner, at given rates: what agents must survive."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from controller.domain.errors import InputError
-from controller.reference_model.completions import Latency, Reply, body_of, failure, tokens
+from controller.reference_model.completions import HttpReply, Latency, body_of, failure, tokens
 
-Spoiler = Callable[[Reply, Latency, float], Reply]  # the good reply, latency, a draw in [0, 1)
+Spoiler = Callable[
+    [HttpReply, Latency, float], HttpReply
+]  # the good reply, latency, a draw in [0, 1)
 
 SLOW_S: Final = (10.0, 60.0)  # added; of a slot of 30 s some survive
 HANG_S: Final = 3600.0
 
 
-def _content(reply: Reply, change: Callable[[str], str], finish: str = "stop") -> Reply:
+def _content(reply: HttpReply, change: Callable[[str], str], finish: str = "stop") -> HttpReply:
     """The good reply with its text changed."""
     data = json.loads(reply.body)
     text = change(data["choices"][0]["message"].get("content") or "")
@@ -43,7 +45,7 @@ def _infeasible(text: str) -> str:
     return json.dumps(data)
 
 
-def _refusal(reply: Reply) -> Reply:
+def _refusal(reply: HttpReply) -> HttpReply:
     data = json.loads(reply.body)
     message = {"content": None, "refusal": "I can't help with that."}
     return replace(reply, body=body_of(message, data["usage"]["prompt_tokens"], 8, "stop"))
@@ -72,7 +74,7 @@ ALL: Final = "all"
 
 
 @dataclass(frozen=True)
-class Faults:
+class ReplyFaults:
     """Rates by kind; they sum to 1 at most. Draws follow from the seed, the request's content and
     which attempt it is, so a run meets the same faults whenever it is made."""
 
@@ -85,9 +87,9 @@ class Faults:
         raw: bytes,
         request: object,
         latency: Latency,
-        good: Callable[[], Reply],
+        good: Callable[[], HttpReply],
         attempt: int | None = None,
-    ) -> Reply:
+    ) -> HttpReply:
         """Return the reply to a request: good, or spoilt by one fault. Health checks pass.
 
         ``attempt``: as the client counts, from 1; else the server counts equal requests itself.
@@ -108,10 +110,10 @@ class Faults:
         return good()
 
 
-NO_FAULTS: Final = Faults({})
+NO_FAULTS: Final = ReplyFaults({})
 
 
-def parse_faults(spec: str, seed: int = 0) -> Faults:
+def parse_faults(spec: str, seed: int = 0) -> ReplyFaults:
     """``malformed=0.05,slow=0.1``, or ``all=0.2``: spread evenly over all kinds.
 
     Raises:
@@ -130,7 +132,7 @@ def parse_faults(spec: str, seed: int = 0) -> Faults:
         rates |= {one: rates.get(one, 0.0) + rate / len(names) for one in names}
     if sum(rates.values()) > 1 + 1e-9:
         raise InputError("reasoner faulty", "rates sum to more than 1", value=spec)
-    return Faults(rates, seed)
+    return ReplyFaults(rates, seed)
 
 
 def _rate(text: str, part: str) -> float:

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from controller.agents.chat import REFERENCE_MODEL
 from controller.agents.endpoint.loopback import ATTEMPT_HEADER
 from controller.agents.endpoint.pace import LATENCY_HEADER
-from controller.agents.reasoner import REFERENCE_MODEL
 from controller.domain.errors import InputError
-from controller.reference_model.completions import Latency, Reply, complete, failure
-from controller.reference_model.faults import NO_FAULTS, Faults
+from controller.reference_model.completions import HttpReply, Latency, complete, failure
+from controller.reference_model.faults import NO_FAULTS, ReplyFaults
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 BACKLOG: Final = 2048  # connections that wait to be taken, as uvicorn has it
 
 
-def make_app(latency: Latency, faults: Faults = NO_FAULTS) -> Starlette:
+def make_app(latency: Latency, faults: ReplyFaults = NO_FAULTS) -> Starlette:
     """The server's routes."""
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    def respond(reply: Reply) -> Response:
+    def respond(reply: HttpReply) -> Response:
         if not reply.status:
             return _cut_short(reply)
         headers = {LATENCY_HEADER: f"{reply.latency_s:.6f}", **reply.headers}
@@ -66,7 +66,7 @@ def make_app(latency: Latency, faults: Faults = NO_FAULTS) -> Starlette:
     )
 
 
-def _cut_short(reply: Reply) -> Response:
+def _cut_short(reply: HttpReply) -> Response:
     """The connection drops in the middle of the body."""
     from starlette.responses import StreamingResponse
 
@@ -78,7 +78,7 @@ def _cut_short(reply: Reply) -> Response:
 
 
 def serve(
-    host: str, port: int, latency: Latency, faults: Faults, ready: Callable[[str], None],
+    host: str, port: int, latency: Latency, faults: ReplyFaults, ready: Callable[[str], None],
     *, with_parent: bool = False,
 ) -> None:  # fmt: skip
     """Serve until interrupted; ``ready(url)`` is called when the socket listens. Port 0 takes a

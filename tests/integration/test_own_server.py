@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from controller.agents.endpoint.answers import Answer, Failure
+from controller.agents.endpoint.answers import Failure, HttpAnswer
 from controller.agents.endpoint.loopback import LoopbackTransport
 from controller.domain.errors import Permanent
 from controller.reference_model.completions import Latency
@@ -50,8 +50,8 @@ def kill(server: KeptServer, sign: signal.Signals = signal.SIGKILL) -> int:
 
 def ask(
     server: KeptServer, body: bytes = BODY, *, patience_s: float = PATIENCE_S
-) -> Answer | Failure:
-    async def once() -> Answer | Failure:
+) -> HttpAnswer | Failure:
+    async def once() -> HttpAnswer | Failure:
         transport = LoopbackTransport(server)
         try:
             return await transport.post("/chat/completions", body, patience_s)
@@ -61,8 +61,8 @@ def ask(
     return asyncio.run(once())
 
 
-def is_good(answer: Answer | Failure) -> bool:
-    return isinstance(answer, Answer) and b"chat.completion" in answer.body
+def is_good(answer: HttpAnswer | Failure) -> bool:
+    return isinstance(answer, HttpAnswer) and b"chat.completion" in answer.body
 
 
 def test_killed_before_the_first_call_it_is_started_anew() -> None:
@@ -75,7 +75,7 @@ def test_killed_before_the_first_call_it_is_started_anew() -> None:
 def test_killed_between_calls_that_share_a_connection() -> None:
     with kept() as server:
 
-        async def calls() -> list[Answer | Failure]:
+        async def calls() -> list[HttpAnswer | Failure]:
             transport = LoopbackTransport(server)
             answers = []
             for k in range(6):
@@ -95,7 +95,7 @@ def test_killed_during_concurrent_calls_it_is_started_once() -> None:
         before = server.pid
         threading.Timer(0.5, kill, (server,)).start()
 
-        async def calls() -> list[Answer | Failure]:
+        async def calls() -> list[HttpAnswer | Failure]:
             transport = LoopbackTransport(server)
             answers = await asyncio.gather(
                 *(transport.post("/chat/completions", BODY, PATIENCE_S) for _ in range(6))
@@ -145,7 +145,7 @@ def test_whoever_takes_its_address_is_not_believed() -> None:
             listener.close()
             liar.join()
         assert is_good(answer)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, HttpAnswer)
         assert answer.body != forged
 
 

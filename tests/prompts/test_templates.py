@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError, meta, nodes
 
+from controller.agents.chat import Ask, Completion
 from controller.agents.deployer import DeployerAgent
 from controller.agents.prompts import Prompts, _environment, to_json
-from controller.agents.reasoner import Ask, Completion
 from controller.agents.scheduler import SHARD_NODES, SchedulerAgent
 from controller.agents.step import Step
 from controller.agents.views import (

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.agents.chat import Completion, ToolCall
 from controller.agents.endpoint.pace import LATENCY_HEADER
 from controller.agents.endpoint.prices import Price, Prices
-from controller.agents.reasoner import Completion, ToolCall
 
 SHOWN = 300  # characters of a server's message that ours quote
 REASONING_FIELDS = ("reasoning_content", "reasoning")  # beside content, of several servers
@@ -20,7 +20,7 @@ KEPT = 4000  # characters of a body that are searched for complaints
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A 2xx answer of whatever content."""
 
     headers: Mapping[str, str]

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from controller.agents.chat import Ask, Message
 from controller.agents.endpoint.answers import Failure
-from controller.agents.reasoner import Ask, Message
 
 SCHEMA, OBJECT, PROSE = "json_schema", "json_object", "no response_format"
 _WEAKER_FORMAT = {SCHEMA: OBJECT, OBJECT: PROSE}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from controller.agents.chat import TOKEN_CHARACTERS, Ask, Completion, ReplySchema
 from controller.agents.endpoint.address import Address, checked_key
 from controller.agents.endpoint.answers import Failure, read_completion
 from controller.agents.endpoint.dialect import Dialect, Options, render_messages, render_options
@@ -16,7 +17,6 @@ from controller.agents.endpoint.loopback import LoopbackTransport, OwnServer
 from controller.agents.endpoint.pace import LATENCY_HEADER, Pace, WallTime
 from controller.agents.endpoint.prices import Prices
 from controller.agents.endpoint.transport import Transport
-from controller.agents.reasoner import TOKEN_CHARACTERS, Ask, Completion, ReplySchema
 
 ATTEMPTS: Final = 6
 CHECK_S: Final = 20.0
@@ -64,7 +64,7 @@ class _Call:
 
 
 class Endpoint:
-    """Implements :class:`controller.agents.reasoner.Reasoner`. Belongs to the event loop of its
+    """Implements :class:`controller.agents.chat.ChatModel`. Belongs to the event loop of its
     first question, until :meth:`close`.
 
     Args:

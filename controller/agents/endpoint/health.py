@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from controller.agents.chat import Ask, ReplySchema
 from controller.agents.endpoint.address import KEY_VARIABLE, SOURCE
-from controller.agents.endpoint.answers import Answer, Failure, one_line
-from controller.agents.reasoner import Ask, ReplySchema
+from controller.agents.endpoint.answers import Failure, HttpAnswer, one_line
 from controller.domain.errors import InputError, Permanent
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _refuse_server(endpoint: Endpoint, why: str) -> NoReturn:
 async def _models(endpoint: Endpoint) -> list[str]:
     """Names that the server lists; none where it has no such list."""
     answer = await endpoint.transport.get("/models", LIST_S)
-    if not isinstance(answer, Answer):
+    if not isinstance(answer, HttpAnswer):
         return []
     try:
         rows = json.loads(answer.body)["data"]

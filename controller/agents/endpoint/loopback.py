@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from controller.agents.endpoint.answers import Answer, Failure, one_line, read_failure
+from controller.agents.endpoint.answers import Failure, HttpAnswer, one_line, read_failure
 from controller.domain.errors import Permanent
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class LoopbackTransport:
 
     async def post(
         self, path: str, body: bytes, patience_s: float, attempt: int = 1
-    ) -> Answer | Failure:
+    ) -> HttpAnswer | Failure:
         """Send one request; return its answer within ``patience_s``, or the failure that it was.
 
         ``attempt`` travels along: a faulty server draws its faults by it, and must not count for
@@ -65,7 +65,7 @@ class LoopbackTransport:
         headers = {**_JSON, ATTEMPT_HEADER: str(attempt)}
         return await self._exchange("POST", path, patience_s, body, headers)
 
-    async def get(self, path: str, patience_s: float) -> Answer | Failure:
+    async def get(self, path: str, patience_s: float) -> HttpAnswer | Failure:
         """Do as :meth:`post`, without a body."""
         return await self._exchange("GET", path, patience_s)
 
@@ -94,8 +94,8 @@ class LoopbackTransport:
         patience_s: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer | Failure:
-        answer: Answer | Failure = Failure("the server was gone before the request")
+    ) -> HttpAnswer | Failure:
+        answer: HttpAnswer | Failure = Failure("the server was gone before the request")
         for _ in range(MOST_RESTARTS + 1):
             url = self._server.url
             if self._server.is_alive:
@@ -110,18 +110,18 @@ class LoopbackTransport:
             "again, calls that were answered are kept"
         )
 
-    async def _is_lost(self, answer: Answer | Failure, url: str, patience_s: float) -> bool:
+    async def _is_lost(self, answer: HttpAnswer | Failure, url: str, patience_s: float) -> bool:
         """Return True if the server failed, not a reply: it is gone, or mute beyond patience."""
         if not self._server.is_alive:
             return True  # whoever has answered, it was not the server
-        if isinstance(answer, Answer) or answer.status:
+        if isinstance(answer, HttpAnswer) or answer.status:
             return False
         if answer.late:
             return True
         # The connection broke. A faulty reasoner does that on purpose and goes on answering; a
         # killed one may look alive for moments yet, and even take connections.
         probe = await self._attempt("GET", f"{url}/models", patience_s)
-        return not (isinstance(probe, Answer) and self._server.is_alive)
+        return not (isinstance(probe, HttpAnswer) and self._server.is_alive)
 
     async def _attempt(
         self,
@@ -130,7 +130,7 @@ class LoopbackTransport:
         patience_s: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer | Failure:
+    ) -> HttpAnswer | Failure:
         try:
             async with (
                 asyncio.timeout(patience_s) as deadline,
@@ -143,4 +143,4 @@ class LoopbackTransport:
             return Failure(f"no reply: {one_line(f'{type(error).__name__}: {error}')}")
         if response.status != 200:
             return read_failure(response.status, response.headers, content)
-        return Answer(response.headers, content)
+        return HttpAnswer(response.headers, content)

@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.agents.endpoint.address import Address
-from controller.agents.endpoint.answers import Answer, Failure, one_line, read_failure
+from controller.agents.endpoint.answers import Failure, HttpAnswer, one_line, read_failure
 from controller.agents.endpoint.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ class Transport:
 
     async def post(
         self, path: str, body: bytes, patience_s: float, attempt: int = 1
-    ) -> Answer | Failure:
+    ) -> HttpAnswer | Failure:
         """Send one request; return its answer within ``patience_s``, or the failure that it was.
         ``attempt`` is nobody's business elsewhere."""
         del attempt
         request = self.open().post(path, cast_to=self._response, content=body)
         return await self._answer(request, max(0.0, patience_s))
 
-    async def get(self, path: str, patience_s: float) -> Answer | Failure:
+    async def get(self, path: str, patience_s: float) -> HttpAnswer | Failure:
         """As :meth:`post`, without a body."""
         return await self._answer(self.open().get(path, cast_to=self._response), patience_s)
 
@@ -70,7 +70,7 @@ class Transport:
         client.sent = sent_headers(self._address, self._sdk)
         return self._sdk
 
-    async def _answer(self, request: Any, patience_s: float) -> Answer | Failure:
+    async def _answer(self, request: Any, patience_s: float) -> HttpAnswer | Failure:
         from openai import APIStatusError
 
         from controller.agents.endpoint.client import TooLargeError
@@ -87,7 +87,7 @@ class Transport:
             if isinstance(error, TimeoutError) and deadline.expired():
                 return Failure("no reply before the limit", late=True)
             return Failure(f"no reply: {self._cause(error)}")
-        return Answer(response.headers, self._redactor.body(response.content))
+        return HttpAnswer(response.headers, self._redactor.body(response.content))
 
     def _cause(self, error: BaseException) -> str:
         while error.__cause__ is not None:  # the SDK says "Connection error."

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from controller.agents.chat import Ask, Completion, ReplySchema
 from controller.agents.endpoint.endpoint import Endpoint, Models
 from controller.agents.endpoint.prices import Price, Prices
-from controller.agents.reasoner import Ask, Completion, ReplySchema
 from tests.unit.agents.servers import Server
 
 T = TypeVar("T")

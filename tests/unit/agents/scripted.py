@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from controller.agents.chat import Ask, Completion
 from controller.agents.prompts import Prompts
-from controller.agents.reasoner import Ask, Completion
 from controller.agents.step import Step
 from controller.domain.errors import Permanent
 from controller.inputs.catalog import template_dir

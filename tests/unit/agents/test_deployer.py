@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from controller.agents.chat import Ask, Completion
 from controller.agents.deployer import DeployerAgent, hardware
-from controller.agents.reasoner import Ask, Completion
 from controller.agents.views import deployer_observation, node_context
 from controller.domain.decisions import Call, Decision, Deployment, InForce, MacroPolicy
 from controller.domain.errors import Permanent

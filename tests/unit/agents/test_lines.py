@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from controller.agents.lines import Call, read_lines, whole_lines
-from controller.agents.reasoner import Completion, ToolCall
+from controller.agents.chat import Completion, ToolCall
+from controller.agents.lines import CallLine, read_lines, whole_lines
 from controller.domain.errors import InputError
 
 HEAD = {"kind": "head", "format": 1}
@@ -36,7 +36,7 @@ def test_a_line_says_what_it_holds_and_may_hold_more() -> None:
     tool = {"id": "1", "name": "try", "arguments": "{}"}
     lines = read(HEAD | {"reasoner": {}}, TEXT, CALL | {"reply": REPLY | {"tool_calls": [tool]}})
     assert lines[1].content == "You plan."
-    assert isinstance(lines[2], Call)
+    assert isinstance(lines[2], CallLine)
     assert lines[2].key == (0, "deployer", "VM1", 0)
     assert lines[2].completion() == Completion(
         content="{}", took_s=1.5, finish="stop", tool_calls=(ToolCall("1", "try", "{}"),),

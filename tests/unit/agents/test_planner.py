@@ -13,10 +13,10 @@ import numpy as np
 from controller.agents.advice import AdvisedPlanner
 from controller.agents.approval import ApprovedPlanner
 from controller.agents.cases import cluster_key
+from controller.agents.chat import Completion, ToolCall
 from controller.agents.guard import GuardedPlanner
 from controller.agents.memory import CaseMemory
 from controller.agents.planner import PlannerAgent
-from controller.agents.reasoner import Completion, ToolCall
 from controller.agents.views import cluster_context, policy_json
 from controller.agents.what_if import NAME, TRIAL_S
 from controller.domain.decisions import Call, Decision, InForce, MacroPolicy

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from controller.agents.reasoner import Ask, Completion
+from controller.agents.chat import Ask, Completion
 from controller.agents.replies import ELSEWHERE_WORD, REFUSE_WORD
 from controller.agents.scheduler import SHARD_NODES, SchedulerAgent, split
 from controller.agents.views import cluster_context, pod_json, policy_json

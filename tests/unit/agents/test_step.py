@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.agents.reasoner import Ask, Completion, ToolCall
+from controller.agents.chat import Ask, Completion, ToolCall
 from controller.agents.replies import deployer_format
 from controller.agents.step import QUOTED, Answer, Question, Step, Tool
 from controller.domain.errors import InvalidDecision

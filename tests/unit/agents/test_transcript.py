@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from controller.agents.chat import Ask, Completion, ReplySchema, ToolCall
 from controller.agents.lines import sorted_lines
-from controller.agents.reasoner import Ask, Completion, ReplySchema, ToolCall
 from controller.agents.transcript import LONG, Silent, Transcript, digest
 from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError, Permanent

@@ -20,7 +20,7 @@ from controller.bootstrap.agents import (
     check_reasoner,
     staffed,
 )
-from controller.bootstrap.calls import Calls, calls_kept_at
+from controller.bootstrap.transcripts import RunTranscript, transcript_kept_at
 from controller.campaigns.reasoner import Models, Reasoner
 from controller.domain.decisions import Demand
 from controller.domain.errors import InputError
@@ -39,7 +39,7 @@ def rehearsed(requests: float) -> Mapping[str, Any]:
     policy = replace(open_policy(scenario), demand=demand)
 
     async def ask() -> Mapping[str, Any]:
-        async with staffed(experiment, scenario, Calls(silent=True), Access()) as kit:
+        async with staffed(experiment, scenario, RunTranscript(silent=True), Access()) as kit:
             assert kit is not None
             return await kit.rehearse(policy, idle(scenario))
 
@@ -100,12 +100,12 @@ def test_a_transcript_cut_within_a_letter_is_gone_on_with(tmp_path: Path) -> Non
         '{"kind":"head","format":1}\n',
         '{"kind":"text","sha256":"0","content":"Größe"}\n',
     )
-    with calls_kept_at(path, tmp_path, Nobody()) as calls:
+    with transcript_kept_at(path, tmp_path, Nobody()) as calls:
         assert calls.former == []
         calls.out.write(head)
     with path.open("ab") as file:
         file.write(text.encode()[: text.encode().index("ö".encode()) + 1])
-    with calls_kept_at(path, tmp_path, Nobody()) as calls:
+    with transcript_kept_at(path, tmp_path, Nobody()) as calls:
         assert calls.former == [head]
         calls.out.write(text)
         assert calls.lines() == head + text
@@ -117,7 +117,7 @@ def test_a_transcript_of_something_else_is_refused_and_kept(tmp_path: Path) -> N
     path.write_bytes(b"\xff\n")
     with (
         pytest.raises(InputError, match="line 1 is no line"),
-        calls_kept_at(path, tmp_path, Nobody()),
+        transcript_kept_at(path, tmp_path, Nobody()),
     ):
         pass
     assert path.read_bytes() == b"\xff\n"

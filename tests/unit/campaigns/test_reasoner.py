@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from controller.agents.reasoner import REFERENCE_MODEL
+from controller.agents.chat import REFERENCE_MODEL
 from controller.campaigns.file import CampaignFile
 from controller.campaigns.reasoner import (
     OPENAI,

@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any
 
 from controller import strategies
+from controller.agents.chat import Ask, Completion
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
-from controller.agents.reasoner import Ask, Completion
 from controller.agents.step import Step
 from controller.bootstrap.twin import draw_requests
 from controller.domain.decisions import Decision, Deployment, InForce, MacroPolicy, RoutingPlan

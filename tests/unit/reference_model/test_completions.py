@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.agents.reasoner import REFERENCE_MODEL
+from controller.agents.chat import REFERENCE_MODEL
 from controller.reference_model.completions import Latency, complete
 from tests.unit.reference_model.duets import messages
 

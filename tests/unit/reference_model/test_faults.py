@@ -9,8 +9,8 @@ import pytest
 from controller.agents.replies import planner_format, scheduler_format
 from controller.agents.views import cluster_context, node_context
 from controller.domain.errors import InputError, InvalidDecision
-from controller.reference_model.completions import Latency, Reply, complete
-from controller.reference_model.faults import HANG_S, SLOW_S, SPOILERS, Faults, parse_faults
+from controller.reference_model.completions import HttpReply, Latency, complete
+from controller.reference_model.faults import HANG_S, SLOW_S, SPOILERS, ReplyFaults, parse_faults
 from tests.unit.policies.states import shipped
 from tests.unit.reference_model.duets import messages
 
@@ -27,21 +27,21 @@ def request(slot: int = 0) -> dict[str, Any]:
     return {"model": "edgelm-reference", "messages": messages(node_context(PAPER, 0), seen)}
 
 
-def ask(faults: Faults, wanted: dict[str, Any]) -> Reply:
+def ask(faults: ReplyFaults, wanted: dict[str, Any]) -> HttpReply:
     raw = json.dumps(wanted).encode()
     return faults.spoil(raw, wanted, LATENCY, lambda: complete(wanted, LATENCY))
 
 
-def spoilt(kind: str, wanted: dict[str, Any] | None = None) -> Reply:
+def spoilt(kind: str, wanted: dict[str, Any] | None = None) -> HttpReply:
     return ask(parse_faults(f"{kind}=1"), wanted or request())
 
 
-def choice(reply: Reply) -> dict[str, Any]:
+def choice(reply: HttpReply) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(reply.body)["choices"][0]
     return found
 
 
-def text(reply: Reply) -> str:
+def text(reply: HttpReply) -> str:
     return str(choice(reply)["message"]["content"])
 
 
@@ -49,7 +49,7 @@ GOOD = complete(request(), LATENCY)
 
 
 def test_without_faults_a_reply_is_good() -> None:
-    reply = ask(Faults({}), request())
+    reply = ask(ReplyFaults({}), request())
     assert (reply.status, text(reply)) == (200, text(GOOD))
     assert json.loads(text(GOOD))["LM1"]["mode"] != "off"
 
@@ -167,7 +167,7 @@ def test_asking_again_may_bring_another_fault() -> None:
 
 def test_rates_are_met() -> None:
     faults = parse_faults("500=0.3,429=0.2", 7)
-    bad = Reply(200, b"{}", 0.0, {})
+    bad = HttpReply(200, b"{}", 0.0, {})
     wanted = request()
     count = Counter(
         faults.spoil(str(k).encode(), wanted, LATENCY, lambda: bad).status for k in range(4000)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from controller.agents.chat import ToolCall
 from controller.agents.endpoint.answers import Failure, read_failure, retry_after_s
-from controller.agents.reasoner import ToolCall
 from tests.unit.agents.questions import asked, question
 from tests.unit.agents.servers import Reply, answer, completion, serving
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from controller.agents.chat import Completion
 from controller.agents.endpoint.endpoint import Endpoint, Models
-from controller.agents.reasoner import Completion
 from tests.unit.agents.questions import KEY, PRICES, question, with_endpoint
 from tests.unit.agents.servers import Reply, Request, Script, answer, complaint, serving
 

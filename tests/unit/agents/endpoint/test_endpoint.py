@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
+from controller.agents.chat import Completion, ReplySchema
 from controller.agents.endpoint.address import Address
 from controller.agents.endpoint.client import LARGEST_BODY
 from controller.agents.endpoint.endpoint import ATTEMPTS, Endpoint
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.endpoint.transport import sent_headers
-from controller.agents.reasoner import Completion, ReplySchema
 from tests.unit.agents.questions import KEY, SCHEMA, asked, endpoint, question, with_endpoint
 from tests.unit.agents.servers import (
     Reply,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from controller.agents.chat import Ask, Completion
 from controller.agents.endpoint.endpoint import Endpoint
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.endpoint.pace import LATENCY_HEADER, DeclaredTime, latency_s
-from controller.agents.reasoner import Ask, Completion
 from tests.unit.agents.questions import asked, question, with_endpoint
 from tests.unit.agents.servers import Reply, Request, complaint, completion, serving
 

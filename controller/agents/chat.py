@@ -87,7 +87,7 @@ class Completion:
     reasoned: bool = False  # there is reasoning in a field of its own
 
 
-class Reasoner(Protocol):
+class ChatModel(Protocol):
     """A model behind an endpoint, or what stands for one."""
 
     async def complete(self, ask: Ask) -> Completion:

@@ -14,7 +14,7 @@ from controller.agents.lines import sorted_lines, whole_lines
 
 
 @dataclass
-class Calls:
+class RunTranscript:
     """The calls of a run: ``former`` ones answer again, new ones are written to ``out``.
     ``silent``: no new ones are made. ``cache``: folder for what several runs have in common."""
 
@@ -31,8 +31,8 @@ class Calls:
 
 
 @contextlib.contextmanager
-def calls_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[Calls]:
-    """Calls appended to the file ``path``, after those that it holds already.
+def transcript_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[RunTranscript]:
+    """RunTranscript appended to the file ``path``, after those that it holds already.
 
     Raises:
         InputError: it holds what is no text.
@@ -45,7 +45,7 @@ def calls_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[Calls
         yield _Appended(former, out, cache=cache, approver=approver)
 
 
-class _Appended(Calls):
+class _Appended(RunTranscript):
     """The file holds the former calls too."""
 
     def lines(self) -> str:
