@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from controller.domain.pending import SLACK, blocks
 from controller.domain.scenario import Scenario
-from controller.domain.state import CPU, GPU, OFF, ClusterState
+from controller.domain.state import CPU, GPU, OFF, UNKNOWN, ClusterState
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -81,9 +81,13 @@ def blocked(state: ClusterState) -> Bools:
     return np.asarray(blocks(state.pod).any(axis=1))
 
 
-def sharing(cards: Ints) -> Bools:
-    """Return (n, I, I) which other pods of the node a pod shares a GPU with, from the bit masks
-    (n, I) of their GPUs. UNKNOWN: at worst, such a pod shares with every other pod
-    on a GPU."""
-    shared = (cards[:, :, None] & cards[:, None, :]) != 0  # -1 has every bit
+def sharing(cards: Ints, mode: Ints) -> Bools:
+    """Return (n, I, I) which other pods of the node a GPU pod shares a GPU with, from the bit masks
+    of their GPUs and the modes (n, I) that they hold. A pod whose GPUs are UNKNOWN shares, at
+    worst, with every other GPU pod of its node."""
+    on_gpu = mode == GPU
+    unknown = cards == UNKNOWN
+    shared = (cards[:, :, None] & cards[:, None, :]) != 0
+    shared |= unknown[:, :, None] | unknown[:, None, :]
+    shared &= on_gpu[:, :, None] & on_gpu[:, None, :]
     return np.asarray(shared & ~np.eye(cards.shape[1], dtype=np.bool_))

@@ -53,7 +53,7 @@ class ServiceCounters:
         """Return (n, I) calibrated GPU-seconds served in the slot that ended. Where GPUs are
         unknown, busy pods are taken to share one."""
         busy = state.busy_s > 0
-        sharers = 1 + (sharing(state.cards) & busy[:, None, :]).sum(axis=2)
+        sharers = 1 + (sharing(state.cards, state.mode) & busy[:, None, :]).sum(axis=2)
         worth = np.where(state.mode == CPU, self._worth[state.rows], 1.0 / sharers)
         return np.asarray(state.busy_s * worth)
 

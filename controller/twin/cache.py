@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numba
 
 DIGITS = 16  # of the digest
 config: Any = numba.config
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def digest_of(files: Iterable[Path]) -> str:
@@ -55,6 +56,16 @@ def cached_in(folder: Path | None) -> Iterator[None]:
         yield
     finally:
         config.CACHE_DIR = before
+
+
+def kept(function: F, folder: Path | None) -> F:
+    """Compile with Numba and keep the code in ``folder``; where no place at all can be written
+    (read-only install, no home), compile it anew in each process, which takes seconds."""
+    try:
+        with cached_in(folder):
+            return cast("F", numba.njit(cache=True)(function))
+    except RuntimeError:  # Numba's "no locator available"
+        return cast("F", numba.njit()(function))
 
 
 def _is_writable(folder: Path) -> bool:

@@ -37,7 +37,7 @@ from controller.domain.state import (
 )
 from controller.domain.testbed import MAX_GPUS
 from controller.twin import layout
-from controller.twin.cache import cached_in, folder_for, roots
+from controller.twin.cache import folder_for, kept, roots
 from controller.twin.layout import (
     NONE,
     Memory,
@@ -59,8 +59,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def entry(function: F) -> F:
     """Compile to be called from Python, and cache with all that it calls."""
-    with cached_in(CACHE):
-        return cast("F", njit(cache=True)(function))
+    return kept(function, CACHE)
 
 
 def compiled(function: F) -> F:

@@ -128,7 +128,7 @@ def deployment(pods: Sequence[Sequence[Pod]]) -> Deployment:
     return slot(pods).deployment
 
 
-@pytest.fixture(params=BENCHES.values(), ids=BENCHES.keys())
+@pytest.fixture(params=list(BENCHES.values()), ids=list(BENCHES))
 def bench(request: pytest.FixtureRequest) -> Bench:
     made: Bench = request.param()
     made.build(scenario(), requests(scenario(), []))

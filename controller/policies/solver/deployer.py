@@ -86,7 +86,7 @@ def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:
         return False
     if np.any(wanted & (held == 0)) or np.any(~wanted & (held != 0)):
         return True
-    together = sharing(held[None])[0][np.ix_(wanted, wanted)]
+    together = sharing(held[None], state.mode[row][None])[0][np.ix_(wanted, wanted)]
     planned = card[wanted]
     apart = np.eye(len(planned), dtype=np.bool_)
     return not np.array_equal(together, (planned[:, None] == planned) & ~apart)

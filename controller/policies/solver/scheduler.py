@@ -150,7 +150,7 @@ class SolverScheduler:
     def _read_pods(self, state: ClusterState) -> None:
         """Read GPU sharing as it is (at worst, where GPUs are unknown) and the speeds of the pods
         as wanted."""
-        self._sharing = sharing(state.cards)
+        self._sharing = sharing(state.cards, state.mode)
         wanted = state.want_mode, state.want_cores
         if self._wanted is not None and all(map(np.array_equal, self._wanted, wanted)):
             return

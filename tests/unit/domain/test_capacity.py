@@ -78,18 +78,54 @@ def test_no_feasible_pod_stays_pending(seed: int, gpus: int, slices: int, gpu_gb
         assert np.array_equal(state.pod[0] == POD_READY, wanted)
 
 
+def shared_by(cards: list[int], mode: list[int]) -> list[list[int]]:
+    """Who shares with whom on one node."""
+    matrix: list[list[int]] = sharing(np.array([cards]), np.array([mode]))[0].astype(int).tolist()
+    return matrix
+
+
 def test_pods_share_by_their_masks() -> None:
-    cards = np.array([[0b01, 0b11, 0b10, 0]])
-    assert sharing(cards).astype(int).tolist() == [
-        [[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert shared_by([0b01, 0b11, 0b10, 0], [GPU, GPU, GPU, OFF]) == [
+        [0, 1, 0, 0],
+        [1, 0, 1, 0],
+        [0, 1, 0, 0],
+        [0, 0, 0, 0],
     ]
 
 
 def test_unknown_gpus_are_at_worst_everybodys() -> None:
-    cards = np.array([[0b01, UNKNOWN, 0b10, 0], [UNKNOWN, UNKNOWN, 0, 0]])
-    first, second = sharing(cards).astype(int).tolist()
-    assert first == [[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
-    assert second == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert shared_by([0b01, UNKNOWN, 0b10, 0], [GPU, GPU, GPU, GPU]) == [
+        [0, 1, 0, 0],
+        [1, 0, 1, 1],
+        [0, 1, 0, 0],
+        [0, 1, 0, 0],
+    ]
+    assert shared_by([UNKNOWN, UNKNOWN, 0, 0], [GPU, GPU, CPU, OFF]) == [
+        [0, 1, 0, 0],
+        [1, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+def test_a_plugin_that_tells_nothing_of_a_node_makes_no_gpu_pods_of_others() -> None:
+    """Where nothing can be observed, pods that are off or on cores are UNKNOWN too."""
+    assert shared_by([UNKNOWN] * 4, [GPU, CPU, OFF, GPU]) == [
+        [0, 0, 0, 1],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [1, 0, 0, 0],
+    ]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_to_know_gpus_never_adds_sharers(seed: int) -> None:
+    """UNKNOWN is the worst case: whatever the masks are, nobody shares who did not at worst."""
+    rng = np.random.default_rng(seed)
+    mode = rng.choice([OFF, CPU, GPU], (3, 4))
+    cards = np.where(mode == GPU, rng.integers(1, 8, mode.shape), 0)
+    told = np.where(rng.random(mode.shape) < 0.5, cards, UNKNOWN)
+    assert (sharing(told, mode) >= sharing(cards, mode)).all()
 
 
 def test_memory_counts_only_on_gpus() -> None:

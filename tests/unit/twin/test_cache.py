@@ -6,8 +6,10 @@ import ast
 import importlib
 import shutil
 from pathlib import Path
+from types import FunctionType
 
 import numba
+import pytest
 
 from controller.domain import pending
 from controller.twin import cache, kernel
@@ -84,3 +86,16 @@ def test_a_place_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
     folder = cache.folder_for(kernel.SOURCES, [blocked, free])
     assert folder is not None
     assert folder.parent == free
+
+
+def test_where_nothing_can_be_kept_the_kernel_still_compiles(tmp_path: Path) -> None:
+    """As in a read-only install of a user without a home, where Numba refuses to cache."""
+    # Numba finds no place beside a file that does not exist.
+    twice = FunctionType(double.__code__.replace(co_filename=str(tmp_path / "absent.py")), {})
+    with pytest.raises(RuntimeError, match="no locator available"):
+        numba.njit(cache=True)(twice)
+    assert cache.kept(twice, None)(21) == 42
+
+
+def double(x: int) -> int:
+    return 2 * x

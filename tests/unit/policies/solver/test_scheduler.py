@@ -20,6 +20,7 @@ from controller.domain.state import (
     POD_PENDING,
     POD_STARTING,
     POD_STOPPING,
+    UNKNOWN,
     ClusterState,
 )
 from controller.policies.solver.parameters import SolverParameters
@@ -280,6 +281,26 @@ def test_a_neighbour_on_the_gpu_is_waited_for() -> None:
         policy = policy_of(scenario, [1.0, 1.0])
         first, _ = route(scenario, state, policy, lambda _: expected, refuse_above=0.125)
         assert first[0] == to
+
+
+@pytest.mark.parametrize(
+    ("cards", "to"),
+    [([1, 2], 0), ([1, 1], REFUSE), ([UNKNOWN] * 2, REFUSE), ([1, UNKNOWN], REFUSE)],
+)
+def test_a_pod_on_unknown_gpus_is_a_neighbour_at_worst(cards: list[int], to: int) -> None:
+    """As above, on a node of two GPUs: on one of its own, LM 0 waits for nobody."""
+    scenario = world(
+        [node(gpus=2, slices=2), node()], [Model(cpu=CORE), Model(gpu_only=True)], tau_s=39.0
+    )
+    state = running(
+        scenario,
+        [[on_gpu(), on_gpu()], [ABSENT, ABSENT]],
+        backlog=[[0, 20], [0, 0]],
+        cards=[cards, [0, 0]],
+    )
+    policy, expected = policy_of(scenario, [1.0, 1.0]), np.array([[5, 0], [0, 0]])
+    first, _ = route(scenario, state, policy, lambda _: expected, refuse_above=0.125)
+    assert first[0] == to
 
 
 def test_a_refused_origin_leaves_the_place_to_the_next() -> None:
