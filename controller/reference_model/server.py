@@ -7,9 +7,9 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from controller.agents.chat import REFERENCE_MODEL
 from controller.agents.endpoint.loopback import ATTEMPT_HEADER
@@ -18,63 +18,64 @@ from controller.domain.errors import InputError
 from controller.reference_model.completions import HttpReply, Latency, complete, failure
 from controller.reference_model.faults import NO_FAULTS, ReplyFaults
 
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-
+CHAT: Final = "/v1/chat/completions"
+MODELS: Final = "/v1/models"
+_ATTEMPT: Final = ATTEMPT_HEADER.encode()
+_MODEL_LIST: Final = json.dumps(
+    {"object": "list", "data": [{"id": REFERENCE_MODEL, "object": "model", "owned_by": "edgelm"}]}
+).encode()
 BACKLOG: Final = 2048  # connections that wait to be taken, as uvicorn has it
 
 
-def make_app(latency: Latency, faults: ReplyFaults = NO_FAULTS) -> Starlette:
-    """The server's routes."""
-    from starlette.applications import Starlette
-    from starlette.responses import JSONResponse, Response
-    from starlette.routing import Route
+def make_app(latency: Latency, faults: ReplyFaults = NO_FAULTS) -> Application:
+    """Return the server as an ASGI application. A framework's routing would cost as much as an
+    answer does, and there are two paths."""
 
-    def respond(reply: HttpReply) -> Response:
-        if not reply.status:
-            return _cut_short(reply)
-        headers = {LATENCY_HEADER: f"{reply.latency_s:.6f}", **reply.headers}
-        return Response(reply.body, reply.status, headers, media_type="application/json")
-
-    async def chat(request: Request) -> Response:
-        raw = await request.body()
+    def reply_to(method: str, path: str, attempt: str, raw: bytes) -> HttpReply:
+        if path == MODELS and method == "GET":
+            return HttpReply(200, _MODEL_LIST, 0.0, {})
+        if path not in (MODELS, CHAT):
+            return failure(404, f"no such path: {path}", latency)
+        if path == MODELS or method != "POST":
+            return failure(405, f"{path} does not take {method}", latency)
         try:
             wanted = json.loads(raw)
-        except ValueError as error:
-            return respond(failure(400, f"the body is not JSON: {error}", latency))
-        counted = request.headers.get(ATTEMPT_HEADER, "")
-        attempt = int(counted) if counted.isascii() and counted.isdigit() else None
-        good = partial(complete, wanted, latency)
-        return respond(faults.spoil(raw, wanted, latency, good, attempt))
+        except (ValueError, RecursionError) as error:
+            return failure(400, f"the body is not JSON: {error}", latency)
+        counted = int(attempt) if attempt.isascii() and attempt.isdigit() else None
+        return faults.spoil(raw, wanted, latency, partial(complete, wanted, latency), counted)
 
-    async def models(_: Request) -> Response:
-        known = {"id": REFERENCE_MODEL, "object": "model", "owned_by": "edgelm"}
-        return JSONResponse({"object": "list", "data": [known]})
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        parts, more = [], True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        attempt = next((v for k, v in scope["headers"] if k == _ATTEMPT), b"").decode("latin-1")
+        reply = reply_to(scope["method"], scope["path"], attempt, b"".join(parts))
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(reply.body)),
+            LATENCY_HEADER: f"{reply.latency_s:.6f}",
+            **reply.headers,
+        }
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        status = reply.status or 200
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
+        if not reply.status:  # the fault "drop": the connection ends in the middle of the body
+            half = reply.body[: len(reply.body) // 2]
+            await send({"type": "http.response.body", "body": half, "more_body": True})
+            raise ConnectionAbortedError
+        await send({"type": "http.response.body", "body": reply.body})
 
-    async def nothing(request: Request, _: Exception) -> Response:
-        return respond(failure(404, f"no such path: {request.url.path}", latency))
-
-    return Starlette(
-        routes=[
-            Route("/v1/chat/completions", chat, methods=["POST"]),
-            Route("/v1/models", models),
-        ],
-        exception_handlers={404: nothing},
-    )
-
-
-def _cut_short(reply: HttpReply) -> Response:
-    """The connection drops in the middle of the body."""
-    from starlette.responses import StreamingResponse
-
-    async def half() -> AsyncIterator[bytes]:
-        yield reply.body[: len(reply.body) // 2]
-        raise ConnectionAbortedError
-
-    return StreamingResponse(half(), headers={"content-length": str(len(reply.body))})
+    return application
 
 
 def serve(
@@ -92,7 +93,8 @@ def serve(
     config = uvicorn.Config(
         make_app(latency, faults), host=host, port=port, access_log=False,
         log_level="critical" if faults.rates else "warning",  # it would tell of every drop
-        lifespan="off", timeout_graceful_shutdown=1,
+        lifespan="off", timeout_graceful_shutdown=1, proxy_headers=False, server_header=False,
+        date_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:
