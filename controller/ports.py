@@ -130,7 +130,7 @@ class Journal(Protocol):
         """
 
     def observed(self, state: ClusterState) -> None:
-        """A slot has ended in this state."""
+        """Record the state in which a slot has ended."""
 
 
 class Store(Protocol):
@@ -149,7 +149,7 @@ class Store(Protocol):
         """Insert or replace the document under ``key``."""
 
     def put_many(self, collection: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
-        """:meth:`put` for each (key, document), in order and much faster than one by one. A crash
+        """Put each (key, document) in order, much faster than one by one. A crash
         in the middle keeps the first of them, maybe none."""
 
     def insert(self, collection: str, key: str, document: Mapping[str, Any]) -> bool:
@@ -176,7 +176,7 @@ class Store(Protocol):
         sort: Sequence[tuple[str, int]] = (),
         limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Documents whose fields equal ``where`` and are numbers in the half-open intervals
+        """Return documents whose fields equal ``where`` and are numbers in the half-open intervals
         [low, high) of ``within``, sorted by (field, 1 or -1) pairs, then by key. Missing fields
         sort lowest."""
 

@@ -58,8 +58,9 @@ async def rehearse_random(
     rng: np.random.Generator,
     policies: int = RANDOM_POLICIES,
 ) -> Rehearsed:
-    """The random-policy baseline of section IV-A: means over ``policies`` runs on ``requests``,
-    each from an empty cluster and with macro-policies drawn at random, a new one every epoch."""
+    """Return the random-policy baseline of section IV-A: means over ``policies`` runs on
+    ``requests``, each from an empty cluster and with macro-policies drawn at random, a new one
+    every epoch."""
     strategies = [
         Strategy(
             RandomPlanner(scenario, rng), PlannedScheduler(scenario, rng), SolverDeployer(scenario)
@@ -78,7 +79,7 @@ async def rehearse(
     slots: int = 20,
     seed: int,
 ) -> Rehearsed:
-    """What ``policy`` would make of ``slots`` slots that begin in ``state``.
+    """Return the figures that ``policy`` would reach in ``slots`` slots that begin in ``state``.
 
     Counted are the requests of those slots, drawn from ``demand`` (born at the slots' starts, which
     is hardest); they queue behind the backlog. They follow the policy's shares, and pods are the
@@ -169,7 +170,8 @@ async def _play(
     outages: Sequence[tuple[int, float, float]] = (),
     first_slot: int = 0,
 ) -> Rehearsed:
-    """Figures of the requests born from ``first_slot`` on; every one is followed to its end."""
+    """Return the figures of the requests born from ``first_slot`` on; every one is followed to its
+    end."""
     from controller.twin.cluster import Twin
 
     twin = Twin(scenario, requests, outages)
@@ -180,7 +182,7 @@ async def _play(
 
 
 def _figures(scenario: Scenario, lm: Ints, latency_s: Floats) -> Rehearsed:
-    """Of requests of these LMs; NaN latency where one failed."""
+    """Return the metrics (Eq. 5-10) of finished requests; NaN latency where one failed."""
     types, done = len(scenario.testbed.lms), np.isfinite(latency_s)
     arrivals = np.bincount(lm, minlength=types)
     successes = np.bincount(lm[done], minlength=types)
@@ -200,7 +202,7 @@ def _figures(scenario: Scenario, lm: Ints, latency_s: Floats) -> Rehearsed:
 
 
 def _average(runs: Sequence[Rehearsed]) -> Rehearsed:
-    """Means figure by figure, over the runs that have one."""
+    """Return the means figure by figure, over the runs that have one."""
 
     def mean(values: Iterable[float | None]) -> float | None:
         return _mean(np.array([value for value in values if value is not None]))
@@ -223,15 +225,15 @@ def _mean(values: NDArray[Any]) -> float | None:
 
 
 def _start_slots(scenario: Scenario) -> int:
-    """Slots after which every pod that was told to start is ready."""
+    """Return the slots after which every pod that is to start is ready."""
     profiles = scenario.profile.lms.values()
     longest_s = max(max(lm.start_cpu_s, lm.start_gpu_s) for lm in profiles)
     return max(1, ceil((longest_s + scenario.testbed.network.control_s) / scenario.slot_s))
 
 
 def _backlog(backlog: Ints, prompts: Floats) -> list[tuple[int, int, int]]:
-    """(origin, LM, K) of the backlog (N, I) as requests of mean size ``prompts`` (I,), born where
-    they wait."""
+    """Return (origin, LM, K) of the backlog (N, I) as requests of mean size ``prompts`` (I,), born
+    where they wait."""
     rows = []
     for n, i in np.argwhere(backlog > 0).tolist():
         waiting = int(backlog[n, i])
@@ -241,7 +243,7 @@ def _backlog(backlog: Ints, prompts: Floats) -> list[tuple[int, int, int]]:
 
 
 def _arrivals(demand: Demand, up: Bools, slots: int, rng: np.random.Generator) -> Ints:
-    """(R, 4) slot, origin, LM and K: a Poisson number of requests a slot, the same from each
+    """Return (R, 4) slot, origin, LM and K: a Poisson number of requests a slot, the same from each
     origin; K uniform from 1 up, with the mean forecast. Drawn for all nodes, kept where up."""
     rate = np.tile(np.maximum(0.0, demand.requests) / len(up), (slots, len(up), 1))
     counts = rng.poisson(rate)
@@ -255,8 +257,9 @@ def _arrivals(demand: Demand, up: Bools, slots: int, rng: np.random.Generator) -
 def _requests(
     scenario: Scenario, waiting: Sequence[tuple[int, int, int]], born: Ints, first: int
 ) -> Requests:
-    """``waiting`` (origin, LM, K), born a moment before slot ``first``, and ``born`` (R, 4), at the
-    starts of the slots from there on. All prompts are of the profile's reference size."""
+    """Return the requests: ``waiting`` (origin, LM, K), born a moment before slot ``first``, and
+    ``born`` (R, 4), at the starts of the slots from there on. All prompts are of the profile's
+    reference size."""
     before = np.array(waiting, np.int64).reshape(-1, 3)
     origin, lm, prompts = np.concatenate([before, born[:, 1:]]).T
     slot = np.concatenate([np.full(len(before), first - 1), first + born[:, 0]])
@@ -276,7 +279,7 @@ def _requests(
 
 
 def _payload_bytes(scenario: Scenario) -> tuple[Floats, Floats]:
-    """(I,) bytes up and down of a reference prompt."""
+    """Return (I,) bytes up and down of a reference prompt."""
     profiles = [scenario.profile.lms[name] for name in scenario.testbed.lm_names]
     sizes = [{k: np.array(v) for k, v in prompt_columns(p.reference)} for p in profiles]
     pairs = list(zip(profiles, sizes, strict=True))

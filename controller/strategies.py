@@ -59,7 +59,7 @@ class Making:
     agents: AgentKit | None = None
 
     def of(self, kind: type[P]) -> P:
-        """The strategy's parameters if they are of this part's kind, else its defaults."""
+        """Return the strategy's parameters if they are of this part's kind, else its defaults."""
         return self.parameters if isinstance(self.parameters, kind) else kind()
 
     @property
@@ -75,7 +75,7 @@ class Making:
 
 
 def _agent_planner(m: Making) -> Planner:
-    """A planning agent under the no-regression guard, which also keeps the case memory."""
+    """Return a planning agent under the no-regression guard, which also keeps the case memory."""
     kit, p = m.kit, m.parameters
     memory = CaseMemory(kit.store, cluster_key(m.scenario), int(p.memory_tokens), kit.run)
     fallback = RandomPlanner(m.scenario, m.streams.of("planner"))
@@ -209,12 +209,12 @@ STRATEGIES: dict[str, Recipe] = {
 
 
 def names() -> list[str]:
-    """Contestants in the order of reports."""
+    """Return the contestants in the order of reports."""
     return [name for name, parts in STRATEGIES.items() if not parts.diagnostic]
 
 
 def recipe(name: str) -> Recipe:
-    """The parts of a strategy.
+    """Return the parts of a strategy.
 
     Raises:
         InputError: unknown name; lists the choices.
@@ -226,7 +226,7 @@ def recipe(name: str) -> Recipe:
 
 
 def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters of a strategy, defaults filled in.
+    """Return all parameters of a strategy, defaults filled in.
 
     Raises:
         InputError: unknown strategy or parameter, a number below 0, or no choice of the parameter.

@@ -26,7 +26,8 @@ class Approver(Protocol):
     async def approve(
         self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
     ) -> bool:
-        """The policy decided in ``slot`` may replace ``held``. ``reason``: what its maker says."""
+        """Return True if the policy decided in ``slot`` may replace ``held``. ``reason``: what its
+        maker says."""
 
 
 class ApprovedPlanner:
@@ -70,7 +71,7 @@ def _looks_alike(policy: MacroPolicy, held: MacroPolicy) -> bool:
 
 
 def difference(testbed: Testbed, policy: MacroPolicy, held: MacroPolicy | None) -> list[str]:
-    """The policy in lines for a person, with what it replaces."""
+    """Return the policy in lines for a person, with what it replaces."""
     nodes, lms = testbed.node_names, testbed.lm_names
     lines = []
     for i, lm in enumerate(lms):

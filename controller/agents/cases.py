@@ -47,14 +47,14 @@ class Case:
 
 
 def cluster_key(scenario: Scenario) -> str:
-    """Names what cases must have in common: nodes, LMs, profile, deadline and objective."""
+    """Return the key of comparable cases: nodes, LMs, profile, deadline and objective."""
     return hashlib.sha256(repr(scenario).encode()).hexdigest()[:16]
 
 
 def make_case(
     scenario: Scenario, policy: MacroPolicy, decided: int, state: ClusterState, seen: Telemetry
 ) -> Case:
-    """The case of the epoch ``seen``, in which ``policy`` was in force."""
+    """Return the case of the epoch ``seen``, in which ``policy`` was in force."""
     nodes, lms = scenario.testbed.node_names, scenario.testbed.lm_names
     came = demand(seen)
     shares = np.round(policy.routing, 4)
@@ -78,21 +78,22 @@ def make_case(
 
 
 def load_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """How far apart two loads (prompts per slot by LM) are: the logarithm of the largest factor
-    between them, so that twice and half are equally far."""
+    """Return how far apart two loads (prompts per slot by LM) are: the logarithm of the largest
+    factor between them, so that twice and half are equally far."""
     pairs = zip(one, other, strict=True)
     return max(abs(math.log((a + _HARDLY_ANY) / (b + _HARDLY_ANY))) for a, b in pairs)
 
 
 def alike(one: Case, other: Case) -> bool:
-    """Both have the same policy, up to a few percent of an LM's requests."""
+    """Return True if both have the same policy, up to a few percent of an LM's requests."""
     return one.roles == other.roles and all(
         _moved(shares, other.routing[lm]) <= _SAME_SHARE for lm, shares in one.routing.items()
     )
 
 
 def worse(case: Case, than: Case, margin: float) -> bool:
-    """Its objective is worse by more than ``margin`` (relative), and noticeably so."""
+    """Return True if the objective of ``case`` is worse by more than ``margin`` (relative), and
+    noticeably so."""
     objective, best = case.performance.objective, than.performance.objective
     return objective > best * (1 + margin) and objective - best > _NOTICEABLE
 
@@ -103,7 +104,8 @@ def _moved(one: Mapping[str, float], other: Mapping[str, float]) -> float:
 
 
 def to_document(case: Case) -> dict[str, Any]:
-    """The case as JSON. Names of nodes and LMs are values: as fields a store might refuse them."""
+    """Return the case as JSON. Names of nodes and LMs are values: as fields a store might refuse
+    them."""
     document = {name: getattr(case, name) for name in Case.__slots__}
     document["performance"] = asdict(case.performance)
     document["routing"] = [
@@ -114,7 +116,7 @@ def to_document(case: Case) -> dict[str, Any]:
 
 
 def from_document(document: Mapping[str, Any]) -> Case:
-    """The case again from :func:`to_document`; other fields are ignored."""
+    """Return the case again from :func:`to_document`; other fields are ignored."""
     values = {name: document[name] for name in Case.__slots__}
     figures = dict(values["performance"])
     for name in ("latency_s", "success"):
@@ -129,7 +131,7 @@ def from_document(document: Mapping[str, Any]) -> Case:
 
 
 def sentence(case: Case, times: int = 1) -> str:
-    """The case in words, after section V-D; ``times``: how often much the same was seen."""
+    """Return the case in words, after section V-D; ``times``: how often much the same was seen."""
     figures = case.performance
     told = [
         f"With {_list(case.requests)} requests a slot of {_list(case.prompts)} prompts each,"
@@ -158,7 +160,7 @@ def _sent(case: Case, lm: str) -> str:
 
 
 def _spare(case: Case, lm: str) -> str:
-    """Nodes that may run the LM without a share of it."""
+    """Return the nodes that may run the LM without a share of it."""
     nodes = [node for node, lms in case.roles.items() if lm in lms and node not in case.routing[lm]]
     return f"{lm} on {_names(nodes)}" if nodes else ""
 

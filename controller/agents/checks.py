@@ -38,7 +38,7 @@ class PolicyCheck:
         self._runs: dict[tuple[int, bytes], bool] = {}
 
     def __call__(self, reply: Mapping[str, Any], up: Bools) -> MacroPolicy:
-        """Raises InvalidDecision."""
+        """Raise InvalidDecision."""
         testbed = self._scenario.testbed
         routing = np.zeros(self._hosts.shape)
         roles = np.zeros(self._hosts.shape, np.bool_)
@@ -83,8 +83,8 @@ class PolicyCheck:
         ]
 
     def _places(self, routing: Floats, roles: Bools, up: Bools) -> list[str]:
-        """Shares only where the role has the LM and, if any of its hosts is up, on nodes that
-        are."""
+        """Return the shares where the role has the LM and, if any of its hosts is up, on nodes
+        that are."""
         off_role = self._pairs((routing > 0) & ~roles)
         alive = self._hosts & up[:, None]
         down = self._pairs((routing > 0) & ~up[:, None] & alive.any(axis=0))
@@ -103,7 +103,7 @@ class PolicyCheck:
         ]
 
     def _runs_at_once(self, n: int, role: Bools) -> bool:
-        """Some choice of CPUs and GPUs fits all of the role within Eq. 1."""
+        """Return True if some choice of CPUs and GPUs fits all of the role within Eq. 1."""
         key = n, role.tobytes()
         if key not in self._runs:
             self._runs[key] = any(
@@ -135,15 +135,17 @@ class PolicyCheck:
 
 
 def fits(scenario: Scenario, n: int, mode: Ints) -> bool:
-    """The modes (I,) fit node n with one vGPU a GPU pod and some cores for each CPU pod."""
+    """Return True if the modes (I,) fit node n with one vGPU a GPU pod and some cores for each CPU
+    pod."""
     cores = np.where(mode == GPU, [lm.cores_on_gpu for lm in scenario.testbed.lms], 0.0)
     cores = np.where(mode == CPU, LEAST_CORES, cores)
     return feasible(scenario, n, mode, cores, (mode == GPU).astype(np.int64))
 
 
 def check_routing(scenario: Scenario, reply: Mapping[str, Any], roles: Bools, up: Bools) -> Ints:
-    """(N, I) destinations, REFUSE or ELSEWHERE: never off-role, not to a node that is down while
-    another of the role is up. ``roles`` (N, I) and ``up`` (N,) are of the scenario's nodes.
+    """Return (N, I) destinations, REFUSE or ELSEWHERE: never off-role, not to a node that is down
+    while another of the role is up. ``roles`` (N, I) and ``up`` (N,) are of the scenario's
+    nodes.
 
     Raises:
         InvalidDecision: naming every wrong entry.
@@ -169,8 +171,8 @@ def check_routing(scenario: Scenario, reply: Mapping[str, Any], roles: Bools, up
 def check_pods(
     scenario: Scenario, reply: Mapping[str, Any], state: ClusterState, row: int, role: Bools
 ) -> tuple[Ints, Floats, Ints]:
-    """((I,) modes, cores, vGPUs) for the node of a row: within Eq. 1, nothing started off-role,
-    nothing that needs more while the Pending rule holds.
+    """Return ((I,) modes, cores, vGPUs) for the node of a row: within Eq. 1, nothing started
+    off-role, nothing that needs more while the Pending rule holds.
 
     Raises:
         InvalidDecision: naming every violation.
@@ -221,7 +223,7 @@ def _read_pods(scenario: Scenario, reply: Mapping[str, Any]) -> tuple[Ints, Floa
 
 
 def _over_budget(scenario: Scenario, n: int, mode: Ints, cores: Floats, vgpus: Ints) -> list[str]:
-    """Which sums of Eq. 1 exceed the node's totals."""
+    """Return which sums of Eq. 1 exceed the node's totals."""
     if feasible(scenario, n, mode, cores, vgpus):
         return []
     node, on = scenario.testbed.nodes[n], mode != OFF

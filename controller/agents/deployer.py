@@ -87,5 +87,5 @@ class DeployerAgent:
 
 
 def hardware(gpus: int) -> str:
-    """The hardware profile that a node's prompt is specialised for (section V-D)."""
+    """Return the hardware profile that a node's prompt is specialised for (section V-D)."""
     return ("cpu_only", "one_gpu")[gpus] if gpus < 2 else "several_gpus"

@@ -86,7 +86,7 @@ class GuardedPlanner:
         return _Epoch(case, policy) if case.performance.outcomes else None
 
     def _judge(self, epoch: _Epoch) -> _Epoch | None:
-        """What to go back to, if the policy of this epoch is to be undone."""
+        """Return the epoch whose policy comes back, if the policy of this epoch is to be undone."""
         case, good = epoch.case, self._good
         settling, self._settling = self._settling, False
         if settling or not self._steady:

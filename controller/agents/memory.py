@@ -107,7 +107,7 @@ class CaseMemory:
         self._own[case.ended] = case
 
     def recall(self, demand: Demand, up: Collection[str]) -> Recall:
-        """Precedents for this load with these nodes up, within the token budget."""
+        """Return the precedents for this load with these nodes up, within the token budget."""
         if self._budget <= 0:
             return Recall()
         if self._earlier is None:
@@ -139,7 +139,7 @@ class CaseMemory:
         return Recall(*(tuple(some) for some in selection.lists))
 
     def _before(self, slot: int) -> dict[int, Case]:
-        """This run's epochs until ``slot`` from an earlier life of its process."""
+        """Return this run's epochs until ``slot`` that an earlier process recorded."""
         found = self._store.find(
             _CASES, {"testbed": self._testbed, "run": self._run}, within={"ended": (0, slot)}
         )
@@ -177,7 +177,7 @@ def _much_the_same(one: Case, other: Case) -> bool:
 
 
 def _distinct(cases: Sequence[Case]) -> list[Case]:
-    """The first few that differ from each other."""
+    """Return the first few that differ from each other."""
     chosen: list[Case] = []
     for case in cases:
         if len(chosen) == _TRIED:
@@ -188,7 +188,7 @@ def _distinct(cases: Sequence[Case]) -> list[Case]:
 
 
 def _precedent(case: Case, cases: Sequence[Case]) -> Precedent:
-    """The typical one among those much the same as ``case``, for all of them."""
+    """Return the typical one among those much the same as ``case``, for all of them."""
     group = [other for other in cases if other is case or _much_the_same(case, other)]
     group.sort(key=_objective)
     typical, undone = group[(len(group) - 1) // 2], any(other.undone for other in group)

@@ -34,7 +34,7 @@ class Performance:
 
 
 def measure(telemetry: Telemetry, scenario: Scenario) -> Performance:
-    """The figures of merit over the outcomes that became known in the window."""
+    """Return the figures of merit over the outcomes that became known in the window."""
     succeeded, latency_sum_s = telemetry.succeeded, telemetry.latency_sum_s
     outcomes = succeeded + telemetry.failed
     rates = service_rates(succeeded, outcomes)
@@ -54,7 +54,8 @@ def measure(telemetry: Telemetry, scenario: Scenario) -> Performance:
 
 
 def demand(telemetry: Telemetry) -> Demand:
-    """Requests per slot and prompts per request that came in the window; 0 where none came."""
+    """Return the requests per slot and prompts per request that came in the window; 0 where none
+    came."""
     slots = max(1, telemetry.last_slot - telemetry.first_slot + 1)
     requests = telemetry.arrived_requests.astype(np.float64)
     prompts: Floats = np.divide(

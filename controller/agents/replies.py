@@ -93,7 +93,7 @@ class Format:
 
 
 def planner_format(scenario: Scenario) -> Format:
-    """``reason``, ``forecast`` by LM, ``routing`` by LM and node, ``roles`` by node."""
+    """Return ``reason``, ``forecast`` by LM, ``routing`` by LM and node, ``roles`` by node."""
     testbed, hosts = scenario.testbed, scenario.hosts()
     routing = {
         lm: _record(
@@ -118,8 +118,8 @@ def planner_format(scenario: Scenario) -> Format:
 def scheduler_format(
     origins: Sequence[str], choices: Mapping[str, Sequence[str]], *, elsewhere: bool
 ) -> Format:
-    """A destination, or "refuse", by LM and origin. ``choices``: LM -> nodes that can host it;
-    ``elsewhere``: there are more nodes than these."""
+    """Return the format of a destination, or "refuse", by LM and origin. ``choices``: LM -> nodes
+    that can host it; ``elsewhere``: there are more nodes than these."""
     words = (ELSEWHERE_WORD, REFUSE_WORD) if elsewhere else (REFUSE_WORD,)
     table = {
         lm: _record(f"Plan{k}", dict.fromkeys(origins, Literal[(*nodes, *words)]))
@@ -129,7 +129,7 @@ def scheduler_format(
 
 
 def deployer_format(lms: Sequence[str]) -> Format:
-    """A :class:`Pod` for each LM that the node can host."""
+    """Return the format of a :class:`Pod` for each LM that the node can host."""
     return Format("deployment", _record("Deployment", dict.fromkeys(lms, Pod)))
 
 
@@ -176,7 +176,8 @@ def without_reasoning(text: str) -> str:
 
 
 def _writable(value: object) -> object:
-    """The value, if it can be written down: escapes can smuggle in halves of surrogate pairs.
+    """Return the value, if it can be written down: escapes can smuggle in halves of surrogate
+    pairs.
 
     Raises:
         InvalidDecision: it cannot.
@@ -189,7 +190,7 @@ def _writable(value: object) -> object:
 
 
 def listed(problems: Sequence[str]) -> str:
-    """Violations in one line, the first of many."""
+    """Return the first violations in one line."""
     more = len(problems) - MAX_PROBLEMS
     quoted = "; ".join(problem[:LONGEST_PROBLEM] for problem in problems[:MAX_PROBLEMS])
     return quoted + (f"; and {more} more" if more > 0 else "")
@@ -224,7 +225,7 @@ def _too_deep(text: str, start: int) -> int:
 
 
 def _record(name: str, fields: Mapping[str, Any]) -> Any:
-    """A dictionary with exactly these keys, which need not be identifiers."""
+    """Return a type of dictionary with exactly these keys, which need not be identifiers."""
     kind = TypedDict(name, dict(fields))  # type: ignore[misc]  # noqa: UP013
     kind.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
     return kind
@@ -235,7 +236,7 @@ def _chosen(names: Sequence[str], chosen: Sequence[bool]) -> tuple[str, ...]:
 
 
 def _without_titles(schema: Any) -> Any:
-    """Titles repeat the names; every call pays for them in tokens."""
+    """Return the schema without titles: they repeat the names, and every call pays for them."""
     if isinstance(schema, dict):
         return {
             key: _without_titles(value)

@@ -136,7 +136,8 @@ class SchedulerAgent:
 
 
 def split(scenario: Scenario, size: int) -> list[Ints]:
-    """Rows of all nodes if they are at most ``size``, else groups of so many nodes of a site."""
+    """Return the rows of all nodes if they are at most ``size``, else groups of so many nodes of a
+    site."""
     nodes = scenario.testbed.nodes
     if len(nodes) <= size:
         return [np.arange(len(nodes))]
@@ -170,14 +171,15 @@ def _shard(scenario: Scenario, rows: Ints, prompts: Prompts) -> Shard:
 def _check(
     shard: Shard, policy: MacroPolicy, state: ClusterState, reply: Mapping[str, Any]
 ) -> Ints:
-    """(len(rows), I) destinations as rows of the whole testbed, REFUSE or ELSEWHERE."""
+    """Return (len(rows), I) destinations as rows of the whole testbed, REFUSE or ELSEWHERE."""
     roles, up = policy.roles[shard.rows], state.up[shard.rows]
     local = check_routing(shard.scenario, reply, roles, up)
     return np.where(local >= 0, shard.rows[np.maximum(local, 0)], local)
 
 
 def _merge(calls: Sequence[Call], drift: float) -> Call:
-    """Concurrent calls of one decision: it is there when the last is, and as good as the worst."""
+    """Return one call for concurrent ones: it took as long as the longest, and is as good as the
+    worst."""
     worst = max(calls, key=lambda call: _WORSE.index(call.outcome))
     costs = [call.cost_usd for call in calls]
     return Call(

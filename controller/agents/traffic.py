@@ -34,8 +34,8 @@ class Traffic:
             self._sent[:] = 0.0
 
     def drift(self) -> Floats:
-        """(I,) distance of the split so far from the planned one: the share of an LM's prompts
-        that went elsewhere than meant (total variation), 0 before any was sent."""
+        """Return (I,) distance of the split so far from the planned one: the share of an LM's
+        prompts that went elsewhere than meant (total variation), 0 before any was sent."""
         if self._policy is None:
             return np.zeros(self._sent.shape[1])
         total = self._sent.sum(axis=0)

@@ -74,12 +74,12 @@ class DeployerView:
 
 
 def cluster_context(scenario: Scenario, agent: str) -> Json:
-    """The static context C: hardware, LMs, the problem's constants."""
+    """Return the static context C: hardware, LMs, the problem's constants."""
     return {**_constants(scenario, agent), **_hardware(scenario, scenario.testbed.nodes)}
 
 
 def node_context(scenario: Scenario, n: int) -> Json:
-    """The same for one node alone, without its name, so that equal nodes share a prompt."""
+    """Return the same for one node alone, without its name, so that equal nodes share a prompt."""
     return {
         **_constants(scenario, "deployer"),
         **_hardware(scenario, (scenario.testbed.nodes[n],), names=("self",)),
@@ -87,7 +87,7 @@ def node_context(scenario: Scenario, n: int) -> Json:
 
 
 def policy_json(scenario: Scenario, policy: MacroPolicy) -> Json:
-    """Shares above zero by LM, roles by node."""
+    """Return the shares above zero by LM, roles by node."""
     nodes, lms = scenario.testbed.node_names, scenario.testbed.lm_names
     return {
         "routing": {
@@ -112,7 +112,8 @@ def demand_json(lms: Sequence[str], demand: Demand | None) -> Json | None:
 
 
 def pod_json(state: ClusterState, row: int, lms: Sequence[str]) -> Json:
-    """Pods of a node that are wanted, held or waited for; the others are off and idle."""
+    """Return the pods of a node that are wanted, held or waited for; the others are off and
+    idle."""
     want, mode = state.want_mode[row].tolist(), state.mode[row].tolist()
     cores, vgpus = state.want_cores[row].tolist(), state.want_vgpus[row].tolist()
     backlog, pod = state.backlog[row].tolist(), state.pod[row].tolist()
@@ -137,7 +138,7 @@ def pod_json(state: ClusterState, row: int, lms: Sequence[str]) -> Json:
 def deployer_observation(
     scenario: Scenario, state: ClusterState, row: int, policy: MacroPolicy
 ) -> Json:
-    """What a node's deployer sees: role, expected share of the load, queues, pods, headroom."""
+    """Return a node's observation: role, expected share of the load, queues, pods, headroom."""
     n, lms = int(state.rows[row]), scenario.testbed.lm_names
     expected = policy.demand and Demand(
         policy.routing[n] * policy.demand.requests, policy.demand.prompts
@@ -169,7 +170,7 @@ def _constants(scenario: Scenario, agent: str) -> Json:
 
 
 def _hardware(scenario: Scenario, nodes: Sequence[Node], names: Sequence[str] = ()) -> Json:
-    """Nodes in groups of equal hardware and site, and the LMs with their speed on it."""
+    """Return nodes in groups of equal hardware and site, and the LMs with their speed on it."""
     cpus = _aliases("cpu", [node.cpu for node in nodes])
     gpus = _aliases("gpu", [node.gpu for node in nodes if node.gpu])
     groups: dict[tuple[Any, ...], Json] = {}
@@ -214,7 +215,7 @@ def _lms(scenario: Scenario, cpus: Mapping[str, str], gpus: Mapping[str, str]) -
 
 
 def _points(curve: Curve) -> Json:
-    """Seconds against cores or GPUs."""
+    """Return the seconds against cores or GPUs."""
     return {f"{a:g}": s for a, s in zip(curve.amounts, curve.seconds, strict=True)}
 
 

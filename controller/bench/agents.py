@@ -55,7 +55,7 @@ class _Insider:
 
 
 def measure_agents(build: Build, answer: Answer, job: Job) -> dict[str, dict[str, float]]:
-    """Tier -> calls of a decision, own seconds of one call (median over decisions, 95th
+    """Return tier -> calls of a decision, own seconds of one call (median over decisions, 95th
     percentile), and estimated tokens of its largest call by part."""
     insider = _Insider(answer)
     store = memory_store()

@@ -61,7 +61,7 @@ class Lap:
 
 
 def make_job(nodes: int, slots: int, epoch_slots: int = 50) -> Job:
-    """The paper's workload on so many nodes, the paper's in turn."""
+    """Return the paper's workload on so many nodes, the paper's in turn."""
     testbed = scaled(load_testbed(TESTBED), nodes).to_domain()
     scenario = Scenario(testbed, load_profile(PROFILE).to_domain(), epoch_slots=epoch_slots)
     requests = generate(load_workload(WORKLOAD), scenario, slots, np.random.default_rng(0), 1.0)
@@ -89,7 +89,7 @@ class Stopwatch:
     total_s: float = 0.0
 
     def timed(self) -> Strategy:
-        """The strategy, watched."""
+        """Return the strategy with watched parts."""
         return Strategy(self, self, self)
 
     async def plan(
@@ -113,7 +113,8 @@ class Stopwatch:
         return decision
 
     def _now_s(self) -> float:
-        """Without what has been noted: the planner thinks while the scheduler waits."""
+        """Return the clock without what has been noted: the planner thinks while the scheduler
+        waits."""
         return self.clock() - self.total_s
 
     def _note(self, tier: str, started_s: float) -> None:
@@ -123,7 +124,7 @@ class Stopwatch:
 
 
 def spread(took_s: list[float]) -> dict[str, float]:
-    """Of a tier's decisions."""
+    """Return the spread of a tier's decision times."""
     return {
         "calls": len(took_s),
         "median_s": median(took_s),

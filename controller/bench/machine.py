@@ -10,7 +10,7 @@ from typing import Any
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, system and the versions that decide the speed."""
+    """Return the processor, system and the versions that decide the speed."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),

@@ -88,7 +88,7 @@ def run_bench(
 
 
 def report(figures: Mapping[str, Any]) -> str:
-    """The figures as lines of text."""
+    """Return the figures as lines of text."""
     ratio = figures["twin.simpy_ratio"]
     lines = [
         f"twin    {figures['twin.slots_per_s']:,.0f} slots/s, "
@@ -124,7 +124,7 @@ def _full(build: Build, job: Job) -> Strategy:
 
 
 def _twin(build: Build, effort: Effort) -> dict[str, Any]:
-    """Twin and SimPy in turn; several laps of the twin, which is fast, to one of SimPy."""
+    """Measure twin and SimPy in turn; several laps of the twin, which is fast, to one of SimPy."""
     job = make_job(len(load_testbed(TESTBED).to_domain().nodes), effort.slots)
     warm = time_lap(job, _full(build, job))
     replay = _reference(job, warm)
@@ -145,7 +145,8 @@ def _twin(build: Build, effort: Effort) -> dict[str, Any]:
 
 
 def _reference(job: Job, lap: Lap) -> Callable[[], object] | None:
-    """The SimPy model on a lap's decisions. It is part of the tests: only a checkout has it."""
+    """Return the SimPy model on a lap's decisions. It is part of the tests: only a checkout has
+    it."""
     try:
         model = importlib.import_module("tests.reference.model")
     except ImportError:
@@ -166,13 +167,13 @@ def _reference(job: Job, lap: Lap) -> Callable[[], object] | None:
 
 
 def _slot_s(build: Build, job: Job, repetitions: int) -> float:
-    """Seconds per slot."""
+    """Return seconds per slot."""
     laps = [time_lap(job, _full(build, job)) for _ in range(repetitions)]
     return median(lap.wall_s / lap.slots for lap in laps)
 
 
 def _decisions(build: Build, job: Job) -> dict[str, dict[str, float]]:
-    """What SOLVER's decisions take; all nodes' deployers together."""
+    """Return the times of SOLVER's decisions; all nodes' deployers together."""
     watch = Stopwatch(build("SOLVER", job.scenario, Streams(1), {}))
     time_lap(job, watch.timed())
     return {tier: spread(took_s) for tier, took_s in watch.took_s.items()}

@@ -25,14 +25,14 @@ class RunTranscript:
     approver: Approver | None = None
 
     def lines(self) -> str:
-        """All calls in their final order."""
+        """Return all calls in their final order."""
         self.out.seek(0)
         return "".join(sorted_lines([*self.former, *self.out.readlines()]))
 
 
 @contextlib.contextmanager
 def transcript_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[RunTranscript]:
-    """RunTranscript appended to the file ``path``, after those that it holds already.
+    """Append a run's transcript to the file ``path``, after those that it holds already.
 
     Raises:
         InputError: it holds what is no text.

@@ -48,12 +48,12 @@ OUTAGES: Final = 2
 
 
 def rng_of(seed: int, stream: int) -> np.random.Generator:
-    """The generator of one stream of a seed."""
+    """Return the generator of one stream of a seed."""
     return np.random.default_rng(np.random.SeedSequence([seed, stream]))
 
 
 def draw_requests(experiment: Experiment, scenario: Scenario) -> Requests:
-    """Arrivals of an experiment."""
+    """Return the arrivals of an experiment."""
     rng = rng_of(experiment.seed, WORKLOAD)
     return generate(experiment.workload, scenario, experiment.slots, rng, experiment.load)
 
@@ -146,7 +146,7 @@ def execute(
 
 
 def replay(run: Path) -> dict[str, bytes]:
-    """The files of a finished run, made again from its transcript with nobody to ask.
+    """Make the files of a finished run again from its transcript with nobody to ask.
 
     Raises:
         InputError: ``run`` is no finished run with a transcript, or one of another version of the
@@ -182,7 +182,7 @@ def run_once(grid: Grid, approver: Approver | Confirm | None = None) -> dict[str
 
 
 def _reading_trace(experiment: Experiment, path: Path | None) -> Experiment:
-    """The experiment with its trace read from ``path``, for use on this machine only."""
+    """Return the experiment with its trace read from ``path``, for use on this machine only."""
     if path is None:
         return experiment
     return experiment.model_copy(update={"workload": with_trace_at(experiment.workload, str(path))})
@@ -205,5 +205,5 @@ def warm_up() -> None:
 
 
 def twin_engine(access: Access | None = None) -> Engine:
-    """What makes the runs of a campaign."""
+    """Return the engine that makes the runs of a campaign."""
     return Engine(partial(execute, access=access), warm_up)

@@ -40,8 +40,8 @@ def _some(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _entry(value: object) -> object:
-    """Expand a bare name to an entry before it is checked: an error of a union would be one error
-    per member."""
+    """Expand a bare name to an entry before it is checked: an error of a union would be one
+    error per member."""
     return {"name": value} if isinstance(value, str) else value
 
 

@@ -16,9 +16,9 @@ MEMORY: Final = 0.9  # what the estimate keeps from slot to slot
 
 
 def expect(before: Floats | None, arrived: Ints, forecast: Demand | None) -> Floats:
-    """(N, I) prompts a slot by origin: a running mean of ``arrived`` (N, I), which begins with the
-    forecast spread evenly over the origins, or with one prompt each. Slots without any arrivals
-    do not count: a run begins and ends with such."""
+    """Return (N, I) prompts a slot by origin: a running mean of ``arrived`` (N, I), which begins
+    with the forecast spread evenly over the origins, or with one prompt each. Slots without any
+    arrivals do not count: a run begins and ends with such."""
     if before is None:
         total = None if forecast is None else forecast.requests * forecast.prompts
         each = 1.0 if total is None else total / len(arrived)

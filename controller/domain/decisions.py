@@ -159,7 +159,8 @@ class Call:
     fault: str = ""  # a Transient error: nothing was decided, the last decision holds
 
     def outlasts(self, slot_s: float) -> bool:
-        """The decision came when its slot was over. The slot's last moment is in time."""
+        """Return True if the decision came when its slot was over. The slot's last moment is in
+        time."""
         return self.took_s > slot_s
 
 

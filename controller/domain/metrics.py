@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 
 def service_rates(successes: ArrayLike, arrivals: ArrayLike) -> Floats:
-    """rho_i = S_i / A_i (Eq. 5), shape (I,); NaN where nothing arrived.
+    """Return rho_i = S_i / A_i (Eq. 5), shape (I,); NaN where nothing arrived.
 
     Raises:
         ValueError: more successes than arrivals, or negative counts.
@@ -27,7 +27,7 @@ def service_rates(successes: ArrayLike, arrivals: ArrayLike) -> Floats:
 
 
 def jain(rates: ArrayLike) -> float:
-    """Jain's index F (Eq. 6) over the types with a rate, in [1/I, 1]."""
+    """Return Jain's index F (Eq. 6) over the types with a rate, in [1/I, 1]."""
     rho = _present(rates)
     total, squares = float(rho.sum()), float((rho**2).sum())
     if len(rho) == 0:
@@ -38,7 +38,7 @@ def jain(rates: ArrayLike) -> float:
 
 
 def normalised_jain(rates: ArrayLike) -> float:
-    """F_norm (Eq. 8), in [0, 1]; 1 for a single type."""
+    """Return F_norm (Eq. 8), in [0, 1]; 1 for a single type."""
     types = len(_present(rates))
     if types <= 1:
         return 1.0
@@ -46,7 +46,8 @@ def normalised_jain(rates: ArrayLike) -> float:
 
 
 def normalised_latency(latencies_s: ArrayLike, tau_s: float) -> float:
-    """T_norm (Eq. 9): mean latency of the successes over the deadline; 1 without any success.
+    """Return T_norm (Eq. 9): mean latency of the successes over the deadline; 1 without any
+    success.
 
     Raises:
         ValueError: tau_s is not positive.
@@ -58,7 +59,7 @@ def normalised_latency(latencies_s: ArrayLike, tau_s: float) -> float:
 
 
 def objective(t_norm: float, f_norm: float, lam: float = 0.5) -> float:
-    """lambda T_norm + (1 - lambda)(1 - F_norm) (Eq. 10), to be minimised.
+    """Return lambda T_norm + (1 - lambda)(1 - F_norm) (Eq. 10), to be minimised.
 
     Raises:
         ValueError: lam is outside [0, 1].

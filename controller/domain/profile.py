@@ -27,7 +27,7 @@ class Curve:
     seconds: tuple[float, ...]
 
     def at(self, amount: float) -> float:
-        """Seconds per reference prompt with ``amount`` of the resource."""
+        """Return the seconds per reference prompt with ``amount`` of the resource."""
         if amount < self.amounts[0]:
             return self.seconds[0] * self.amounts[0] / amount
         return float(np.interp(amount, self.amounts, self.seconds))
@@ -81,14 +81,14 @@ class LmProfile:
     downlink_bytes: Size  # per result, back
 
     def work(self, sizes: Mapping[str, Floats]) -> Floats:
-        """Service time of prompts over that of the reference prompt. Columns as in
+        """Return the service time of prompts over that of the reference prompt. Columns as in
         :class:`Prompt`, each of shape (R,)."""
         one = linear(self.work_model, {k: np.array(v) for k, v in prompt_columns(self.reference)})
         return linear(self.work_model, sizes) / one
 
 
 def prompt_columns(prompt: Prompt) -> list[tuple[str, float]]:
-    """(column, value) pairs of a prompt, in the order of its fields."""
+    """Return (column, value) pairs of a prompt, in the order of its fields."""
     return [
         ("input_tokens", prompt.input_tokens),
         ("output_tokens", prompt.output_tokens),

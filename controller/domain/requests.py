@@ -51,7 +51,7 @@ class Requests:
         return len(self.lm)
 
     def born_in(self, slot: int, nodes: int, lms: int) -> Ints:
-        """(nodes, lms) prompts born in a slot, by origin and LM."""
+        """Return (nodes, lms) prompts born in a slot, by origin and LM."""
         rows = slice(*np.searchsorted(self.slot, (slot, slot + 1)))
         prompts = np.zeros((nodes, lms), np.int64)
         np.add.at(prompts, (self.origin[rows], self.lm[rows]), self.prompts[rows])

@@ -31,7 +31,7 @@ class Scenario:
     lam: float = LAM  # lambda of Eq. 10
 
     def hosts(self) -> NDArray[np.bool_]:
-        """(N, I): node n can run LM i at all, by device kind, memory and profile."""
+        """Return (N, I) whether node n can run LM i at all, by device kind, memory and profile."""
         can = [
             [self._fits(n, i) for i in range(len(self.testbed.lms))]
             for n in range(len(self.testbed.nodes))
@@ -42,13 +42,13 @@ class Scenario:
         return self.on_cpu(n, i) or self.on_gpu(n, i)
 
     def on_cpu(self, n: int, i: int) -> bool:
-        """Node n can run LM i on its cores."""
+        """Return True if node n can run LM i on its cores."""
         node, lm = self.testbed.nodes[n], self.testbed.lms[i]
         profile = self.profile.lms[lm.name]
         return not lm.gpu_only and node.cpu in profile.cpu and lm.ram_gb <= node.ram_gb
 
     def on_gpu(self, n: int, i: int) -> bool:
-        """Node n can run LM i on a GPU."""
+        """Return True if node n can run LM i on a GPU."""
         node, lm = self.testbed.nodes[n], self.testbed.lms[i]
         profile = self.profile.lms[lm.name]
         return (
@@ -62,8 +62,8 @@ class Scenario:
     def prompt_seconds(
         self, n: int, mode: NDArray[np.int64], cores: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """(I,) seconds per reference prompt on node n, undisturbed, in the given modes (I,) with
-        ``cores`` (I,) or on one GPU; inf where off."""
+        """Return (I,) seconds per reference prompt on node n, undisturbed, in the given modes (I,)
+        with ``cores`` (I,) or on one GPU; inf where off."""
         node, seconds = self.testbed.nodes[n], np.full(len(mode), np.inf)
         for i, lm in enumerate(self.testbed.lms):
             profile = self.profile.lms[lm.name]

@@ -36,7 +36,7 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def names(kind: str) -> list[str]:
-    """Names of the shipped files of a kind, sorted.
+    """Return the names of the shipped files of a kind, sorted.
 
     Raises:
         InputError: no such kind.
@@ -45,7 +45,7 @@ def names(kind: str) -> list[str]:
 
 
 def locate(kind: str, name_or_path: str | Path) -> Path:
-    """The file of a shipped name (``paper``) or a path (``./my.yaml``).
+    """Return the file of a shipped name (``paper``) or a path (``./my.yaml``).
 
     Raises:
         InputError: no such kind, name or file; lists the names there are.
@@ -68,7 +68,7 @@ def locate(kind: str, name_or_path: str | Path) -> Path:
 
 
 def load_testbed(name_or_path: str | Path) -> TestbedFile:
-    """A testbed by shipped name or path.
+    """Return a testbed by shipped name or path.
 
     Raises:
         InputError: it does not exist or is not a testbed file.
@@ -78,7 +78,7 @@ def load_testbed(name_or_path: str | Path) -> TestbedFile:
 
 
 def load_profile(name_or_path: str | Path) -> ProfileFile:
-    """A profile by shipped name or path.
+    """Return a profile by shipped name or path.
 
     Raises:
         InputError: it does not exist or is not a profile file.
@@ -88,7 +88,7 @@ def load_profile(name_or_path: str | Path) -> ProfileFile:
 
 
 def template_dir() -> Path:
-    """Folder of the shipped templates."""
+    """Return the folder of the shipped templates."""
     return _shipped("templates")
 
 
@@ -99,7 +99,8 @@ def _folder(kind: str) -> Path:
 
 
 def _shipped(folder: str) -> Path:
-    """controller/data/FOLDER; in a checkout inventory/ and templates/ lie at the top level."""
+    """Return controller/data/FOLDER; in a checkout inventory/ and templates/ lie at the top
+    level."""
     package = Path(str(resources.files("controller")))
     if folder in _TOP_LEVEL and (package.parent / "pyproject.toml").is_file():
         return package.parent / folder

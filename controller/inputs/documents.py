@@ -54,7 +54,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> object:
-    """The file's content: mappings, lists, text, numbers, None.
+    """Return the file's content: mappings, lists, text, numbers, None.
 
     Raises:
         InputError: it cannot be read, is no YAML, or gives a key twice (naming the line).
@@ -74,7 +74,7 @@ def read_yaml(path: Path) -> object:
 
 
 def read_yaml_text(source: str, text: str) -> object:
-    """As :func:`read_yaml`, of a text at hand."""
+    """Read YAML from a text, as :func:`read_yaml` does from a file."""
     try:
         return _load(text)
     except yaml.MarkedYAMLError as error:
@@ -99,7 +99,7 @@ def _load(text: str) -> object:
 
 
 def _expanded_items(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """Items of a node, aliases followed. A node within itself counts as too many."""
+    """Return the items of a node, aliases followed. A node within itself counts as too many."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
@@ -122,7 +122,7 @@ def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
 
 
 def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
-    """``data`` as a ``model``.
+    """Return ``data`` as a ``model``.
 
     Raises:
         InputError: naming source, field, value and remedy; of several errors, all.
@@ -140,7 +140,7 @@ def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
 
 
 def combine(source: str, errors: list[InputError]) -> InputError:
-    """One error that says all of them (up to 20), each on a line of its own."""
+    """Return one error that names all of them (up to 20), each on a line of its own."""
     if len(errors) == 1:
         return errors[0]
     lines = [str(error).removeprefix(f"{source}: ") for error in errors[:MAX_ERRORS]]
@@ -200,7 +200,8 @@ def _schema(model: Hashable) -> dict[str, Any]:
 
 
 def _schema_at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
-    """The part of a JSON Schema that describes a location; {} where that is not to be found."""
+    """Return the part of a JSON Schema that describes a location; {} where that is not to be
+    found."""
     parts = [schema]
     for step in location:
         options = [option for part in parts for option in _options(schema, part)]
@@ -209,7 +210,7 @@ def _schema_at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[
 
 
 def _options(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a part may be, references followed; what it says about itself goes before."""
+    """Yield the schemas that a part may have, references followed; its own fields go before."""
     if "$ref" in part:
         target = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
         part = {**target, **{key: item for key, item in part.items() if key != "$ref"}}

@@ -66,7 +66,7 @@ def _unknown_hardware(testbed: Testbed, profile: Profile) -> Iterator[InputError
 def _untimed(
     testbed: Testbed, profile: Profile, kind: str, known: set[str], model: Callable[[Node], str]
 ) -> Iterator[InputError]:
-    """One error for each model of CPU or GPU that the profile has no times for."""
+    """Yield one error for each model of CPU or GPU that the profile has no times for."""
     for unknown in dict.fromkeys(model(node) for node in testbed.nodes):
         if not unknown or unknown in known:
             continue
@@ -136,7 +136,7 @@ def _disks_too_small(
 
 
 def _obstacle(node: Node, lm: Lm, scenario: Scenario) -> str:
-    """Why a node cannot run an LM, neither on a GPU nor on its cores."""
+    """Return why a node cannot run an LM, neither on a GPU nor on its cores."""
     profile = scenario.profile.lms[lm.name]
     if lm.ram_gb > node.ram_gb:
         return f"needs {lm.ram_gb:g} GB of RAM, not the {node.ram_gb:g} allocatable"

@@ -36,7 +36,7 @@ class ModelPrice(Record):
 
 
 def load_prices(path: str | Path | None = None) -> Prices:
-    """The shipped prices; those of the file at ``path`` add to them or replace them.
+    """Return the shipped prices; those of the file at ``path`` add to them or replace them.
 
     Raises:
         InputError: the file cannot be read or is no list of prices.
@@ -48,7 +48,7 @@ def load_prices(path: str | Path | None = None) -> Prices:
 
 
 def load_price_file(path: Path) -> PriceFile:
-    """One list of prices.
+    """Return one list of prices.
 
     Raises:
         InputError: as :func:`load_prices`.

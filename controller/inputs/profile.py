@@ -110,7 +110,7 @@ class LmEntry(Record):
         return self
 
     def to_domain(self) -> domain.LmProfile:
-        """The domain's profile of an LM."""
+        """Return the domain's profile of an LM."""
         reference = domain.Prompt(*(getattr(self.reference, name) for name in QUANTITIES))
         return domain.LmProfile(
             reference=reference,
@@ -153,7 +153,7 @@ class ProfileFile(Record):
     lms: Annotated[dict[Name, LmEntry], Field(min_length=1)]
 
     def to_domain(self) -> domain.Profile:
-        """The domain's profile."""
+        """Return the domain's profile."""
         return domain.Profile(
             name=self.name,
             lms={name: lm.to_domain() for name, lm in self.lms.items()},
@@ -163,11 +163,11 @@ class ProfileFile(Record):
         )
 
     def blocks(self) -> Iterator[tuple[str, Sourced]]:
-        """(path, block) of every block of numbers."""
+        """Yield (path, block) of every block of numbers."""
         return _blocks("", self)
 
     def scaled(self, factors: Mapping[str, float]) -> ProfileFile:
-        """The profile with some of its numbers multiplied, its name and summary saying so.
+        """Return the profile with some of its numbers multiplied, its name and summary saying so.
 
         Args:
             factors: by ``cpu_service``, ``gpu_service``, ``start``, ``stop``, ``payload``,

@@ -13,7 +13,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_of(kind: str, model: type[BaseModel] | TypeAdapter[Any]) -> dict[str, Any]:
-    """The JSON Schema of a kind of file that is read with ``model``."""
+    """Return the JSON Schema of a kind of file that is read with ``model``."""
     adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
     schema = _closed(adapter.json_schema(by_alias=True))
     return {"$schema": DIALECT, **schema, "title": f"edgelm {kind}"}

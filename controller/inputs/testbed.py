@@ -158,7 +158,7 @@ class Lm(Record):
     cores_on_gpu: CoresOnGpu
 
     def to_domain(self) -> domain.Lm:
-        """The domain's LM."""
+        """Return the domain's LM."""
         return domain.Lm(
             name=self.name,
             title=self.title,
@@ -236,7 +236,8 @@ class TestbedFile(Record):
         return self.all.vars.testbed
 
     def to_domain(self) -> domain.Testbed:
-        """Workers in natural order of their names (vm2 before vm10), LMs in the file's order."""
+        """Return the workers in natural order of their names (vm2 before vm10), LMs in the file's
+        order."""
         workers = self.all.children.workers.hosts
         return domain.Testbed(
             name=self.name,
@@ -247,7 +248,7 @@ class TestbedFile(Record):
 
 
 def scaled(testbed: TestbedFile, nodes: int) -> TestbedFile:
-    """The testbed with its workers repeated, in turn, until there are ``nodes`` of them.
+    """Return the testbed with its workers repeated, in turn, until there are ``nodes`` of them.
 
     Copies stay at their worker's site: vm2, vm2-1, vm2-2, ...
 

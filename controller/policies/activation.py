@@ -17,7 +17,7 @@ class RandomDeployer:
     """Every slot every node draws one of its feasible patterns, whatever its queues hold."""
 
     def __init__(self, scenario: Scenario, streams: Sequence[np.random.Generator]) -> None:
-        """``streams``: one per node, so that a node draws the same alone as beside others."""
+        """Keep one stream per node, so that a node draws the same alone as beside others."""
         self._kinds = enumerate_fixed(scenario)
         self._streams = streams
 

@@ -59,7 +59,8 @@ class RandomPlanner:
         return Decision(MacroPolicy(routing=shares / shares.sum(axis=0), roles=roles))
 
     def _draw_roles(self, up: Bools) -> Bools:
-        """(N, I) a random role for each node, changed where an LM would have no node that is up."""
+        """Return (N, I) a random role for each node, changed where an LM would have no node that is
+        up."""
         draw = [int(k) for k in self._rng.integers([len(sets) for sets in self._sets])]
         roles = np.array([sets[k] for sets, k in zip(self._sets, draw, strict=True)])
         for i in self._rng.permutation(roles.shape[1]):
@@ -103,7 +104,7 @@ class PlannedScheduler:
         return Decision(RoutingPlan(self._deal(share)))
 
     def _deal(self, share: Floats) -> Ints:
-        """(N, I) destination of each origin; one turn deals an origin of every LM."""
+        """Return (N, I) destination of each origin; one turn deals an origin of every LM."""
         largest = np.lexsort((self._rng.random(share.shape), -self._expected), axis=0)
         ties = self._rng.random((len(share), *share.shape))
         owed = np.where(share > 0, self._behind, -np.inf)
@@ -118,8 +119,8 @@ class PlannedScheduler:
         return destination
 
     def _shares(self, state: ClusterState, policy: MacroPolicy) -> Floats:
-        """(N, I) the planned split over the in-role nodes that are up, over all that are in-role if
-        none is; split evenly where the plan gives those nothing."""
+        """Return (N, I) the planned split over the in-role nodes that are up, over all that are
+        in-role if none is; split evenly where the plan gives those nothing."""
         able = _first_of(policy.roles & state.up[:, None], policy.roles, self._hosts)
         planned = np.where(able, policy.routing, 0.0)
         weight = np.where(planned.sum(axis=0) > 0, planned, able)
@@ -162,7 +163,7 @@ class PlannedDeployer:
 
 
 def _first_of(*choices: Bools) -> Bools:
-    """(N, I) for each LM the nodes of the first choice that has any."""
+    """Return (N, I) for each LM the nodes of the first choice that has any."""
     chosen = choices[-1]
     for able in reversed(choices[:-1]):
         chosen = np.where(able.any(axis=0), able, chosen)

@@ -71,7 +71,7 @@ class LyapunovDeployer:
         return Decision(builder.build(), (Call(),) * len(state.rows))
 
     def _score(self, state: ClusterState, rows: Ints, patterns: Patterns) -> Floats:
-        """(n, A), Eq. 15 with the rate of Eq. 16 and the costs of Eq. 17-19."""
+        """Return (n, A) scores, Eq. 15 with the rate of Eq. 16 and the costs of Eq. 17-19."""
         p, nodes = self._parameters, state.rows[rows]
         backlog = state.backlog[rows].astype(np.float64)
         eta_cpu = state.free_cores[rows] / self._cores[nodes]
@@ -99,7 +99,7 @@ def _smooth(headroom: Floats) -> Floats:
 def _alpha_gpu(
     scenario: Scenario, image: NDArray[np.bool_], parameters: LyapunovParameters
 ) -> Floats:
-    """(I,) GPU weights by kind of LM."""
+    """Return (I,) GPU weights by kind of LM."""
     ram_gb = np.array([lm.ram_gb for lm in scenario.testbed.lms])
     smallest = ram_gb[~image].min() if (~image).any() else np.inf
     text = np.where(

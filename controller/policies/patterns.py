@@ -40,8 +40,8 @@ class Patterns:
 
 
 def fixed_share(scenario: Scenario, n: int) -> float:
-    """Cores of a CPU pod where cores are not decided on: an equal part, for every LM that may run
-    on the node's CPUs, of what pods on its GPUs leave."""
+    """Return the cores of a CPU pod where cores are not decided on: an equal part, for every LM
+    that may run on the node's CPUs, of what pods on its GPUs leave."""
     node, all_lms = scenario.testbed.nodes[n], scenario.testbed.lms
     lms = range(len(all_lms))
     on_gpu = [i for i in lms if scenario.on_gpu(n, i)]
@@ -51,8 +51,8 @@ def fixed_share(scenario: Scenario, n: int) -> float:
 
 
 def enumerate_fixed(scenario: Scenario) -> list[Patterns]:
-    """Every pattern within Eq. 1 with one vGPU a GPU pod and :func:`fixed_share` a CPU pod. The
-    first pattern of each kind is all off.
+    """Return every pattern within Eq. 1 with one vGPU a GPU pod and :func:`fixed_share` a CPU pod.
+    The first pattern of each kind is all off.
 
     Raises:
         InputError: too many LMs to enumerate.
@@ -61,7 +61,8 @@ def enumerate_fixed(scenario: Scenario) -> list[Patterns]:
 
 
 def keeps_or_stops(patterns: Patterns, want_mode: Ints) -> Bools:
-    """(n, A) patterns that leave each LM as wanted or switch it off: all that a blocked row may."""
+    """Return (n, A) patterns that leave each LM as wanted or switch it off: all that a blocked row
+    may."""
     mode = patterns.mode[None]
     return np.asarray(((mode == want_mode[:, None]) | (mode == OFF)).all(axis=2))
 
@@ -76,11 +77,11 @@ class DeploymentBuilder:
         self._vgpus = state.want_vgpus.copy()
 
     def rows(self, patterns: Patterns) -> Ints:
-        """Positions in the state of the nodes of this kind."""
+        """Return the positions in the state of the nodes of this kind."""
         return np.array([self._rows[n] for n in patterns.rows.tolist() if n in self._rows], int)
 
     def choose(self, rows: Ints, patterns: Patterns, choice: Ints) -> None:
-        """Row ``rows[k]`` takes pattern ``choice[k]``."""
+        """Give row ``rows[k]`` the pattern ``choice[k]``."""
         self._mode[rows] = patterns.mode[choice]
         self._cores[rows] = patterns.cores[choice]
         self._vgpus[rows] = patterns.vgpus[choice]

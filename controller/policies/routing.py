@@ -35,8 +35,8 @@ class _Feasible:
         self._all_up = self._tabulate(np.ones(len(self._hosts), np.bool_))
 
     def table(self, state: ClusterState) -> tuple[Ints, Ints]:
-        """((F, I) nodes, (I,) how many). With every host of an LM down, all its hosts: requests
-        wait at the door of one of them."""
+        """Return ((F, I) nodes, (I,) how many). With every host of an LM down, all its hosts:
+        requests wait at the door of one of them."""
         return (
             self._all_up
             if np.count_nonzero(state.up) == len(state.up)

@@ -85,7 +85,8 @@ class VtcScheduler:
         return Decision(RoutingPlan(destination))
 
     def _prompt_seconds(self, state: ClusterState) -> Floats:
-        """(N, I) as wanted; where off, as slow as the slowest that is on."""
+        """Return (N, I) seconds of a prompt as wanted; where off, as slow as the slowest that is
+        on."""
         seconds = np.array(
             [
                 self._scenario.prompt_seconds(n, mode, cores)
@@ -133,8 +134,8 @@ class VtcDeployer:
         return Decision(Deployment(mode, cores, vgpus), (Call(),) * len(state.rows))
 
     def _fill(self, n: int, order: Ints) -> tuple[Ints, Floats]:
-        """Modes and cores (I,) on node n: each LM in turn on a GPU, or else on CPUs, if Eq. 1 still
-        holds with it."""
+        """Return modes and cores (I,) on node n: each LM in turn on a GPU, or else on CPUs, if Eq.
+        1 still holds with it."""
         mode, cores = np.zeros(len(order), np.int64), np.zeros(len(order))
         for i in order.tolist():
             on_gpu, on_cpu = self._can[n][i]
@@ -152,8 +153,8 @@ class VtcDeployer:
 
 
 def _worth(scenario: Scenario, n: int, i: int, share: float) -> float:
-    """GPU-seconds that a second of LM i on node n's CPUs replaces: on the fastest GPU that could
-    run it, or none."""
+    """Return the GPU-seconds that a second of LM i on node n's CPUs replaces: on the fastest GPU
+    that could run it, or none."""
     if not scenario.on_cpu(n, i):
         return 0.0
     lm = scenario.profile.lms[scenario.testbed.lms[i].name]

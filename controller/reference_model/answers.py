@@ -38,7 +38,7 @@ Reply = dict[str, Any]
 
 
 def answer(messages: Sequence[Json]) -> Reply:
-    """What SOLVER would reply.
+    """Return SOLVER's reply.
 
     Raises:
         UnreadablePromptError: these are not the messages of one of our agents.
@@ -53,7 +53,7 @@ def answer(messages: Sequence[Json]) -> Reply:
 
 
 def candidates(messages: Sequence[Json]) -> list[Reply]:
-    """Macro-policies that the planner would have rehearsed, the likeliest first.
+    """Return macro-policies that the planner would have rehearsed, the likeliest first.
 
     Raises:
         UnreadablePromptError: as :func:`answer`; the prompt is not a planner's.
@@ -109,7 +109,8 @@ class Planner:
         return self._reply(fresh.policy, _reason(seen, held, kept=kept))
 
     def candidates(self, observation: Json) -> list[Reply]:
-        """Its answer, a plan for a somewhat higher load, and the policy in force."""
+        """Return the optimiser's answer, a plan for a somewhat higher load, and the policy in
+        force."""
         found = [self(observation)]
         names = self._scenario.testbed.node_names
         up = np.array([name not in observation["nodes_down"] for name in names])
@@ -226,7 +227,8 @@ class Deployer:
 
 
 def _stay_or_stop(step: Deployment, state: ClusterState) -> Deployment:
-    """What of a step the Pending rule lets pass: pods that would need more stay as they are."""
+    """Return the part of a step that the Pending rule lets pass: pods that would need more stay as
+    they are."""
     passes = (step.mode == OFF) | (
         (step.mode == state.want_mode) & (step.cores <= state.want_cores)
     )

@@ -54,7 +54,7 @@ def complete(request: object, latency: Latency) -> HttpReply:
 
 
 def body_of(message: Json, tokens_in: int, tokens_out: int, finish: str = "") -> bytes:
-    """A chat.completion object with one choice."""
+    """Return a chat.completion object with one choice."""
     return _dump(
         {
             "id": "chatcmpl-edgelm",
@@ -84,7 +84,7 @@ def failure(
     status: int, message: str, latency: Latency, *, code: str | None = None,
     param: str | None = None, headers: Json | None = None,
 ) -> HttpReply:  # fmt: skip
-    """An error as OpenAI's API words it."""
+    """Return an error as OpenAI's API words it."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     error = {"message": message, "type": kind, "param": param, "code": code}
     return HttpReply(status, _dump({"error": error}), latency.first_token_s, dict(headers or {}))
@@ -117,7 +117,7 @@ def _checked(request: object) -> Json:
 
 
 def _message(request: Json) -> dict[str, Any]:
-    """The assistant's message."""
+    """Return the assistant's message."""
     messages: Sequence[Json] = request["messages"]
     try:
         if block(messages, "context") is None:

@@ -20,7 +20,7 @@ HANG_S: Final = 3600.0
 
 
 def _content(reply: HttpReply, change: Callable[[str], str], finish: str = "stop") -> HttpReply:
-    """The good reply with its text changed."""
+    """Return the good reply with its text changed."""
     data = json.loads(reply.body)
     text = change(data["choices"][0]["message"].get("content") or "")
     body = body_of({"content": text}, data["usage"]["prompt_tokens"], tokens(text), finish)
@@ -28,7 +28,8 @@ def _content(reply: HttpReply, change: Callable[[str], str], finish: str = "stop
 
 
 def _infeasible(text: str) -> str:
-    """Well-formed, and against the rules: shares that sum to 3, pods beyond all budgets."""
+    """Return a text that is well-formed and against the rules: shares that sum to 3, pods beyond
+    all budgets."""
     try:
         data = json.loads(text)
     except ValueError:
@@ -114,7 +115,7 @@ NO_FAULTS: Final = ReplyFaults({})
 
 
 def parse_faults(spec: str, seed: int = 0) -> ReplyFaults:
-    """``malformed=0.05,slow=0.1``, or ``all=0.2``: spread evenly over all kinds.
+    """Read ``malformed=0.05,slow=0.1``, or ``all=0.2``: spread evenly over all kinds.
 
     Raises:
         InputError: an unknown kind, a rate that is none, or rates that sum to more than 1.

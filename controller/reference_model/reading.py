@@ -26,7 +26,7 @@ class UnreadablePromptError(Exception):
 
 
 def block(messages: Sequence[Json], tag: str) -> str | None:
-    """The text of the last <tag> block that was said by anyone but the model."""
+    """Return the text of the last <tag> block in messages of anyone but the model."""
     for message in reversed(messages):
         content = message.get("content")
         if message.get("role") == "assistant" or not isinstance(content, str):
@@ -38,8 +38,8 @@ def block(messages: Sequence[Json], tag: str) -> str | None:
 
 
 def scenario_of(context: Json) -> Scenario:
-    """The testbed and profile that a context describes. Payloads and links are not in it: nothing
-    that is decided depends on them."""
+    """Return the testbed and profile that a context describes. Payloads and links are not in it:
+    nothing that is decided depends on them."""
     nodes = [
         Node(
             name=name,
@@ -111,7 +111,7 @@ def demand_of(lms: Sequence[str], told: Json | None) -> Demand | None:
 
 
 def policy_of(scenario: Scenario, told: Json) -> MacroPolicy:
-    """A policy as prompts tell it: shares by LM, roles by node, the forecast."""
+    """Return a policy as prompts describe it: shares by LM, roles by node, the forecast."""
     nodes, lms = scenario.testbed.node_names, scenario.testbed.lm_names
     return MacroPolicy(
         routing=np.array([[told["routing"][lm].get(node, 0.0) for lm in lms] for node in nodes]),
@@ -121,8 +121,8 @@ def policy_of(scenario: Scenario, told: Json) -> MacroPolicy:
 
 
 def state_of(scenario: Scenario, pods: Json, down: Sequence[str], slot: int) -> ClusterState:
-    """Nodes and pods as prompts tell them. Headroom and arrivals stay zero: the optimiser takes the
-    first from the pods and is told the second as expected prompts."""
+    """Return nodes and pods as prompts describe them. Headroom and arrivals stay zero: the
+    optimiser takes the first from the pods and is told the second as expected prompts."""
     nodes, lms = scenario.testbed.node_names, scenario.testbed.lm_names
     shape = len(nodes), len(lms)
     ints = {name: np.zeros(shape, np.int64) for name in _INTS}
@@ -162,7 +162,7 @@ _INTS = ("backlog", "mode", "want_mode", "want_vgpus", "cards", "pod")
 
 
 def parse(text: str | None, what: str) -> Json:
-    """A block's JSON object.
+    """Return a block's JSON object.
 
     Raises:
         UnreadablePromptError: there is none.

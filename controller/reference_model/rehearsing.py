@@ -16,7 +16,7 @@ CALL_ID: Final = "try-"
 
 
 def try_first(messages: Sequence[Json], tools: Sequence[Json]) -> list[dict[str, Any]]:
-    """Tool calls to make before answering; none without the tool or once it was used."""
+    """Return the tool calls to make before answering; none without the tool or once it was used."""
     names = [tool.get("function", {}).get("name") for tool in tools]
     if NAME not in names or any(message.get("role") == "tool" for message in messages):
         return []
@@ -31,8 +31,8 @@ def try_first(messages: Sequence[Json], tools: Sequence[Json]) -> list[dict[str,
 
 
 def best_tried(messages: Sequence[Json]) -> Json | None:
-    """The candidate whose rehearsal had the lowest objective, the first of equals; None if none
-    was rehearsed."""
+    """Return the candidate whose rehearsal had the lowest objective, the first of equals; None if
+    none was rehearsed."""
     results: dict[str, float] = {}
     for message in messages:
         if message.get("role") == "tool":

@@ -16,7 +16,7 @@ _EMPTY: Mapping[str, Any] = {
 
 
 def least(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> Any:
-    """A value of ``schema``: required fields only, first choices.
+    """Return a value of ``schema``: required fields only, first choices.
 
     Raises:
         ValueError: the schema uses something that is not known here.

@@ -117,7 +117,7 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that says it is TCP's. On one that does not, as uvicorn's own, asyncio leaves
+    """Return a socket that says it is TCP's. On one that does not, as uvicorn's own, asyncio leaves
     Nagle's algorithm on, and every answer waits 40 ms for the client's acknowledgement."""
     family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE

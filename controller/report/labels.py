@@ -67,7 +67,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], pen: Pen) -> None:
 
 
 def _obstacle(axes: Axes, label: Label, scale: float) -> Box:
-    """The marker with its horizontal error bar."""
+    """Return the marker with its horizontal error bar."""
     low, high = label.reach_x or (label.x, label.x)
     left, y = axes.transData.transform((low, label.y)) * scale
     right, _ = axes.transData.transform((high, label.y)) * scale

@@ -109,7 +109,7 @@ SLOT_COLUMNS: Final[tuple[Column[SlotRows], ...]] = (
 
 
 def requests_parquet(table: RequestTable, testbed: Testbed) -> bytes:
-    """Return requests.parquet; the row number is the request's id."""
+    """Return the requests.parquet; the row number is the request's id."""
     return _parquet(REQUEST_COLUMNS, table, testbed)
 
 

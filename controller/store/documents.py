@@ -18,7 +18,7 @@ _INT64: Final = 2**63
 
 
 def check_collection(name: str) -> str:
-    """The name itself.
+    """Return the name if it is one that a store takes.
 
     Raises:
         InputError: not of the form ``node_slots``.
@@ -34,7 +34,7 @@ def check_collection(name: str) -> str:
 
 
 def check_key(collection: str, key: str) -> str:
-    """The key itself.
+    """Return the key if it is one that a store takes.
 
     Raises:
         InputError: not a string, empty, or not valid Unicode.
@@ -47,7 +47,7 @@ def check_key(collection: str, key: str) -> str:
 
 
 def check_field(field: str) -> str:
-    """The field itself.
+    """Return the field if it is one that a store takes.
 
     Raises:
         InputError: not a dotted path of words.
@@ -63,7 +63,7 @@ def check_field(field: str) -> str:
 
 
 def check_scalar(field: str, value: Any) -> Scalar:
-    """The value itself, which a field is to equal.
+    """Return the value if a field can equal it.
 
     Raises:
         InputError: a list, an object, NaN or an integer beyond 64 bits.
@@ -80,7 +80,7 @@ def check_scalar(field: str, value: Any) -> Scalar:
 
 
 def encode(collection: str, key: str, document: Mapping[str, Any]) -> str:
-    """The document as JSON.
+    """Return the document as JSON.
 
     Raises:
         InputError: something in it is not JSON or has another meaning in another store.
@@ -137,7 +137,8 @@ def _is_storable(value: Scalar) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Neither a NUL, where SQLite's functions stop, nor half a surrogate pair."""
+    """Return True if the text has neither a NUL, where SQLite's functions stop, nor half a
+    surrogate pair."""
     if "\0" in value:
         return False
     try:

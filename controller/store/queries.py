@@ -13,7 +13,7 @@ from controller.store.documents import Scalar, check_field, check_scalar
 
 
 def extract(field: str) -> str:
-    """The expression of a field's value.
+    """Return the expression of a field's value.
 
     Raises:
         InputError: not a field.
@@ -24,7 +24,7 @@ def extract(field: str) -> str:
 def conditions(
     where: Mapping[str, Scalar], within: Mapping[str, tuple[float, float]]
 ) -> tuple[str, list[Scalar]]:
-    """A WHERE clause and the values to bind.
+    """Return a WHERE clause and the values to bind.
 
     Raises:
         InputError: a field, value or interval that cannot be compared.
@@ -42,7 +42,7 @@ def conditions(
 
 
 def ordering(sort: Sequence[tuple[str, int]]) -> str:
-    """An ORDER BY clause; the key decides among equals.
+    """Return an ORDER BY clause; the key decides among equals.
 
     Raises:
         InputError: not a field, or a direction other than 1 and -1.
@@ -58,7 +58,7 @@ def ordering(sort: Sequence[tuple[str, int]]) -> str:
 
 
 def limiting(limit: int | None) -> str:
-    """A LIMIT clause.
+    """Return a LIMIT clause.
 
     Raises:
         InputError: a negative limit.
@@ -76,7 +76,8 @@ def _path(field: str) -> str:
 
 
 def _kind(field: str, value: Scalar) -> list[str]:
-    """That the field is of the value's type: to SQLite JSON's true is 1, a list is its text."""
+    """Return the condition that the field is of the value's type: to SQLite JSON's true is 1, a
+    list is its text."""
     if value is None:
         return []
     if isinstance(value, bool):

@@ -33,7 +33,7 @@ _BUSY_S: Final = 30.0  # how long to wait for a checkpoint or a recovery by anot
 
 
 def open_store(path: Path, *, read_only: bool = False) -> SqliteStore:
-    """The store in the file ``path``, which a writer creates.
+    """Return the store in the file ``path``, which a writer creates.
 
     Raises:
         InputError: no such file to read, no folder to write to, or the file is something else.
@@ -53,7 +53,7 @@ def open_store(path: Path, *, read_only: bool = False) -> SqliteStore:
 
 
 def memory_store() -> SqliteStore:
-    """An empty store in memory, gone when closed."""
+    """Return an empty store in memory, gone when closed."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     return SqliteStore(connection, "store in memory", None)
 
@@ -155,7 +155,7 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self, table: str) -> Iterator[sqlite3.Connection]:
-        """One transaction on the collection's table, which is made if it is new."""
+        """Begin a transaction on the collection's table, which is made if it is new."""
         with self._mutex, _reporting(self._source), self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             if not self._exists(table):
@@ -165,7 +165,8 @@ class SqliteStore:
             yield connection
 
     def _exists(self, table: str) -> bool:
-        """Asked of the file until it is so: a reader may come before the writer's first put."""
+        """Return True once the file says so: a reader may come before the writer's
+        first put."""
         if table not in self._tables:
             query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
             if self._connection.execute(query, (table,)).fetchone() is None:
@@ -184,7 +185,7 @@ def _reporting(source: str) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int:
-    """Become the file's one writer: a descriptor that holds the lock until it is closed."""
+    """Become the file's one writer; return a descriptor that holds the lock until it is closed."""
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -200,7 +200,7 @@ class Twin:
         return spread
 
     def _snapshot(self, ints: NDArray[np.int64], floats: Floats) -> ClusterState:
-        """The state at a slot boundary, from what :func:`kernel.note` wrote of the pods."""
+        """Return the state at a slot boundary, from what :func:`kernel.note` wrote of the pods."""
         nodes = self._memory.nodes.copy()
         up = nodes["up"]
         self._heard_s = np.where(up, self._now_s, self._heard_s)

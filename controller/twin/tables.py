@@ -17,7 +17,7 @@ Outages = Sequence[tuple[int, float, float]]  # node, down_s, up_s
 
 
 def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
-    """Constants of a run.
+    """Return the constants of a run.
 
     Raises:
         ValueError: outages of a node overlap or touch.
@@ -64,12 +64,12 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
 
 
 def cpu_models(scenario: Scenario) -> list[str]:
-    """CPU models of the testbed, in the order of first appearance."""
+    """Return CPU models of the testbed, in the order of first appearance."""
     return list(dict.fromkeys(node.cpu for node in scenario.testbed.nodes))
 
 
 def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
-    """Memory at time 0: every pod off, every request unborn."""
+    """Return the memory at time 0: every pod off, every request unborn."""
     testbed = scenario.testbed
     hardware, sites = cpu_models(scenario), [node.site for node in testbed.nodes]
     table = np.zeros(len(requests), REQUEST)
@@ -103,7 +103,7 @@ def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
 
 
 def _padded(curve: Curve, points: int) -> tuple[list[float], list[float]]:
-    """The curve's table, its last point repeated (a little further on) up to ``points``."""
+    """Return the curve's table, its last point repeated (a little further on) up to ``points``."""
     extra = range(1, points - len(curve.amounts) + 1)
     amounts = [*curve.amounts, *(curve.amounts[-1] + k for k in extra)]
     return amounts, [*curve.seconds, *(curve.seconds[-1] for _ in extra)]

@@ -49,14 +49,14 @@ class Arrivals:
 
 
 def stream(root: Root, *key: int) -> np.random.Generator:
-    """The generator of one purpose."""
+    """Return the generator of one purpose."""
     return np.random.default_rng(np.random.SeedSequence(root, spawn_key=key))
 
 
 def per_lm(
     value: float | Mapping[str, float], scenario: Scenario, source: str, field: str
 ) -> Floats:
-    """A number per LM, shape (I,).
+    """Return a number per LM, shape (I,).
 
     Raises:
         InputError: an LM is unknown, or has no number.
@@ -74,7 +74,7 @@ def per_lm(
 
 
 def check_lms(named: Mapping[str, float], scenario: Scenario, source: str, field: str) -> None:
-    """Every name is an LM of the testbed.
+    """Raise unless every name is an LM of the testbed.
 
     Raises:
         InputError: one is not; lists those that are.
@@ -92,8 +92,9 @@ def check_lms(named: Mapping[str, float], scenario: Scenario, source: str, field
 
 
 def draw_paper(process: Paper, scenario: Scenario, intensity: Floats, root: Root) -> Arrivals:
-    """Section V-A. ``intensity`` (T, I) multiplies the requests: x means floor(x) draws of K_q
-    and one more with probability frac(x). A heavier load keeps the requests of a lighter one."""
+    """Return the arrivals of section V-A. ``intensity`` (T, I) multiplies the requests: x means
+    floor(x) draws of K_q and one more with probability frac(x). A heavier load keeps the
+    requests of a lighter one."""
     slots, lms = intensity.shape
     nodes = len(scenario.testbed.nodes)
     parts = []
@@ -114,7 +115,7 @@ def draw_paper(process: Paper, scenario: Scenario, intensity: Floats, root: Root
 def draw_poisson(
     process: Poisson, scenario: Scenario, intensity: Floats, root: Root, source: str
 ) -> Arrivals:
-    """Poisson arrivals with the rates of ``process`` times ``intensity`` (T, I)."""
+    """Return Poisson arrivals with the rates of ``process`` times ``intensity`` (T, I)."""
     rates = per_lm(process.requests_per_slot, scenario, source, "requests_per_slot")
     return _draw_thinned(rates * intensity, scenario, process.max_prompts, root, None)
 
@@ -122,8 +123,8 @@ def draw_poisson(
 def draw_bursty(
     process: Bursty, scenario: Scenario, intensity: Floats, root: Root, source: str
 ) -> Arrivals:
-    """Two-state MMPP, exact in continuous time: a Poisson process at the higher rate, thinned
-    where the chain is in the state of the lower one."""
+    """Return the arrivals of a two-state MMPP, exact in continuous time: a Poisson process at the
+    higher rate, thinned where the chain is in the state of the lower one."""
     calm = per_lm(process.calm_requests_per_slot, scenario, source, "calm_requests_per_slot")
     burst = per_lm(process.burst_requests_per_slot, scenario, source, "burst_requests_per_slot")
     in_burst = _draw_states(process, len(intensity), len(scenario.testbed.nodes), root)
@@ -139,7 +140,7 @@ def draw_bursty(
 def _draw_states(
     process: Bursty, slots: int, nodes: int, root: Root
 ) -> Callable[[Floats, Ints], Ints]:
-    """The states of all nodes as a function of (time in slots, node): 0 calm, 1 burst."""
+    """Return the states of all nodes as a function of (time in slots, node): 0 calm, 1 burst."""
     chains = [
         draw_chain(process, slots, stream(root, n, CHAIN))
         for n in range(nodes if process.scope == "node" else 1)
@@ -158,7 +159,7 @@ def _draw_states(
 
 
 def draw_chain(process: Bursty, slots: int, rng: np.random.Generator) -> tuple[int, Floats]:
-    """A path of the two-state chain from its stationary distribution.
+    """Return a path of the two-state chain from its stationary distribution.
 
     Returns:
         The first state (0 calm, 1 burst) and the times of the switches in slots, beyond ``slots``.
@@ -175,7 +176,7 @@ def draw_chain(process: Bursty, slots: int, rng: np.random.Generator) -> tuple[i
 def draw_diurnal(
     process: Diurnal, scenario: Scenario, intensity: Floats, root: Root, source: str
 ) -> Arrivals:
-    """Poisson arrivals with a sinusoidal rate, by thinning."""
+    """Return Poisson arrivals with a sinusoidal rate, by thinning."""
     mean = per_lm(process.requests_per_slot, scenario, source, "requests_per_slot")
     top = 1 + process.amplitude
 
@@ -195,8 +196,8 @@ def _draw_thinned(
     root: Root,
     share_of: Callable[[int], RateShare] | None,
 ) -> Arrivals:
-    """A Poisson process with rates ``peak`` (T, I) per node and slot, each arrival kept with the
-    probability ``share_of(lm)(time, node)``."""
+    """Return a Poisson process with rates ``peak`` (T, I) per node and slot, each arrival kept with
+    the probability ``share_of(lm)(time, node)``."""
     slots, lms = peak.shape
     nodes = len(scenario.testbed.nodes)
     parts = []

@@ -67,7 +67,7 @@ def import_azure(
     rate: float | None = None,
     seed: int = 0,
 ) -> Trace:
-    """A trace of text requests, one prompt each, and if asked for of images to be made.
+    """Return a trace of text requests, one prompt each, and if asked for of images to be made.
 
     Args:
         path: ``AzureLLMInferenceTrace_conv.csv`` or alike.
@@ -121,7 +121,7 @@ def import_azure(
 
 
 def _rules(clipping: Clipping, options: AzureOptions) -> dict[str, str]:
-    """What was done, in words."""
+    """Return the import's steps in words."""
     rules = {
         "clipping": str(clipping),
         "lms": f"up to {options.threshold_tokens} input tokens {options.lms[0]}, more "
@@ -137,7 +137,7 @@ def _rules(clipping: Clipping, options: AzureOptions) -> dict[str, str]:
 
 
 def _read(content: bytes, source: str) -> tuple[Floats, Floats, Floats]:
-    """Seconds since the first request, context tokens, generated tokens; (R,) each."""
+    """Return the seconds since the first request, context tokens, generated tokens; (R,) each."""
     header, rows, lines = read_table(decode(content, source), source, COLUMNS, COLUMNS)
     if not rows:
         raise InputError(source, "has no requests")
@@ -164,7 +164,8 @@ def _time(cell: str, source: str, line: int) -> datetime:
 def _thinned(
     inside: np.ndarray, seconds: float, rate: float | None, rng: np.random.Generator, source: str
 ) -> np.ndarray:
-    """Mask of the requests that are kept so that ``rate`` a second are left on average."""
+    """Return the mask of the requests that are kept so that ``rate`` a second are left on
+    average."""
     drawn = rng.random(len(inside))
     if rate is None:
         return np.full(len(inside), True)
@@ -184,7 +185,7 @@ def _mapped(
     clipping: Clipping,
     rng: np.random.Generator,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Columns of the trace but its times, and counts of what was done."""
+    """Return the columns of the trace but its times, and counts of what was done."""
     lms = options.lms
     image = rng.random(len(inputs)) < options.image_share
     text_lm = np.where(inputs <= options.threshold_tokens, lms[0], lms[-1])

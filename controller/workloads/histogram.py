@@ -25,7 +25,7 @@ class Histogram:
     shares: NDArray[np.float64]
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """``count`` independent values."""
+        """Return ``count`` independent draws."""
         return rng.choice(self.values, count, p=self.shares)
 
     @property
@@ -35,7 +35,7 @@ class Histogram:
 
 
 def read_histograms(content: bytes, source: str) -> dict[float, dict[str, Histogram]]:
-    """Histograms by start of their window in seconds, ascending, and by field.
+    """Return the histograms by start of their window in seconds, ascending, and by field.
 
     Raises:
         InputError: no JSON of that shape; names window and field.

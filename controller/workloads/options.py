@@ -43,7 +43,7 @@ class Clipping:
     max_output_tokens: int
 
     def apply(self, inputs: Floats, outputs: Floats) -> tuple[Floats, Floats, dict[str, int]]:
-        """Clipped tokens, (R,) each, and how many rows each cut touched."""
+        """Return clipped tokens, (R,) each, and how many rows each cut touched."""
         kept_outputs = np.clip(outputs, 1, self.max_output_tokens)
         kept_inputs = np.minimum(inputs, self.context_tokens - kept_outputs)
         counts = {

@@ -23,7 +23,7 @@ def play(
     root: Root,
     source: str,
 ) -> Arrivals:
-    """The requests of ``trace`` in ``slots`` slots, ``load`` times as dense in time.
+    """Return the requests of ``trace`` in ``slots`` slots, ``load`` times as dense in time.
 
     Raises:
         InputError: an LM or node is unknown on the testbed, or a trace without length repeats.
@@ -49,7 +49,7 @@ def play(
 def _unrolled(
     process: TraceFile, trace: Trace, horizon_s: float, load: float, source: str
 ) -> tuple[NDArray[np.float64], Ints]:
-    """Times of birth up to the horizon and the trace's row of each."""
+    """Return the times of birth up to the horizon and the trace's row of each."""
     if load == 0 or len(trace) == 0 or horizon_s == 0:
         return np.zeros(0), np.zeros(0, np.int64)
     rounds = 1
@@ -64,7 +64,7 @@ def _unrolled(
 
 
 def _origins(trace: Trace, scenario: Scenario, source: str) -> Ints:
-    """Rows of the testbed, -1 where the trace names none."""
+    """Return the rows of the testbed, -1 where the trace names none."""
     nodes = scenario.testbed.node_names
     names, inverse = np.unique(trace.origin, return_inverse=True)
     known = {"": -1}
@@ -78,7 +78,7 @@ def _origins(trace: Trace, scenario: Scenario, source: str) -> Ints:
 
 
 def _filled(origin: Ints, process: TraceFile, nodes: int, root: Root) -> Ints:
-    """Origins with those that the trace leaves open drawn, or dealt out in turn."""
+    """Return the origins with those that the trace leaves open drawn, or dealt out in turn."""
     if process.origins == "random":
         drawn = stream(root, 0, ORIGINS).integers(0, nodes, len(origin))
     else:
@@ -89,7 +89,7 @@ def _filled(origin: Ints, process: TraceFile, nodes: int, root: Root) -> Ints:
 def _indices(
     names: NDArray[np.str_], known: tuple[str, ...], kind: str, scenario: Scenario, source: str
 ) -> Ints:
-    """Position of every name in ``known``."""
+    """Return the position of every name in ``known``."""
     distinct, inverse = np.unique(names, return_inverse=True)
     for name in distinct:
         if name not in known:

@@ -67,8 +67,9 @@ def import_servegen(
     rate: float | None = None,
     seed: int = 0,
 ) -> Trace:
-    """A trace of image-to-text requests, drawn from the models of a folder's clients. A request's
-    images are its prompts; requests without an image are left out. The origin is the client.
+    """Return a trace of image-to-text requests, drawn from the models of a folder's clients. A
+    request's images are its prompts; requests without an image are left out. The origin is the
+    client.
 
     Args:
         folder: such as ``data/multimodal/mm-image`` of the source.
@@ -127,7 +128,7 @@ def import_servegen(
 
 
 def _rules(clipping: Clipping, lm: str, max_prompts: int) -> dict[str, str]:
-    """What was done, in words."""
+    """Return the import's steps in words."""
     return {
         "arrivals": "per client and window: rate times width requests, times "
         "between them of the family and shape given, scaled to fill the window from a random phase",
@@ -142,8 +143,9 @@ def _rules(clipping: Clipping, lm: str, max_prompts: int) -> dict[str, str]:
 def _draw_all(
     windows: list[Window], start_s: float, end_s: float, factor: float, seed: int
 ) -> tuple[dict[str, Floats], int]:
-    """Requests with an image in order of birth, and how many there were with and without. Every
-    window draws from a generator of its own, so a shorter stretch of time has the same ones."""
+    """Return the requests with an image in order of birth, and how many there were with and
+    without. Every window draws from a generator of its own, so a shorter stretch of time has the
+    same ones."""
     parts = [
         _draw(w, factor, np.random.default_rng([seed, w.client, round(w.start_s)]))
         for w in windows
@@ -157,8 +159,8 @@ def _draw_all(
 
 
 def _draw(window: Window, factor: float, rng: np.random.Generator) -> dict[str, Floats]:
-    """Requests of a window, columns of shape (R,). Fields are independent: the source publishes
-    their marginals only. ``image_tokens`` is the mean of a request's images."""
+    """Return the requests of a window, columns of shape (R,). Fields are independent: the source
+    publishes their marginals only. ``image_tokens`` is the mean of a request's images."""
     mean = window.rate * factor * window.width_s
     count = int(mean) + int(rng.random() < mean - int(mean))
     if window.family == "Gamma":
@@ -186,7 +188,7 @@ def _draw(window: Window, factor: float, rng: np.random.Generator) -> dict[str, 
 def _factor(
     windows: list[Window], start_s: float, end_s: float, rate: float | None, source: str
 ) -> float:
-    """What all rates are multiplied by to have ``rate`` requests with an image per second."""
+    """Return the factor of all rates that gives ``rate`` requests with an image per second."""
     expected = sum(
         w.rate
         * w.histograms["image_count"].positive_share
@@ -199,7 +201,7 @@ def _factor(
 
 
 def _read_folder(folder: Path) -> tuple[list[Window], str]:
-    """All windows of all clients, and one digest of the files."""
+    """Return all windows of all clients, and one digest of the files."""
     traces = sorted(folder.glob("chunk-*-trace.csv"), key=lambda path: (len(path.name), path.name))
     if not traces:
         raise InputError(str(folder), "has no chunk-*-trace.csv", remedy="give ServeGen's folder")

@@ -56,7 +56,7 @@ def generate(
     rng: np.random.Generator,
     load: float = 1.0,
 ) -> Requests:
-    """The requests of a run, sorted by birth (ties by origin, then LM).
+    """Return the requests of a run, sorted by birth (ties by origin, then LM).
 
     Args:
         workload: what arrives.
@@ -99,7 +99,7 @@ def _arrivals(
 
 
 def _mix(process: Phases, scenario: Scenario, slots: int, source: str) -> Floats:
-    """What multiplies the requests, (T, I)."""
+    """Return the factor of the requests, (T, I)."""
     for phase in process.phases:
         check_lms(phase.weights, scenario, source, "weights")
     rows = np.array(
@@ -116,7 +116,7 @@ def _mix(process: Phases, scenario: Scenario, slots: int, source: str) -> Floats
 
 
 def _checked(process: TraceFile) -> bytes:
-    """The trace's content, if it still is what it was when the workload was loaded."""
+    """Return the trace's content, if it still is what it was when the workload was loaded."""
     content = read_bytes(find_trace(process.file))
     if process.sha256 and digest(content) != process.sha256:
         raise InputError(
@@ -130,7 +130,7 @@ def _checked(process: TraceFile) -> bytes:
 
 
 def _assembled(arrivals: Arrivals, scenario: Scenario) -> Requests:
-    """Arrivals in order, with the profile's work and payload."""
+    """Return the arrivals in order, with the profile's work and payload."""
     slot_s = scenario.slot_s
     first_s = arrivals.slot * slot_s
     last_s = np.nextafter((arrivals.slot + 1) * slot_s, -np.inf)  # births lie within their slot
@@ -162,7 +162,8 @@ def _assembled(arrivals: Arrivals, scenario: Scenario) -> Requests:
 
 
 def load_workload(name_or_path: str | Path) -> WorkloadFile:
-    """A workload by shipped name or path; a trace is found, checked and pinned by its digest.
+    """Return a workload by shipped name or path; a trace is found, checked and pinned by its
+    digest.
 
     Raises:
         InputError: it does not exist, or it or its trace is malformed.
@@ -182,7 +183,8 @@ def load_workload(name_or_path: str | Path) -> WorkloadFile:
 
 
 def find_trace(file: str, folder: Path | None = None) -> Path:
-    """The request file ``file``: a path, absolute or from ``folder``, or a shipped file's name.
+    """Return the request file ``file``: a path, absolute or from ``folder``, or a shipped file's
+    name.
 
     Raises:
         InputError: there is none.

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content.
+    """Return the file's content.
 
     Raises:
         InputError: there is none to be read.
@@ -38,7 +38,7 @@ class Lines:
     lines: Sequence[int]
 
     def numbers(self, name: str, cells: Iterable[str]) -> Floats:
-        """Finite numbers, 0 or more; shape (R,).
+        """Return finite numbers, 0 or more; shape (R,).
 
         Raises:
             InputError: a cell is something else.
@@ -58,7 +58,8 @@ class Lines:
         return np.array(values, dtype=np.float64)
 
     def optional(self, name: str, cells: Sequence[str] | None, rows: int) -> Floats:
-        """As :meth:`numbers`, NaN where a cell is empty or the column is not there."""
+        """Return the column as :meth:`numbers`, NaN where a cell is empty or the column is not
+        there."""
         values = np.full(rows, np.nan)
         if cells is not None:
             given = [row for row, cell in enumerate(cells) if cell != ""]
@@ -73,7 +74,7 @@ class Lines:
 
 
 def decode(content: bytes, source: str) -> str:
-    """Text of a UTF-8 file with any line endings, with or without BOM.
+    """Return the text of a UTF-8 file with any line endings, with or without BOM.
 
     Raises:
         InputError: it is not UTF-8.
@@ -88,8 +89,8 @@ def decode(content: bytes, source: str) -> str:
 def read_table(
     text: str, source: str, known: Sequence[str], required: Sequence[str], first_line: int = 1
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows and the rows' lines in the file of a CSV text that starts at ``first_line``.
-    Cells are stripped; blank lines are passed over.
+    """Return the header, rows and the rows' lines in the file of a CSV text that starts at
+    ``first_line``. Cells are stripped; blank lines are passed over.
 
     Raises:
         InputError: no header, unknown or missing columns, or a row of another length.
@@ -119,7 +120,7 @@ def read_table(
 def _check_header(
     header: list[str], where: str, known: Sequence[str], required: Sequence[str]
 ) -> None:
-    """Columns are known, there once, and complete."""
+    """Raise unless columns are known, there once, and complete."""
     remedy = f"columns are {','.join(known)}"
     for name in header:
         if name not in known:

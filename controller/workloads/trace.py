@@ -64,7 +64,8 @@ _Dumper.add_implicit_resolver(
 
 
 def digest(content: bytes) -> str:
-    """SHA-256 of a request file's content, the same for CRLF and LF, with and without BOM."""
+    """Return the SHA-256 of a request file's content, the same for CRLF and LF, with and without
+    BOM."""
     plain = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     return hashlib.sha256(plain).hexdigest()
 
@@ -79,7 +80,7 @@ def read_trace(path: Path) -> Trace:
 
 
 def parse_trace(content: bytes, source: str) -> Trace:
-    """As :func:`read_trace`, from the content of ``source``."""
+    """Return the trace as :func:`read_trace`, from the content of ``source``."""
     head, table, first_line = _split(decode(content, source))
     header, rows, lines = read_table(table, source, COLUMNS, REQUIRED, first_line)
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
@@ -137,7 +138,7 @@ def write_trace(trace: Trace, path: Path) -> None:
 
 
 def merge(traces: Sequence[Trace]) -> Trace:
-    """One trace of several that run side by side from 0 s, cut to the shortest duration.
+    """Return one trace of several that run side by side from 0 s, cut to the shortest duration.
 
     Raises:
         InputError: there is nothing to merge.
@@ -160,14 +161,14 @@ def merge(traces: Sequence[Trace]) -> Trace:
 
 
 def cut(trace: Trace, duration_s: float) -> Trace:
-    """The requests born before ``duration_s``; all of them if that is the trace's own end."""
+    """Return the requests born before ``duration_s``, all if that is the trace's own end."""
     if duration_s >= trace.duration_s:
         return trace
     return replace(select(trace, trace.born_s < duration_s), duration_s=duration_s)
 
 
 def select(trace: Trace, chosen: NDArray[Any]) -> Trace:
-    """The requests at ``chosen``, a mask or ascending indices."""
+    """Return the requests at ``chosen``, a mask or ascending indices."""
     return replace(
         trace,
         born_s=trace.born_s[chosen],
@@ -179,7 +180,7 @@ def select(trace: Trace, chosen: NDArray[Any]) -> Trace:
 
 
 def _split(text: str) -> tuple[str, str, int]:
-    """The commented head without its ``#``, the table, and the line at which that starts."""
+    """Return the commented head without its ``#``, the table, and the line at which that starts."""
     lines = text.split("\n")
     count = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     head = "\n".join(line[1:].removeprefix(" ") for line in lines[:count])
@@ -187,7 +188,7 @@ def _split(text: str) -> tuple[str, str, int]:
 
 
 def _provenance(head: str, source: str) -> tuple[float | None, tuple[dict[str, Any], ...]]:
-    """Duration, where declared, and sources of a head."""
+    """Return the duration, where declared, and sources of a head."""
     data = read_yaml_text(f"{source}, its commented head", head)
     if data is None:
         return None, ()
@@ -204,7 +205,7 @@ def _provenance(head: str, source: str) -> tuple[float | None, tuple[dict[str, A
 
 
 def _finite(value: object, source: str) -> float:
-    """The declared duration as a number."""
+    """Return the declared duration as a number."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if not numeric or not 0 <= value <= MAX_DURATION_S:  # type: ignore[operator]
         raise InputError(

@@ -34,7 +34,8 @@ class Address:
 
     @classmethod
     def of(cls, text: str) -> Address:
-        """``http://host:port`` means its ``/v1``, where such servers have their routes.
+        """Return the address; ``http://host:port`` means its ``/v1``, where such servers have their
+        routes.
 
         Raises:
             InputError: it is no address, or carries a password or a query.
@@ -55,7 +56,7 @@ class Address:
 
 
 def checked_key(text: str, address: Address) -> str:
-    """The key without the white space around it; empty is none.
+    """Return the key without the white space around it; empty is none.
 
     Raises:
         InputError: no header could carry it, or everybody between here and ``address`` could read
@@ -83,6 +84,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _wrong(problem: str, value: str | None, remedy: str = _EXAMPLE) -> InputError:
-    """What stands before an @ may be a password: such a value is not shown."""
+    """Return the value for a message, or nothing: what stands before an @ may be a password."""
     secret = value is not None and any(sign in value for sign in ("@", "%40"))
     return InputError(SOURCE, problem, field="url", value=None if secret else value, remedy=remedy)

@@ -49,7 +49,7 @@ class Failure:
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """An HTTP answer other than 200."""
+    """Return the failure that an HTTP answer other than 200 is."""
     text = body[:KEPT].decode("utf-8", "replace")
     error = _member(_decode(body), "error")
     fields = error if isinstance(error, dict) else {}
@@ -66,7 +66,8 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failur
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds the server wants to be left alone; None where it does not say, or not clearly."""
+    """Return the seconds the server wants to be left alone; None where it does not say, or not
+    clearly."""
     for name, per_second in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             value = float(headers.get(name, "")) / per_second
@@ -82,7 +83,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def read_completion(body: bytes, model: str, prices: Prices) -> Completion:
-    """The body of a 200 answer to a question to ``model``. A body that is no chat completion
+    """Return the completion in a 200 answer of ``model``. A body that is no chat completion
     becomes a completion with ``error``; what it says about usage counts all the same."""
     data = _decode(body)
     if not isinstance(data, dict):
@@ -119,7 +120,7 @@ def _joined(parts: list[Any], kind: str) -> str:
 
 
 def _message(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(what is wrong, the first choice's message)."""
+    """Return (what is wrong, the first choice's message)."""
     choices = data.get("choices")
     if error := data.get("error"):
         return f"the reply is an error: {one_line(_member(error, 'message') or error)}", {}
@@ -132,7 +133,7 @@ def _message(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _tool_calls(calls: Any) -> tuple[ToolCall, ...] | str:
-    """The functions to call, or what is wrong with them."""
+    """Return the functions to call, or what is wrong with them."""
     if not calls:
         return ()
     if not isinstance(calls, list):
@@ -185,7 +186,7 @@ def _count(value: Any) -> int:
 
 
 def _text(value: Any) -> str:
-    """Text that can be written as UTF-8: JSON can smuggle in halves of surrogate pairs."""
+    """Return text that can be written as UTF-8: JSON can smuggle in halves of surrogate pairs."""
     if not isinstance(value, str):
         return ""
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
@@ -196,7 +197,7 @@ def _quote(body: bytes) -> str:
 
 
 def one_line(text: object) -> str:
-    """At most SHOWN characters, printable."""
+    """Return at most SHOWN characters, printable."""
     line = " ".join(_text(str(text)).split())
     shown = "".join(letter if letter.isprintable() else "?" for letter in line[:SHOWN])
     return shown + "..." if len(line) > SHOWN else shown

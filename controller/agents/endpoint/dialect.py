@@ -43,7 +43,7 @@ class Dialect:
     reasoning_effort: bool = True
 
     def said(self, options: Options) -> dict[str, Any]:
-        """The options as members of the request."""
+        """Return the options as members of the request."""
         members: dict[str, Any] = {}
         if self.temperature and options.temperature is not None:
             members["temperature"] = options.temperature
@@ -54,8 +54,9 @@ class Dialect:
         return members
 
     def without(self, complaint: Failure, options: Options) -> Dialect | None:
-        """The dialect that leaves out what the server complains about; None if that is nothing
-        which could be left out. A value out of range is no reason: it is the user's mistake."""
+        """Return the dialect that leaves out what the server complains about; None if that is
+        nothing which could be left out. A value out of range is no reason: it is the user's
+        mistake."""
         if complaint.status not in (400, 422):
             return None
         patterns = {name: rf"\b{name}\b" for name in self.said(options)} | {"format": _FORMAT}
@@ -72,7 +73,7 @@ class Dialect:
         return replace(self, reasoning_effort=False)
 
     def difference(self, before: Dialect) -> str:
-        """What a user reads about having to leave ``before``."""
+        """Return the reason to leave ``before``, for a user."""
         if self.format != before.format:
             return f"asked for {self.format} instead of {before.format}"
         if self.length != before.length:
@@ -84,7 +85,7 @@ class Dialect:
 
 
 def render_options(dialect: Dialect, options: Options, model: str, ask: Ask) -> str:
-    """The request up to its messages, as JSON without the braces."""
+    """Return the request up to its messages, as JSON without the braces."""
     members: dict[str, Any] = {"model": model, **dialect.said(options)}
     if dialect.format == SCHEMA:
         described = {"name": ask.name, "strict": True, "schema": ask.schema}
@@ -97,7 +98,8 @@ def render_options(dialect: Dialect, options: Options, model: str, ask: Ask) -> 
 
 
 def render_messages(dialect: Dialect, ask: Ask) -> str:
-    """The messages as JSON. A server that is not sent the schema reads it in the last one."""
+    """Return the messages as JSON. A server that is not sent the schema reads it in the last
+    one."""
     if dialect.format == SCHEMA:
         return _dump(ask.messages)
     *others, last = ask.messages
@@ -116,8 +118,8 @@ def _with_text(message: Message, text: str) -> Message:
 
 
 def _first(patterns: Mapping[str, str], text: str) -> str:
-    """The name of what the text mentions first; messages go on to what to use instead, or repeat
-    the whole request."""
+    """Return the name that the text mentions first; messages go on to what to use instead, or
+    repeat the whole request."""
     found = {
         match.start(): name
         for name, pattern in patterns.items()

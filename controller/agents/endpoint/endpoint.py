@@ -170,8 +170,9 @@ class Endpoint:
         call.body = f'{{{opening.text},"messages":{render_messages(dialect, ask)}}}'.encode()
 
     def _adapt(self, call: _Call, failure: Failure) -> bool:
-        """The server refused an option: leave it out from now on. Then the attempt is no failed
-        one. Another call may have come to the same conclusion since this one was sent."""
+        """Leave out an option that the server refused; return True if there was one. Then the
+        attempt is no failed one. Another call may have come to the same conclusion since this
+        one was sent."""
         weaker = call.dialect.without(failure, self._options)
         if weaker is None or call.watch.left_s() <= 0:
             return False

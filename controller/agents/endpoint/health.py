@@ -141,7 +141,7 @@ def _refuse_server(endpoint: Endpoint, why: str) -> NoReturn:
 
 
 async def _models(endpoint: Endpoint) -> list[str]:
-    """Names that the server lists; none where it has no such list."""
+    """Return the names that the server lists; none where it has no such list."""
     answer = await endpoint.transport.get("/models", LIST_S)
     if not isinstance(answer, HttpAnswer):
         return []

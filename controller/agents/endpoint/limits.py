@@ -57,7 +57,7 @@ class Limiter:
         return time.perf_counter() - began_s
 
     def correct(self, estimated: float, used: float) -> None:
-        """The request of ``estimated`` tokens took ``used``."""
+        """Correct the estimate of a request: ``estimated`` tokens, ``used`` in fact."""
         if self._tokens is not None:
             self._tokens.draw(used - estimated, self._clock())
 
@@ -66,5 +66,5 @@ class Limiter:
         self._resume_s = max(self._resume_s, self._clock() + wait_s)
 
     def paused_s(self) -> float:
-        """Seconds until the pause ends; 0 where there is none."""
+        """Return the seconds until the pause ends; 0 where there is none."""
         return max(0.0, self._resume_s - self._clock()) if self._resume_s else 0.0

@@ -19,7 +19,8 @@ class Price:
     output_usd: float
 
     def cost_usd(self, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
-        """``tokens_cached`` is the part of ``tokens_in`` that the server had read before."""
+        """Return the price in USD. ``tokens_cached`` is the part of ``tokens_in`` that the server
+        had read before."""
         cached = min(tokens_cached, tokens_in)
         return (
             (tokens_in - cached) * self.input_usd
@@ -39,7 +40,7 @@ class Prices:
     models: Mapping[str, Price]
 
     def of(self, *names: str) -> Price | None:
-        """The first price there is: of a name, or of the model it is a dated version of."""
+        """Return the first price there is: of a name, or of the model it is a dated version of."""
         for name in names:
             if price := self.models.get(name):
                 return price

@@ -37,7 +37,7 @@ class Transport:
         return await self._answer(request, max(0.0, patience_s))
 
     async def get(self, path: str, patience_s: float) -> HttpAnswer | Failure:
-        """As :meth:`post`, without a body."""
+        """Send a request without a body, as :meth:`post`."""
         return await self._answer(self.open().get(path, cast_to=self._response), patience_s)
 
     async def close(self) -> None:
@@ -46,7 +46,7 @@ class Transport:
             await sdk.close()
 
     def open(self) -> AsyncOpenAI:
-        """The client, ready. Its first import takes a second."""
+        """Return the client, ready. Its first import takes a second."""
         if self._sdk is not None:
             return self._sdk
         import httpx2
@@ -97,8 +97,8 @@ class Transport:
 
 
 def sent_headers(address: Address, sdk: AsyncOpenAI) -> dict[str, str]:
-    """The headers of a request: the key, and what HTTP needs. Organisation and project, which the
-    official client finds in the environment, are for OpenAI's own address."""
+    """Return the headers of a request: the key, and what HTTP needs. Organisation and project,
+    which the official client finds in the environment, are for OpenAI's own address."""
     headers = {
         "accept": "application/json",
         "accept-encoding": "gzip, deflate",

@@ -48,34 +48,34 @@ class Allocation:
         return np.asarray(self.mode != OFF)
 
     def servers(self) -> list[Ints]:
-        """LMs that share a server: the pods of a GPU, or one CPU pod."""
+        """Return the LMs that share a server: the pods of a GPU, or one CPU pod."""
         cards = [np.flatnonzero(self.card == g) for g in np.unique(self.card[self.card >= 0])]
         return cards + [np.array([i]) for i in np.flatnonzero(self.mode == CPU)]
 
 
 def enumerate_allocations(scenario: Scenario) -> list[tuple[Ints, list[Allocation]]]:
-    """(rows, allocations) for each kind of node; the first allocation of each is all off."""
+    """Return (rows, allocations) for each kind of node; the first allocation of each is all off."""
     return [(rows, _of_kind(scenario, int(rows[0]))) for rows in kinds(scenario)]
 
 
 def burst(requests: Floats, service_s: float, slot_s: float) -> Floats:
-    """Mean number waiting because ``requests`` a slot arrive together and take turns: m(m-1)/2
-    turns if m is the same every slot, but at least m^2/4, half a Poisson number's, since it is
-    not."""
+    """Return the mean number waiting because ``requests`` a slot arrive together and take turns:
+    m(m-1)/2 turns if m is the same every slot, but at least m^2/4, half a Poisson number's,
+    since it is not."""
     turns = np.maximum(requests * (requests - 1) / 2, requests**2 / 4)
     return np.asarray(turns * service_s / slot_s)
 
 
 def congestion(load: Floats) -> Floats:
-    """Mean number waiting from slot to slot at utilisation ``load`` < 1."""
+    """Return the mean number waiting from slot to slot at utilisation ``load`` < 1."""
     return np.asarray(VARIABILITY * load**2 / (1 - load))
 
 
 def cost(
     allocation: Allocation, requests: Floats, prompts: Floats, slot_s: float, switch_loss: float
 ) -> float:
-    """Requests in the system when ``requests`` (I,) a slot of ``prompts`` (I,) each come to a
-    node; what exceeds MAX_LOAD, or meets no pod, counts as waiting SHORTAGE slots."""
+    """Return the requests in the system when ``requests`` (I,) a slot of ``prompts`` (I,) each come
+    to a node; what exceeds MAX_LOAD, or meets no pod, counts as waiting SHORTAGE slots."""
     total, lost = 0.0, float(requests[~allocation.active].sum())
     for lms in allocation.servers():
         service_s = prompts[lms] * allocation.prompt_s[lms]
@@ -100,8 +100,8 @@ def best_allocation(
     requests: Floats,
     demand: Demand,
 ) -> Allocation:
-    """The cheapest for ``role`` (I,) and the ``requests`` (I,) a slot that come to the node: of
-    those that run all of the role, or if none can, of those that run nothing else."""
+    """Return the cheapest for ``role`` (I,) and the ``requests`` (I,) a slot that come to the node:
+    of those that run all of the role, or if none can, of those that run nothing else."""
     in_role = [a for a in allocations if np.array_equal(a.active, role)]
     within = in_role or [a for a in allocations if not np.any(a.active & ~role)]
     slot_s, loss = scenario.slot_s, scenario.profile.switch_loss
@@ -109,8 +109,8 @@ def best_allocation(
 
 
 def _sharing(requests: Floats, service_s: Floats, loads: Floats, slot_s: float) -> float:
-    """Requests delayed by pods on the same GPU: each is held up by the shorter of its own and the
-    other's service, as often as the other is there."""
+    """Return the requests delayed by pods on the same GPU: each is held up by the shorter of its
+    own and the other's service, as often as the other is there."""
     delay = 0.0
     for a in range(len(requests)):
         for b in range(len(requests)):
@@ -158,7 +158,7 @@ def _modes(scenario: Scenario, n: int, i: int) -> list[int]:
 
 
 def _splits(pods: int) -> Iterator[tuple[float, ...]]:
-    """Ways to share cores out among ``pods`` pods; one empty way for none."""
+    """Yield ways to share cores out among ``pods`` pods; one empty way for none."""
     parts = max(PARTS, pods)
     if pods == 0:
         yield ()

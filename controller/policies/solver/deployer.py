@@ -37,7 +37,7 @@ class SolverDeployer:
         return Decision(self.approach(self._goal, state), (Call(),) * len(state.rows))
 
     def aim(self, rows: Ints, policy: MacroPolicy) -> Deployment:
-        """What the nodes ``rows`` should run under a policy."""
+        """Return the pods that the nodes ``rows`` should run under a policy."""
         chosen = [self._choose(int(n), policy) for n in rows]
         return Deployment(
             mode=np.array([a.mode for a in chosen]),
@@ -46,12 +46,12 @@ class SolverDeployer:
         )
 
     def approach(self, goal: Deployment, state: ClusterState) -> Deployment:
-        """The next step towards a goal from the present state."""
+        """Return the next step towards a goal from the present state."""
         return self._regroup(_drain(goal, state), state)
 
     def _regroup(self, goal: Deployment, state: ClusterState) -> Deployment:
-        """The goal, but where its pods would not get the GPUs that it counts on, all of the node's
-        GPU pods are stopped first: started together they land as expected."""
+        """Return the goal, but where its pods would not get the GPUs that it counts on, all of the
+        node's GPU pods are stopped first: started together they land as expected."""
         astray = np.array(
             [
                 self._several[n]
@@ -93,8 +93,8 @@ def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:
 
 
 def _drain(goal: Deployment, state: ClusterState) -> Deployment:
-    """The goal, but a node with requests for a pod that it would switch off stays as it is until
-    they are done: requests do not move."""
+    """Return the goal, but a node with requests for a pod that it would switch off stays as it is
+    until they are done: requests do not move."""
     leaving = (goal.mode == OFF) & (state.want_mode != OFF) & (state.backlog > 0)
     keep = leaving.any(axis=1)[:, None]
     if not keep.any():

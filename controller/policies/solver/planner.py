@@ -56,8 +56,8 @@ class SolverPlanner:
         return Held(in_force.policy, None)
 
     def replan(self, seen: Demand | None, up: Bools, held: Held | None) -> Held:
-        """What to hold next: a function of its arguments alone. ``seen`` is None before anything
-        has arrived; ``up`` (N,) are the nodes that are up now."""
+        """Return the policy to hold next, a function of its arguments alone. ``seen`` is None
+        before anything has arrived; ``up`` (N,) are the nodes that are up now."""
         if held is not None and (seen is None or not self._moved(seen, up, held)):
             return held
         demand = seen or self._first_demand(up)
@@ -70,7 +70,7 @@ class SolverPlanner:
         return Held(_policy(plan, demand, self._hosts, guessed=seen is None), up.copy())
 
     def _plan_of(self, policy: MacroPolicy) -> Plan:
-        """The plan behind a policy: the allocations that the deployers choose for it."""
+        """Return the plan behind a policy: the allocations that the deployers choose for it."""
         lms = len(self._scenario.testbed.lms)
         demand = policy.demand or Demand(np.ones(lms), np.ones(lms))
         served = np.ones(lms) if policy.served is None else policy.served
@@ -83,7 +83,8 @@ class SolverPlanner:
         return Plan(tuple(chosen), requests)
 
     def _moved(self, demand: Demand, up: Bools, held: Held) -> bool:
-        """The world is no longer what the policy was made for, by more than chance would do."""
+        """Return True if the world is no longer what the policy was made for, by more than chance
+        would do."""
         assumed = held.policy.demand
         if assumed is None or held.up is None or not np.array_equal(up, held.up):
             return True
@@ -94,21 +95,21 @@ class SolverPlanner:
         )
 
     def _differs(self, then: Floats, now: Floats, each: Floats) -> bool:
-        """Rates (I,) of arrivals of ``each`` so much at once have changed."""
+        """Return True if rates (I,) of arrivals of ``each`` so much at once have changed."""
         chance = 3 * np.sqrt(then * each / self._scenario.epoch_slots)
         limit = np.maximum(self._parameters.replan_above * then, chance)
         return bool(np.any(np.abs(now - then) > limit))
 
     def _first_demand(self, up: Bools) -> Demand:
-        """The load to prepare for before anything was seen: equal requests of single prompts for
-        all LMs, nearly as many as the cluster can serve."""
+        """Return the load to prepare for before anything was seen: equal requests of single prompts
+        for all LMs, nearly as many as the cluster can serve."""
         ones = np.ones(len(self._scenario.testbed.lms))
         highest = self._program.highest_load(ones, up)
         return Demand(self._parameters.first_load * highest * ones, ones)
 
     def _pays(self, fresh: Plan, held: Plan, demand: Demand) -> bool:
-        """Requests in the system that the fresh plan saves over an epoch exceed those that wait
-        while its pods start."""
+        """Return True if requests in the system that the fresh plan saves over an epoch exceed
+        those that wait while its pods start."""
         slot_s, lms = self._scenario.slot_s, self._scenario.testbed.lms
         total = np.maximum(held.requests.sum(axis=0), 1e-9)
         rescaled = held.requests * (demand.requests / total)
@@ -127,7 +128,8 @@ class SolverPlanner:
         return saved * self._scenario.epoch_slots > waiting
 
     def _cost(self, plan: Plan, requests: Floats, demand: Demand) -> float:
-        """Requests in the system under a plan; those it has no place for count as in ``cost``."""
+        """Return the requests in the system under a plan; those it has no place for count as in
+        ``cost``."""
         loss = self._scenario.profile.switch_loss
         unplaced = np.maximum(0.0, demand.requests - requests.sum(axis=0)).sum()
         return SHORTAGE * float(unplaced) + sum(
@@ -137,7 +139,7 @@ class SolverPlanner:
 
 
 def forecast(telemetry: Telemetry) -> Demand | None:
-    """The window's mean load; None if nothing arrived."""
+    """Return the window's mean load; None if nothing arrived."""
     slots = telemetry.last_slot - telemetry.first_slot + 1
     requests, prompts = telemetry.arrived_requests, telemetry.arrived_prompts
     if slots <= 0 or not requests.any():
@@ -146,15 +148,15 @@ def forecast(telemetry: Telemetry) -> Demand | None:
 
 
 def expect(requests: Floats, prompts: Floats) -> Demand:
-    """The demand to plan for after so many requests a slot of so many prompts each, both (I,). An
-    LM without arrivals keeps a trickle, so that some pod is there when it returns."""
+    """Return the demand to plan for after so many requests a slot of so many prompts each, both
+    (I,). An LM without arrivals keeps a trickle, so that some pod is there when it returns."""
     trickle = 0.01 * requests.sum()
     return Demand(np.maximum(requests, trickle), np.where(requests > 0, prompts, 1.0))
 
 
 def _policy(plan: Plan, demand: Demand, hosts: Bools, *, guessed: bool) -> MacroPolicy:
-    """The plan as routing shares and roles. An LM that the plan cannot serve is meant for all
-    nodes that could host it. A guessed demand says nothing of what can be served."""
+    """Return the plan as routing shares and roles. An LM that the plan cannot serve is meant for
+    all nodes that could host it. A guessed demand says nothing of what can be served."""
     served = plan.requests.sum(axis=0)
     requests = np.where(served > 0, plan.requests, hosts)
     return MacroPolicy(

@@ -61,7 +61,7 @@ class SolverScheduler:
         return Decision(self.assign(state, in_force.policy), self._call)
 
     def assign(self, state: ClusterState, policy: MacroPolicy) -> RoutingPlan:
-        """The plan for the slot after ``state``; learns from the arrivals in it."""
+        """Return the plan for the slot after ``state``; learns from the arrivals in it."""
         self._learn(state, policy)
         self._read_pods(state)
         speed_s = np.where(np.isfinite(self._prompt_s), self._prompt_s, 0.0)
@@ -78,8 +78,8 @@ class SolverScheduler:
     def _expect_pods(
         self, i: int, state: ClusterState, policy: MacroPolicy, speed_s: Floats
     ) -> Ints:
-        """Nodes meant for LM i while none is told to run it yet, as in the first slot; their speed
-        is taken to be what their share of the load calls for."""
+        """Return nodes meant for LM i while none is to run it yet, as in the first slot; their
+        speed is taken to be what their share of the load calls for."""
         share = policy.routing[:, i] * (policy.roles[:, i] & state.up)
         if not share.any():
             share = policy.routing[:, i]
@@ -122,7 +122,7 @@ class SolverScheduler:
         work_s[nodes, i] = own_s
 
     def _delay_s(self, state: ClusterState) -> Floats:
-        """(N, I) until the pod serves, if it does not yet."""
+        """Return (N, I) seconds until the pod serves, if it does not yet."""
         lms = np.arange(len(self._stop_s))
         start_s = self._start_s[lms, state.want_mode]
         stop_s = np.where(state.mode != OFF, self._stop_s, 0.0)

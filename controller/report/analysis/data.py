@@ -358,7 +358,8 @@ def _constants(campaign: Campaign, nominal: Setting) -> Constants:
 
 
 def _distance(setting: Setting, profiles: set[str]) -> tuple[bool, float]:
-    """Distance from the nominal setting. A scaled profile's name begins with the profile's own."""
+    """Return the distance from the nominal setting. A scaled profile's name begins with the
+    profile's own."""
     profile, load = str(setting.value("profile")), setting.value("load")
     scaled = any(profile.startswith(f"{other}-") for other in profiles)
     return scaled, abs(float(load) - 1) if isinstance(load, int | float) else 0.0

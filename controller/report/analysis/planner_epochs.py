@@ -153,7 +153,7 @@ def _drift(moves: Movements, policies: Sequence[Policy]) -> list[float]:
 
 
 def _calls_by_slot(transcript: Iterable[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    """Slot -> the planner's calls by round, with every text in its place."""
+    """Return slot -> the planner's calls by round, with every text in its place."""
     texts: dict[str, str] = {}
     calls: dict[int, list[dict[str, Any]]] = {}
     for line in transcript:

@@ -186,7 +186,8 @@ def _label_panel(axes: Axes, strategy: str, nodes: tuple[str, ...], rows_a_node:
 
 
 def _heat() -> Colormap:
-    """Shade from nothing to HEAT by opacity, so that it reads on light and dark pages alike."""
+    """Return shade from nothing to HEAT by opacity, so that it reads on light and dark pages
+    alike."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     rgb = to_rgb(style.HEAT)
