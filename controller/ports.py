@@ -108,7 +108,7 @@ class Deployer(Protocol):
 
 
 class Journal(Protocol):
-    """Where a run's decisions and slot states go. Never sees prompt or result contents."""
+    """Record of a run's decisions and slot states. Never sees prompt or result contents."""
 
     def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None: ...
 

@@ -50,7 +50,7 @@ class NoParameters:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What a part of a strategy may be made from."""
+    """Materials of a strategy's part."""
 
     scenario: Scenario
     streams: Streams
@@ -64,7 +64,7 @@ class Making:
 
     @property
     def kit(self) -> AgentKit:
-        """What agents need.
+        """Tools of the run's agents.
 
         Raises:
             InputError: the run has none.

@@ -91,7 +91,9 @@ def intent_to_wire(testbed: Testbed, policy: MacroPolicy, digits: int | None = N
     }
 
 
-def intent_from_wire(testbed: Testbed, wire: Json, demand: Demand | None = None) -> MacroPolicy:
+def intent_from_wire(
+    testbed: Testbed, wire: Mapping[str, Any], demand: Demand | None = None
+) -> MacroPolicy:
     """Return the policy of these shares and roles; a node without a share gets none.
 
     Raises:
@@ -307,8 +309,13 @@ def telemetry_from_wire(testbed: Testbed, wire: Json) -> Telemetry:
 
 
 def gpus_of(mask: int) -> list[int] | None:
-    """Return the GPUs of a pod's mask, None if the device plugin has not told."""
+    """Return the GPUs of a pod's mask, None if the device plugin does not report them."""
     return None if mask == UNKNOWN else [g for g in range(mask.bit_length()) if mask >> g & 1]
+
+
+def mask_of(gpus: Sequence[int] | None) -> int:
+    """Return the mask of a pod's GPUs, UNKNOWN if they are not reported."""
+    return UNKNOWN if gpus is None else sum(1 << g for g in gpus)
 
 
 def _to_wire(field: str, value: Any) -> Any:
@@ -322,7 +329,7 @@ def _from_wire(field: str, value: Any) -> Any:
         _check_names(field, _CODES[field], [value])
         return _CODES[field].index(value)
     if field == "cards":
-        return UNKNOWN if value is None else sum(1 << g for g in value)
+        return mask_of(value)
     return value
 
 

@@ -21,7 +21,7 @@ NOTICEABLE: Final = 0.01  # of an LM's requests; smaller changes are rounding to
 
 @runtime_checkable
 class Approver(Protocol):
-    """Whoever confirms: a terminal, the API."""
+    """A person or program that confirms policies: a terminal, the API."""
 
     async def approve(
         self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str

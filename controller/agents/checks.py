@@ -1,4 +1,4 @@
-"""What a reply must satisfy beyond its schema: section V-D's rules, every violation named.
+"""Checks of a reply beyond its schema: section V-D's rules, every violation named.
 
 Each check turns a validated reply into a decision or raises InvalidDecision with all that is wrong.
 """

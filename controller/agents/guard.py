@@ -20,7 +20,7 @@ from controller.ports import Planner
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Epoch:
-    """What came of a policy, and the policy."""
+    """A policy and its case."""
 
     case: Case
     policy: MacroPolicy

@@ -53,7 +53,7 @@ class Precedent:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What the memory has to say of a situation; no case twice, most informative first."""
+    """Precedents of a situation; no case twice, most informative first."""
 
     best: tuple[Precedent, ...] = ()
     worst: tuple[Precedent, ...] = ()
@@ -123,7 +123,7 @@ class CaseMemory:
         for case in pool:
             poor = case.undone or worse(case, pool[0], _BAD)
             (bad if poor else good).append(case)
-        # The last epoch is told apart from the precedents; it need not be its own nearest.
+        # The last epoch is no precedent; it need not be its own nearest.
         return self._select(cases, good, bad[::-1], [c for c in near if c is not self.latest])
 
     def _select(

@@ -1,4 +1,4 @@
-"""What of the agents a campaign can change."""
+"""Parameters of the agents that a campaign can change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an epoch's outcomes amount to: latencies, success ratios and the objective (Eq. 5-10)."""
+"""Figures of an epoch's outcomes: latencies, success ratios and the objective (Eq. 5-10)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Formats of replies, one per agent and testbed, as strict JSON schemas; reading a model's text.
 
-A strict schema has every field required and no others, so what is allowed is spelt out: an LM's
+A strict schema has every field required and no others, so what is allowed is written out: an LM's
 shares name only the nodes that can host it. Validated replies are plain dictionaries.
 """
 
@@ -52,7 +52,7 @@ class Forecast(BaseModel):
 
 
 class Pod(BaseModel):
-    """What a node should run of one LM: ``cores`` counts on CPUs, ``vgpus`` on GPUs."""
+    """A node's pod of one LM: ``cores`` counts on CPUs, ``vgpus`` on GPUs."""
 
     model_config = _CONFIG
 
@@ -62,7 +62,7 @@ class Pod(BaseModel):
 
 
 class Format:
-    """What a reply must look like."""
+    """A reply's schema and its parser."""
 
     def __init__(self, name: str, kind: Any) -> None:
         self.name = name

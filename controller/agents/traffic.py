@@ -1,4 +1,4 @@
-"""What the scheduler knows of the traffic: prompts to expect by origin, and the split so far."""
+"""The scheduler's view of the traffic: prompts to expect by origin, and the split so far."""
 
 from __future__ import annotations
 

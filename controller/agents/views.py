@@ -1,4 +1,4 @@
-"""What each agent observes, as plain data with names instead of indices.
+"""Each agent's observation as plain data with names instead of indices.
 
 A view holds what its template says in sentences and a mapping that goes into the prompt as JSON:
 ``context``, which never changes during a run, in the system message's, and ``observation``, the
@@ -21,6 +21,7 @@ from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import MODES, OFF, STATES, ClusterState
 from controller.domain.testbed import Node
+from controller.wire import gpus_of, intent_to_wire
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -88,18 +89,9 @@ def node_context(scenario: Scenario, n: int) -> Json:
 
 def policy_json(scenario: Scenario, policy: MacroPolicy) -> Json:
     """Return the shares above zero by LM, roles by node."""
-    nodes, lms = scenario.testbed.node_names, scenario.testbed.lm_names
-    return {
-        "routing": {
-            lm: {n: round(p, DIGITS) for n, p in zip(nodes, column, strict=True) if p > 0}
-            for lm, column in zip(lms, policy.routing.T.tolist(), strict=True)
-        },
-        "roles": {
-            node: [lm for lm, may in zip(lms, row, strict=True) if may]
-            for node, row in zip(nodes, policy.roles.tolist(), strict=True)
-        },
-        "forecast": demand_json(lms, policy.demand),
-    }
+    testbed = scenario.testbed
+    forecast = demand_json(testbed.lm_names, policy.demand)
+    return {**intent_to_wire(testbed, policy, DIGITS), "forecast": forecast}
 
 
 def demand_json(lms: Sequence[str], demand: Demand | None) -> Json | None:
@@ -129,8 +121,10 @@ def pod_json(state: ClusterState, row: int, lms: Sequence[str]) -> Json:
             one["vgpus"] = vgpus[i]
         if mode[i] != want[i]:
             one["held"] = MODES[mode[i]]
-        if cards[i]:
-            one["gpus"] = [g for g in range(cards[i].bit_length()) if cards[i] >> g & 1]
+        if gpus := gpus_of(cards[i]):
+            one["gpus"] = gpus
+        elif gpus is None:
+            one["gpus"] = None  # the device plugin does not report them
         pods[lm] = one
     return pods
 

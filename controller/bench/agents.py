@@ -1,4 +1,4 @@
-"""What agents take beside the model: their own time, and the tokens that they send and get.
+"""Costs of agents beside the model: their own time, and the tokens that they send and get.
 
 The reference reasoner answers within the process, and its time is not counted: what is left is
 views, prompts, schemas, checks and the transcript. HTTP comes on top.

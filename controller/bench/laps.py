@@ -44,7 +44,7 @@ class Build(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """What a repetition simulates."""
+    """Scenario and requests of a repetition."""
 
     scenario: Scenario
     requests: Requests

@@ -38,7 +38,7 @@ NO_REFERENCE: Final = "not available in an installed wheel; run make bench in a 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured."""
+    """Sizes and repetitions of a benchmark."""
 
     slots: int = 1500  # the paper's 30 epochs
     scaling_slots: int = 200
@@ -55,7 +55,7 @@ class Effort:
 def run_bench(
     build: Build, answer: Answer, say: Callable[[str], None], effort: Effort | None = None
 ) -> dict[str, Any]:
-    """Measure everything; takes about a minute. ``say`` is told what is being measured,
+    """Measure everything; takes about a minute. ``say`` gets the name of each measurement,
     ``answer`` answers the agents.
 
     Returns:

@@ -49,7 +49,7 @@ MOST_REQUESTS: Final = 100  # a slot and node, to rehearse; the paper's load is 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How reasoners elsewhere may be used. The key is in the environment and nowhere else."""
+    """Limits and prices for reasoners elsewhere. The key is in the environment and nowhere else."""
 
     requests_per_min: float | None = None
     tokens_per_min: float | None = None

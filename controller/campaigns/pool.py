@@ -37,7 +37,7 @@ ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THRE
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whoever is asked and informed while a run is made."""
+    """A person's side of a run: answers questions and gets its progress."""
 
     confirm: Callable[[str], bool]  # a person says yes to a text
     advanced: Callable[[str, Advance], None]  # a run, by id, is so far

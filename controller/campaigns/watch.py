@@ -1,4 +1,4 @@
-"""How far a run is while it goes on: runs that ask a hosted model take hours."""
+"""Progress of a run while it goes on: runs that ask a hosted model take hours."""
 
 from __future__ import annotations
 

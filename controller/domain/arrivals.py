@@ -1,4 +1,4 @@
-"""How many prompts to expect of each origin, from what has come and from a forecast."""
+"""Prompts to expect of each origin, from past arrivals and a forecast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fits on a node: Eq. 1, GPU memory whichever GPUs pods get, and which rows the Pending rule
+"""Capacity of a node: Eq. 1, GPU memory whichever GPUs pods get, and which rows the Pending rule
 blocks (section V-D)."""
 
 from __future__ import annotations

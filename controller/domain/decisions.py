@@ -1,4 +1,4 @@
-"""What the tiers decide, and the record of having decided it."""
+"""Decisions of the tiers, and the record of their making."""
 
 from __future__ import annotations
 

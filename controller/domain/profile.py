@@ -1,4 +1,4 @@
-"""How long things take: the measured, published or estimated speed of every LM on every hardware.
+"""Times of a profile: the measured, published or estimated speed of every LM on every hardware.
 
 A *reference prompt* of an LM is the prompt its times were taken with; a prompt of a trace is a
 multiple of it (:meth:`LmProfile.work`), so tokens and pixels drive service time and payload.

@@ -1,4 +1,4 @@
-"""What can be observed of a cluster, as arrays of shape (N, I): a row per node, a column per LM."""
+"""Observable state of a cluster, as arrays of shape (N, I): a row per node, a column per LM."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POD_PENDING: Final = 1  # wanted, but its resources are still held by others
 POD_STARTING: Final = 2
 POD_READY: Final = 3
 POD_STOPPING: Final = 4  # holds its resources until it is gone
-UNKNOWN: Final = -1  # GPUs of a pod that the device plugin has not told
+UNKNOWN: Final = -1  # GPUs of a pod that the device plugin does not report
 
 STATES: Final = ("off", "pending", "starting", "ready", "stopping")
 

@@ -1,4 +1,4 @@
-"""What a testbed is made of: nodes, GPUs, large models (LMs) and the network between nodes."""
+"""Parts of a testbed: nodes, GPUs, large models (LMs) and the network between nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What language models' tokens cost: the shipped list, and a user's own on top of it."""
+"""Prices of language models' tokens: the shipped list, and a user's own on top of it."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Gigabytes(Sourced):
 
 
 class Footprint(Record):
-    """What a running pod takes."""
+    """Resources of a running pod."""
 
     ram: Gigabytes
     vram: Gigabytes

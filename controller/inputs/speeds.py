@@ -23,7 +23,7 @@ class Reference(Sourced):
 
 
 class WorkShares(Sourced):
-    """What the time of the reference prompt goes into; the shares sum to 1. A prompt with twice
+    """Parts of the reference prompt's time; the shares sum to 1. A prompt with twice
     the output tokens takes twice that share."""
 
     fixed: Share = 0.0

@@ -172,7 +172,7 @@ class Lm(Record):
 
 
 class TestbedVars(Variables):
-    """What holds for the whole testbed."""
+    """Variables of the whole testbed."""
 
     testbed: Name
     summary: Text

@@ -80,7 +80,7 @@ class RandomPlanner:
 
 
 class PlannedScheduler:
-    """Requests follow the planner's shares, and the split that comes about stays near them.
+    """Requests follow the planner's shares, and their split stays near them.
 
     For each LM, origins are dealt out largest first, each to the node that is furthest behind its
     share of the prompts so far. Independent draws would stray from the plan by the square root of

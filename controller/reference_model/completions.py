@@ -20,7 +20,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """What an answer declares to have taken: the order of hosted language models, so that what
+    """Seconds that an answer declares: the order of hosted language models, so that what
     is decided here is charged as theirs would be. An assumption, no measurement."""
 
     first_token_s: float = 0.4

@@ -46,7 +46,7 @@ def start_server(latency: Latency, faults: str = "", seed: int = 0) -> Server:
     """Start one and wait until it listens.
 
     Raises:
-        Permanent: it did not start; with what it said.
+        Permanent: it did not start; quotes its output.
     """
     command = [
         sys.executable, "-m", "controller.cli", "reasoner", "--port", "0", "--with-parent",

@@ -9,16 +9,25 @@ from typing import Any, Final
 import numpy as np
 
 from controller.domain.decisions import Demand, MacroPolicy
+from controller.domain.errors import InvalidDecision
 from controller.domain.profile import Batching, Curve, LmProfile, Profile, Prompt, Size
 from controller.domain.scenario import Scenario
 from controller.domain.state import MODES, STATES, ClusterState
 from controller.domain.testbed import Lm, Network, Node, Testbed
+from controller.wire import intent_from_wire, mask_of
 
 Json = Mapping[str, Any]
 
 
 # What JSON of another shape than expected makes of code that reads it.
-MISREAD: Final = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
+MISREAD: Final = (
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    InvalidDecision,
+)
 
 
 class UnreadablePromptError(Exception):
@@ -112,17 +121,13 @@ def demand_of(lms: Sequence[str], told: Json | None) -> Demand | None:
 
 def policy_of(scenario: Scenario, told: Json) -> MacroPolicy:
     """Return a policy as prompts describe it: shares by LM, roles by node, the forecast."""
-    nodes, lms = scenario.testbed.node_names, scenario.testbed.lm_names
-    return MacroPolicy(
-        routing=np.array([[told["routing"][lm].get(node, 0.0) for lm in lms] for node in nodes]),
-        roles=np.array([[lm in told["roles"][node] for lm in lms] for node in nodes], np.bool_),
-        demand=demand_of(lms, told["forecast"]),
-    )
+    demand = demand_of(scenario.testbed.lm_names, told["forecast"])
+    return intent_from_wire(scenario.testbed, told, demand)
 
 
 def state_of(scenario: Scenario, pods: Json, down: Sequence[str], slot: int) -> ClusterState:
     """Return nodes and pods as prompts describe them. Headroom and arrivals stay zero: the
-    optimiser takes the first from the pods and is told the second as expected prompts."""
+    optimiser takes the first from the pods and gets the second as expected prompts."""
     nodes, lms = scenario.testbed.node_names, scenario.testbed.lm_names
     shape = len(nodes), len(lms)
     ints = {name: np.zeros(shape, np.int64) for name in _INTS}
@@ -136,7 +141,7 @@ def state_of(scenario: Scenario, pods: Json, down: Sequence[str], slot: int) -> 
             ints["mode"][at] = MODES.index(pod.get("held", pod["wanted"]))
             ints["pod"][at] = STATES.index(pod["state"])
             ints["want_vgpus"][at] = pod.get("vgpus", 0)
-            ints["cards"][at] = sum(1 << g for g in pod.get("gpus", ()))
+            ints["cards"][at] = mask_of(pod.get("gpus", ()))
             cores[at] = pod.get("cores", 0.0)
     return ClusterState(
         time_s=slot * scenario.slot_s,

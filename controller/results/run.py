@@ -235,7 +235,7 @@ class Run:
 
     @property
     def _place(self) -> Path:
-        """Where errors say that a file is: its folder, or the run's id if it is in memory."""
+        """Place of a file in messages: its folder, or the run's id if it is in memory."""
         paths = [file.parent for file in self.files.values() if isinstance(file, Path)]
         return paths[0] if paths else Path(self.id)
 

@@ -1,4 +1,4 @@
-"""What every store accepts: the documents, names and fields that SQLite and MongoDB both can keep
+"""Rules of every store: the documents, names and fields that SQLite and MongoDB both can keep
 and that mean the same in both."""
 
 from __future__ import annotations

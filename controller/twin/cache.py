@@ -1,4 +1,4 @@
-"""Where the compiled kernel is kept. Numba notices changes of a function's own file only, so the
+"""Cache of the compiled kernel. Numba notices changes of a function's own file only, so the
 folder's name is a digest of every file whose code or constants are compiled in."""
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Where requests come from: arrival processes, and traces of real systems."""
+"""Sources of requests: arrival processes, and traces of real systems."""

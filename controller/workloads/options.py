@@ -1,4 +1,4 @@
-"""What importers share: checked options, and one rule for prompts that do not fit a model."""
+"""Parts that importers share: checked options, and one rule for prompts that do not fit a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workload file may say: one pydantic model per arrival process, told apart by ``kind``."""
+"""Arrival processes of a workload file, one pydantic model each, by ``kind``."""
 
 from __future__ import annotations
 

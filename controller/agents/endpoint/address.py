@@ -1,4 +1,4 @@
-"""Where a server is and the key it wants, checked before anything is sent there."""
+"""Address and key of a server, checked before anything is sent there."""
 
 from __future__ import annotations
 

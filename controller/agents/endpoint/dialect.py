@@ -1,4 +1,4 @@
-"""What a server understands of a chat completion's options. It is found out by asking: an option
+"""Options of a chat completion that a server understands, found out by asking: an option
 that it refuses is left out from then on."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNKNOWN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is wanted of every completion; None is the server's own choice."""
+    """Options of every completion; None is the server's own choice."""
 
     temperature: float | None = None
     reasoning_effort: str | None = None
@@ -35,7 +35,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How options are said to one model."""
+    """Names and forms in which one model takes options."""
 
     format: str = SCHEMA
     length: str = "max_completion_tokens"

@@ -1,4 +1,4 @@
-"""How a call's seconds are counted: on the wall clock, or as the reply declares them."""
+"""Counting of a call's seconds: on the wall clock, or as the reply declares them."""
 
 from __future__ import annotations
 

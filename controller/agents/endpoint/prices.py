@@ -1,4 +1,4 @@
-"""What tokens cost. A model without a price costs "unknown", never nothing."""
+"""Prices of tokens. A model without a price costs "unknown", never nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node's pattern can serve, and what requests would wait there: the solver's cost model.
+"""Capacity and waiting of a node's patterns: the solver's cost model.
 
 Costs are mean numbers of requests in the system (Little's law: latency times arrival rate), so a
 sum over pods is what the mean latency wants minimised. Three terms: service; the *burst*, since the

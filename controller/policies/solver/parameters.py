@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SolverParameters:
-    """What of SOLVER a campaign can change.
+    """Parameters of SOLVER that a campaign can change.
 
     ``refuse_above``: expected waiting, as a share of tau, beyond which a request is refused; a
     stable queue hardly ever gets there, and two requests ahead never count as more.

@@ -219,7 +219,7 @@ def agent_outcomes(data: Data) -> Figure | None:
         title=f"At most {percent(lost)} of a tier's decisions were not the agent's own"
         if lost
         else "Every decision was the agent's own, some after a repair",
-        caption="How decisions came about, all seeds together. Fallback and late decisions are a "
+        caption="How decisions were made, all seeds together. Fallback and late decisions are a "
         "rule's or the decision before.",
         alt="Decisions that were the agent's own: "
         + "; ".join(

@@ -36,7 +36,7 @@ def decisions(data: Data) -> Table | None:
         return None
     return Table(
         name="decisions",
-        caption="Decisions of all seeds by how they came about; void: the Pending rule stopped "
+        caption="Decisions of all seeds by how they were made; void: the Pending rule stopped "
         "some of it.",
         frame=frame_of(rows),
         columns=(
