@@ -4,6 +4,7 @@ dies."""
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from controller.domain.errors import Permanent
@@ -90,6 +92,15 @@ class KeptServer:
     def pid(self) -> int:
         """Process id of the present server."""
         return self._server.child.pid
+
+    def cpu_s(self) -> float | None:
+        """Return the processor time that the process has taken; None where the system does not
+        say."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def restart(self, lost_url: str) -> None:
         """End the server at ``lost_url`` and start another, unless that has been done since.

@@ -289,7 +289,7 @@ def echoed_prompt(prompt: str, answer: Any) -> str:
 
 
 def test_a_run_whose_agents_never_start_a_pod_is_not_silently_fine(tmp_path: Path) -> None:
-    with serving(Latency()) as url, bending(url, all_off) as server:
+    with serving(Latency()) as own, bending(own.url, all_off) as server:
         done = run(tmp_path, "--reasoner", server.url, *URL_MODEL, epochs=1)
     assert done.returncode == 0, done.stderr
     assert "MA, seed 0: no pod ever started, though edgelm-reference at" in done.stderr
@@ -300,7 +300,7 @@ def test_a_run_whose_agents_never_start_a_pod_is_not_silently_fine(tmp_path: Pat
 def test_reasoning_before_the_answer_changes_no_decision(
     peaceful: Path, tmp_path: Path, bent: Callable[[str, Any], str]
 ) -> None:
-    with serving(Latency()) as url, bending(url, bent) as server:
+    with serving(Latency()) as own, bending(own.url, bent) as server:
         done = run(tmp_path, "--reasoner", server.url, *URL_MODEL)
     assert done.returncode == 0, done.stderr
     found, expected = summary(tmp_path), summary(peaceful)
@@ -346,7 +346,7 @@ def echo_key(key: str, target: str) -> Callable[[Request], Reply]:
 
 
 def test_no_byte_that_a_run_leaves_holds_the_key(tmp_path: Path) -> None:
-    with serving(Latency()) as url, serving_script(echo_key(SECRET_KEY, url)) as server:
+    with serving(Latency()) as own, serving_script(echo_key(SECRET_KEY, own.url)) as server:
         done = edgelm(
             "run", campaign(tmp_path, epochs=1), "--out", tmp_path / "out", "--jobs", 1,
             "--reasoner", server.url, *URL_MODEL, OPENAI_API_KEY=SECRET_KEY,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ATTEMPT_HEADER: Final = "x-edgelm-attempt"
 MOST_RESTARTS: Final = 3  # for one request
+LOOK_S: Final = 5.0  # between two looks at a server that owes a reply
+MUTE_LOOKS: Final = 2  # looks in a row that find that it has done nothing
 _JSON: Final = {"content-type": "application/json"}
 
 
@@ -35,6 +37,10 @@ class OwnServer(Protocol):
     @property
     def is_alive(self) -> bool:
         """The process exists: nobody else answers at its address."""
+
+    def cpu_s(self) -> float | None:
+        """Return the processor time that the process has taken; None where the system does not
+        say."""
 
     async def restart(self, lost_url: str) -> None:
         """End the server at ``lost_url`` and start another, unless that has been done since.
@@ -131,15 +137,33 @@ class LoopbackTransport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HttpAnswer | Failure:
+        asked = asyncio.create_task(self._request(method, url, body, headers))
         try:
-            async with (
-                asyncio.timeout(patience_s) as deadline,
-                self.open().request(method, url, data=body, headers=headers) as response,
-            ):
+            async with asyncio.timeout(patience_s):
+                await self._reply_or_silence(asked)
+            return await asked
+        except TimeoutError:
+            return Failure("no reply before the limit", late=True)
+        finally:
+            asked.cancel()
+
+    async def _reply_or_silence(self, asked: asyncio.Task[HttpAnswer | Failure]) -> None:
+        """Wait for a reply; raise TimeoutError if the server owes it and does nothing for it."""
+        idle, before_s = 0, self._server.cpu_s()
+        while not (await asyncio.wait({asked}, timeout=LOOK_S))[0]:
+            now_s = self._server.cpu_s()
+            idle = idle + 1 if now_s is not None and now_s == before_s else 0
+            before_s = now_s
+            if idle == MUTE_LOOKS:
+                raise TimeoutError
+
+    async def _request(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> HttpAnswer | Failure:
+        try:
+            async with self.open().request(method, url, data=body, headers=headers) as response:
                 content = await response.read()
         except Exception as error:  # whatever a dying server sends: errors are data
-            if isinstance(error, TimeoutError) and deadline.expired():
-                return Failure("no reply before the limit", late=True)
             return Failure(f"no reply: {one_line(f'{type(error).__name__}: {error}')}")
         if response.status != 200:
             return read_failure(response.status, response.headers, content)
