@@ -20,6 +20,7 @@ SHORTEST: Final = 8  # characters; shorter keys ("EMPTY") are placeholders and o
 MARK: Final = "***"
 
 _LAYERS: Final = 5  # encodings within each other
+_DECODINGS: Final = 30  # of one text; each takes time in proportion to its length
 # Between two characters of a key: white space, and signs that nobody sees.
 _GAP: Final = r"[\s\x00\u00ad\u200b-\u200f\u2060\ufeff]*"
 _ESCAPE: Final = re.compile(r"\\+(?:u([0-9a-f]{4})|x([0-9a-f]{2})|([^ux\s]))", re.IGNORECASE)
@@ -35,32 +36,37 @@ class Redactor:
         return "Redactor(***)"
 
     def body(self, content: bytes) -> bytes:
-        """Return an answer's body without the key. JSON is looked at as it reads when decoded; a
+        """Return an answer's body without the key. JSON is searched as it reads when decoded, then
+        as it is written: a reader keeps the last of two fields of one name, messages quote both. A
         body without the key comes back as it is."""
         if self._pattern is None:
             return content
         try:
             data = json.loads(content)
             clean = self._data(data)
+            written = content if clean == data else json.dumps(clean).encode()
         except (ValueError, RecursionError):
-            text = content.decode("utf-8", "replace")
-            found = self.text(text)
-            return content if found == text else found.encode("utf-8", "replace")
-        return content if clean == data else json.dumps(clean).encode()
+            written = content
+        text = written.decode("utf-8", "replace")
+        found = self.text(text)
+        return written if found == text else found.encode("utf-8", "replace")
 
     def text(self, text: str) -> str:
-        """Return a text without the key, whatever common encoding it has there."""
+        """Return a text without the key, whatever common encoding it has there. A text that shows
+        the key again and again as it is decoded becomes a mark as a whole."""
         if self._pattern is None:
             return text
-        text = self._pattern.sub(MARK, text)
-        decoded = text
-        for _ in range(_LAYERS):
+        text = decoded = self._pattern.sub(MARK, text)
+        layers = 0  # without the key, from what is returned
+        for _ in range(_DECODINGS):
             before, decoded = decoded, _decoded(decoded)
-            if decoded == before:
-                break
+            layers += 1
+            if layers > _LAYERS or decoded == before:
+                return text
             if self._pattern.search(decoded):
-                return self.text(self._pattern.sub(MARK, decoded))
-        return text
+                text = decoded = self._pattern.sub(MARK, decoded)
+                layers = 0
+        return MARK
 
     def _data(self, value: Any) -> Any:
         """Return JSON data without the key, in names as well as in values."""

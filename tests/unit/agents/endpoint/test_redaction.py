@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -91,6 +92,23 @@ def test_all_else_stays_as_it_is() -> None:
     assert Redactor(KEY).text(plain) == plain
 
 
+def test_a_key_of_digits_is_found_as_a_number() -> None:
+    content = Redactor("123456789012").body(b'{"error": {"code": 123456789012}}')
+    assert content == b'{"error": {"code": ***}}'
+
+
+def test_a_text_that_shows_the_key_at_ever_deeper_layers_ends() -> None:
+    """Each key stands some layers of escapes below the one before it."""
+    text = ""
+    for _ in range(100):
+        text = KEY[:-1] + percent(KEY[-1]) + " " + text
+        for _ in range(4):
+            text = text.replace("%", "%25")
+    began_s = time.thread_time()
+    assert Redactor(KEY).body(json.dumps({"error": text}).encode()) == b'{"error": "***"}'
+    assert time.thread_time() - began_s < 2.0
+
+
 @pytest.mark.parametrize("key", ["", "EMPTY", "none"])
 def test_a_placeholder_is_no_secret(key: str) -> None:
     assert Redactor(key).text(f"it is {key}") == f"it is {key}"
@@ -112,6 +130,8 @@ PLACES: dict[str, Callable[[str], Reply]] = {
     "model": lambda text: answer(model=text),
     "finish": lambda text: answer(finish=text),
     "a name": lambda text: Reply({text: 1, **completion(), "choices": [], "error": {text: text}}),
+    "a name given twice": lambda text: Reply(f'{{"detail": "{text}", "detail": 1}}', 500),
+    "a name given twice in a 200": lambda text: Reply(f'{{"error": "{text}", "error": "no"}}'),
     "an error in a 200": lambda text: Reply({"error": {"message": text}}),
     "an error": lambda text: complaint(401, text, code=text, param=text),
     "a passing error": lambda text: complaint(500, text),
