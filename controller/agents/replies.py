@@ -26,15 +26,16 @@ LONGEST_PROBLEM: Final = 500  # characters; a key that no schema has may be of a
 EMPTY_AFTER_REASONING: Final = "the reply is empty after its reasoning; give the answer after it"
 SEARCHED: Final = 200_000  # characters at a reply's end, four times the largest one at 600 nodes
 TRIES: Final = 1000  # beginnings in it that turn out to be no object
+CANDIDATES: Final = 100  # whole objects in it, the last ones, that are held against the schema
 DEEPEST: Final = 100  # far more than any format nests
 
 _BEGINNING: Final = re.compile(r'\{\s*["}]')
 # Tags around reasoning, as models of several families write them. "final" ends all before it.
 _REASONING: Final = re.compile(
     r"(?P<open><(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad)(?:\s[^<>]{0,99})?>"
-    r"|\[THINK\]|\u25c1think\u25b7|<\|channel\|>(?:analysis|commentary))"
+    r"|\[THINK\]|\u25c1think\u25b7|<\|begin_of_thought\|>|<\|channel\|>(?:analysis|commentary))"
     r"|</(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad)\s?>"
-    r"|\[/THINK\]|\u25c1/think\u25b7|(?P<final><\|channel\|>final(?:<\|message\|>)?)",
+    r"|\[/THINK\]|\u25c1/think\u25b7|<\|end_of_thought\|>|(?P<final><\|channel\|>final(?:<\|message\|>)?)",
     re.IGNORECASE,
 )
 _BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)  # strings may hold some too
@@ -148,7 +149,7 @@ def find_json(text: str) -> list[object]:
         answer = without_reasoning(text)
     if not answer.strip():
         raise InvalidDecision(EMPTY_AFTER_REASONING)
-    found = _objects(answer[-SEARCHED:])
+    found = _objects(answer[-SEARCHED:])[-CANDIDATES:]
     if not found:
         raise InvalidDecision("the reply holds no JSON object")
     return found

@@ -182,6 +182,7 @@ SHAPES = {
     "square brackets": f"[THINK]{OFF}[/THINK]{GOOD}",
     "seed's": f"<seed:think>{OFF}</seed:think>{GOOD}",
     "channels": f"<|channel|>analysis<|message|>{OFF}<|end|><|channel|>final<|message|>{GOOD}",
+    "thought": f"<|begin_of_thought|>{OFF}<|end_of_thought|>{GOOD}",
     "two analyses": f"<|channel|>analysis {OFF}<|channel|>commentary {OFF}<|channel|>final{GOOD}",
     "a brace that begins nothing": '{broken ' + GOOD,
     "an object that breaks off before it": '{"LM1": {"mode": "off", sorry. ' + GOOD,
@@ -199,6 +200,7 @@ def test_the_answer_is_the_last_object_after_the_reasoning_that_fits(text: str) 
 NO_ANSWER = {
     "nothing but reasoning": (f"<think>{GOOD}</think>", "empty after its reasoning"),
     "reasoning that never ends": (f"<think>maybe {GOOD}", "empty after its reasoning"),
+    "another tag that never ends": (f"<|begin_of_thought|>{GOOD}", "empty after its reasoning"),
     "prose after reasoning": (f"<think>{GOOD}</think>As I said.", "no JSON object"),
     "a list after reasoning": (f"<think>{GOOD}</think>[1]", "no JSON object"),
     "a part of an object that breaks off": ('{"idea": ' + GOOD + ', "next": ', "no JSON object"),
@@ -265,6 +267,13 @@ def test_no_text_takes_long_to_search(part: str) -> None:
     with contextlib.suppress(InvalidDecision):
         find_json(text)
     assert time.thread_time() - began_s < 0.5  # some hundredths mostly
+
+
+def test_a_flood_of_objects_is_not_held_against_the_schema_one_by_one() -> None:
+    form, began_s = deployer_format(["LM1"]), time.thread_time()
+    assert "LM1: Field required" in refused(form, "{} " * 60_000 + "!")
+    assert time.thread_time() - began_s < 0.5
+    assert form.parse("{} " * 60_000 + GOOD + "{}" * 50)["LM1"].mode == "cpu"
 
 
 def test_what_an_object_breaks_off_with_is_no_answer() -> None:
