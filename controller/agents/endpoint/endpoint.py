@@ -138,7 +138,9 @@ class Endpoint:
 
     async def _attempt(self, call: _Call) -> Completion | Failure:
         watch, estimated = call.watch, len(call.body) / TOKEN_CHARACTERS
-        watch.excuse(await self._limits.admit(estimated))
+        began_s = self._now_s()
+        await self._limits.admit(estimated)
+        watch.excuse(self._now_s() - began_s)
         while watch.shares_pauses and (pause_s := self._limits.paused_s()):
             if pause_s > watch.left_s():
                 return Failure("the server has asked for a pause", wait_s=pause_s)

@@ -47,14 +47,11 @@ class Limiter:
         wait_s = self._requests.draw(1.0, now_s) if self._requests else 0.0
         return max(wait_s, self._tokens.draw(tokens, now_s)) if self._tokens else wait_s
 
-    async def admit(self, tokens: float) -> float:
-        """Wait until a request of so many tokens may be sent; the seconds it took."""
+    async def admit(self, tokens: float) -> None:
+        """Wait until a request of so many tokens may be sent."""
         wait_s = self.reserve(tokens)
-        if wait_s == 0.0:
-            return 0.0
-        began_s = time.perf_counter()
-        await asyncio.sleep(wait_s)
-        return time.perf_counter() - began_s
+        if wait_s > 0.0:
+            await asyncio.sleep(wait_s)
 
     def correct(self, estimated: float, used: float) -> None:
         """Correct the estimate of a request: ``estimated`` tokens, ``used`` in fact."""

@@ -411,3 +411,18 @@ def test_the_key_appears_nowhere(reply: Reply, caplog: pytest.LogCaptureFixture)
 
 def test_constructing_an_endpoint_touches_nothing() -> None:
     assert endpoint(f"http://127.0.0.1:{closed_port()}").has_key
+
+
+def test_measured_time_is_that_of_the_clock_given() -> None:
+    """A run ten times as fast as real time: a wait for our own rate limit is excused in full."""
+
+    def now_s() -> float:
+        return 10.0 * time.perf_counter()
+
+    limits = Limiter(requests_per_min=600)
+    for _ in range(605):  # half a second for the next
+        limits.reserve(0)
+    with serving(Reply(completion(), delay_s=0.1)) as server:
+        got = asked(server, question(limit_s=60.0), now_s=now_s, limits=limits)
+    assert not got.late
+    assert 1.0 <= got.took_s < 4.0

@@ -76,14 +76,13 @@ def test_a_pause_ends_and_a_shorter_one_does_not_shorten_it() -> None:
     assert limiter.paused_s() == 0.0
 
 
-def test_admission_really_waits_and_says_how_long() -> None:
-    async def go() -> list[float]:
+def test_admission_really_waits() -> None:
+    async def go() -> None:
         limiter = Limiter(requests_per_min=600)
         for _ in range(600):
             limiter.reserve(0)
-        return list(await asyncio.gather(*(limiter.admit(0) for _ in range(3))))
+        await asyncio.gather(*(limiter.admit(0) for _ in range(3)))
 
     began_s = time.perf_counter()
-    waits = asyncio.run(go())
-    assert waits == sorted(waits)
-    assert 0.2 < waits[-1] <= time.perf_counter() - began_s
+    asyncio.run(go())
+    assert time.perf_counter() - began_s > 0.2
