@@ -17,9 +17,9 @@ import numpy as np
 
 from controller.agents.chat import ChatModel
 from controller.agents.endpoint.address import KEY_VARIABLE
+from controller.agents.endpoint.call_time import DeclaredTime, WallTime
 from controller.agents.endpoint.endpoint import Endpoint, Models
 from controller.agents.endpoint.limits import Limiter
-from controller.agents.endpoint.pace import DeclaredTime, WallTime
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
 from controller.agents.step import Step
@@ -144,7 +144,7 @@ def _endpoint(
         key="" if server else os.environ.get(KEY_VARIABLE, ""),
         prices=load_prices(access.prices),
         limits=Limiter() if server else _limiter(reasoner.address, access),
-        pace=DeclaredTime if server else WallTime,
+        call_time=DeclaredTime if server else WallTime,
         temperature=reasoner.temperature,
         reasoning_effort=reasoner.reasoning_effort,
         max_tokens=reasoner.max_tokens,

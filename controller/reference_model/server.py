@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Final
 
 from controller.agents.chat import REFERENCE_MODEL
+from controller.agents.endpoint.call_time import LATENCY_HEADER
 from controller.agents.endpoint.loopback import ATTEMPT_HEADER
-from controller.agents.endpoint.pace import LATENCY_HEADER
 from controller.domain.errors import InputError
 from controller.reference_model.completions import HttpReply, Latency, complete, failure
 from controller.reference_model.faults import NO_FAULTS, ReplyFaults

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.agents.chat import Completion, ToolCall
-from controller.agents.endpoint.pace import LATENCY_HEADER
+from controller.agents.endpoint.call_time import LATENCY_HEADER
 from controller.agents.endpoint.prices import Price, Prices
 
 SHOWN = 300  # characters of a server's message that ours quote

@@ -11,10 +11,10 @@ from typing import Final
 from controller.agents.chat import TOKEN_CHARACTERS, Ask, Completion, ReplySchema
 from controller.agents.endpoint.address import Address, checked_key
 from controller.agents.endpoint.answers import Failure, read_completion
+from controller.agents.endpoint.call_time import LATENCY_HEADER, CallTime, WallTime
 from controller.agents.endpoint.dialect import Dialect, Options, render_messages, render_options
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.endpoint.loopback import LoopbackTransport, OwnServer
-from controller.agents.endpoint.pace import LATENCY_HEADER, Pace, WallTime
 from controller.agents.endpoint.prices import Prices
 from controller.agents.endpoint.transport import Transport
 
@@ -83,7 +83,7 @@ class Endpoint:
         key: str,
         prices: Prices,
         limits: Limiter | None = None,
-        pace: Pace = WallTime,
+        call_time: CallTime = WallTime,
         temperature: float | None = None,
         reasoning_effort: str | None = None,
         max_tokens: int | None = None,
@@ -96,7 +96,7 @@ class Endpoint:
         self.models, self.has_key = models, bool(key)
         self.transport = LoopbackTransport(own) if own else Transport(self.address, key)
         self.notes: list[str] = []
-        self._prices, self._limits, self._pace = prices, limits or Limiter(), pace
+        self._prices, self._limits, self._call_time = prices, limits or Limiter(), call_time
         self._now_s = now_s
         self._options = Options(temperature, reasoning_effort, max_tokens)
         self._seed = seed
@@ -125,7 +125,7 @@ class Endpoint:
     async def exchange(self, ask: Ask, most: int = ATTEMPTS) -> tuple[Completion, Failure | None]:
         """Return the completion, and the failure that it stands for, if any."""
         self.transport.open()  # before the clock starts: the first import takes a second
-        call = _Call(ask, self.models.of(ask.tier), self._pace(ask.limit_s, self._now_s), most)
+        call = _Call(ask, self.models.of(ask.tier), self._call_time(ask.limit_s, self._now_s), most)
         while True:
             self._render(call)
             result = await self._attempt(call)

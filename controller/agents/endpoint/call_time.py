@@ -1,4 +1,4 @@
-"""Counting of a call's seconds: on the wall clock, or as the reply declares them."""
+"""The seconds that a call is charged: measured on the wall clock, or declared by the reply."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class DeclaredTime(WallTime):
         self._charged_s += wait_s
 
 
-Pace = Callable[[float, Clock], WallTime]  # limit_s, clock -> the count of one call
+CallTime = Callable[[float, Clock], WallTime]  # limit_s, clock -> one call's time
 
 
 def latency_s(declared: str | None, otherwise_s: float) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from controller.agents.chat import Ask, Completion
+from controller.agents.endpoint.call_time import LATENCY_HEADER, DeclaredTime, latency_s
 from controller.agents.endpoint.endpoint import Endpoint
 from controller.agents.endpoint.limits import Limiter
-from controller.agents.endpoint.pace import LATENCY_HEADER, DeclaredTime, latency_s
 from tests.unit.agents.questions import asked, question, with_endpoint
 from tests.unit.agents.servers import Reply, Request, complaint, completion, serving
 
@@ -23,7 +23,7 @@ def declared(latency: object, **changes: Any) -> Reply:
 
 def timed(replies: list[Reply], ask: Ask, **options: Any) -> tuple[Completion, float]:
     """The completion and the real seconds it took."""
-    options = {"pace": DeclaredTime, **options}
+    options = {"call_time": DeclaredTime, **options}
 
     async def use(one: Endpoint) -> tuple[Completion, float]:
         began_s = time.perf_counter()
@@ -85,8 +85,8 @@ def test_backoff_is_charged_and_the_same_for_the_same_call() -> None:
 
 
 def test_a_silent_server_is_left_when_patience_ends_and_is_late() -> None:
-    pace = functools.partial(DeclaredTime, patience_s=0.3)
-    got, real_s = timed([Reply(hang=True)], question(limit_s=30.0), pace=pace)
+    call_time = functools.partial(DeclaredTime, patience_s=0.3)
+    got, real_s = timed([Reply(hang=True)], question(limit_s=30.0), call_time=call_time)
     assert got.late
     assert got.took_s == pytest.approx(30.0, abs=1e-5)
     assert got.took_s > 30.0
@@ -111,7 +111,7 @@ def test_one_callers_pause_is_not_the_others() -> None:
         return [(await one.complete(question(limit_s=30.0))).took_s for _ in range(2)]
 
     with serving(script) as server:
-        assert with_endpoint(server, use, pace=DeclaredTime) == [10.0, 1.0]
+        assert with_endpoint(server, use, call_time=DeclaredTime) == [10.0, 1.0]
 
 
 def test_our_own_rate_limit_is_waited_for_and_not_charged() -> None:
