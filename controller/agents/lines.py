@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from controller.agents.chat import Completion, ToolCall
+from controller.domain.decisions import TIERS
 from controller.domain.errors import InputError
 
 FORMAT: Final = 1
-TIERS: Final = ("planner", "scheduler", "deployer")
 
 Key = tuple[int, str, str, int]
 
