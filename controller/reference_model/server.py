@@ -29,6 +29,7 @@ _ATTEMPT: Final = ATTEMPT_HEADER.encode()
 _MODEL_LIST: Final = json.dumps(
     {"object": "list", "data": [{"id": REFERENCE_MODEL, "object": "model", "owned_by": "edgelm"}]}
 ).encode()
+KEEP_ALIVE_S: Final = 75  # clients drop idle connections sooner: none is closed on a request
 BACKLOG: Final = 2048  # connections that wait to be taken, as uvicorn has it
 
 
@@ -94,7 +95,7 @@ def serve(
         make_app(latency, faults), host=host, port=port, access_log=False,
         log_level="critical" if faults.rates else "warning",  # it would tell of every drop
         lifespan="off", timeout_graceful_shutdown=1, proxy_headers=False, server_header=False,
-        date_header=False,
+        date_header=False, timeout_keep_alive=KEEP_ALIVE_S,
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:

@@ -50,6 +50,20 @@ def test_the_official_client_lists_its_model(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["edgelm-reference"]
 
 
+def test_an_idle_connection_is_not_closed_before_the_client_drops_it(url: str) -> None:
+    # Clients keep idle connections for 5 to 15 s. A server that closed one just then would lose
+    # a request, and a run would depend on the machine's speed.
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+    for idle_s in (6.0, 0.0):
+        connection.request("GET", f"{where.path}/models")
+        assert connection.getresponse().read()
+        kept = connection.sock
+        time.sleep(idle_s)
+    assert connection.sock is kept
+    connection.close()
+
+
 def test_the_official_client_gets_an_agents_decision(client: openai.OpenAI) -> None:
     found = client.chat.completions.with_raw_response.create(
         model="edgelm-reference",
