@@ -379,15 +379,25 @@ def test_a_late_tier_makes_no_other_late() -> None:
 # Faults of the world
 
 
+# Who observes in a slot, after the observation that has ended the slot before.
+OBSERVERS = {2: "cluster.observe", 3: "node.observe"}
+
+
 class Faulty(World):
     """A world that does not answer one kind of call in one slot."""
 
     call: str = ""
     in_slot: int = 0
+    observed: int = 0  # in that slot
 
     def _fail(self, call: str) -> None:
         if call == self.call and int(self.time_s // SLOT_S) == self.in_slot:
             raise Transient(f"{call} did not answer")
+
+    async def observe(self) -> ClusterState:
+        self.observed += int(self.time_s // SLOT_S) == self.in_slot
+        self._fail(OBSERVERS.get(self.observed, ""))
+        return await super().observe()
 
     async def telemetry(self, first_slot: int) -> Telemetry:
         self._fail("telemetry")
@@ -428,6 +438,16 @@ class Unreachable(Script):
         self._fail("schedule", state)
         return await super().schedule(state, in_force)
 
+    def deployer(self) -> Deploying:
+        unreachable = self
+
+        class Failing(Deploying):
+            async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
+                unreachable._fail("deployer", state)
+                return await super().deploy(state, in_force)
+
+        return Failing(self)
+
 
 @pytest.mark.parametrize(
     ("call", "slot", "tier", "scheduled", "planned"),
@@ -436,7 +456,10 @@ class Unreachable(Script):
         ("plan", 3, PLANNER, [0, 1, 2, 3, 4], [0, 4]),
         ("schedule", 2, SCHEDULER, [0, 1, 3, 4], [0, 3]),
         ("announce", 2, SCHEDULER, [0, 1, 3, 4], [0, 3]),
+        ("cluster.observe", 2, SCHEDULER, [0, 1, 3, 4], [0, 3]),
         ("orders", 2, DEPLOYER, [0, 1, 2, 3, 4], [0, 3]),
+        ("node.observe", 2, DEPLOYER, [0, 1, 2, 3, 4], [0, 3]),
+        ("deployer", 2, DEPLOYER, [0, 1, 2, 3, 4], [0, 3]),
         ("deploy", 2, DEPLOYER, [0, 1, 2, 3, 4], [0, 3]),
     ],
 )

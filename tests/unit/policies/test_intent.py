@@ -241,6 +241,19 @@ def test_a_new_policy_starts_even() -> None:
     assert sorted(to[:, 0].tolist()) == [0, 1]
 
 
+def test_a_policy_decided_again_keeps_its_debts() -> None:
+    """Over a wire it is another object with the same contents: the split goes on as planned."""
+    scenario = world([node()] * 2, [Model(gpu=None)])
+    share, roles = np.array([[0.9], [0.1]]), np.ones((2, 1), np.bool_)
+    scheduler = PlannedScheduler(scenario, np.random.default_rng(0))
+    born, came, plan = np.full((2, 1), 4), np.zeros(2), None
+    for slot in range(20):
+        in_force = InForce(MacroPolicy(share.copy(), roles.copy()), 0, plan, slot - 1)
+        plan = decide(scheduler.schedule(_state(scenario, slot - 1, born * (slot > 0)), in_force))
+        np.add.at(came, plan.destination[:, 0], born[:, 0])
+    assert came[1] == pytest.approx(16, abs=4)
+
+
 def test_a_slot_that_somebody_else_planned_is_not_booked() -> None:
     """Asked in slots 0 and 5 only, as a fallback is: what came in slot 4 went by another plan, so
     nobody is owed anything for it."""
