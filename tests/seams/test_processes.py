@@ -4,9 +4,11 @@ wire, a run is the same as decided by one, byte for byte; and lost messages do n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -38,6 +40,16 @@ def experiment(name: str) -> Experiment:
     return small_experiment(strategy=name, epochs=3, epoch_slots=6, load=1.3)
 
 
+STORES: Final = ExitStack()
+
+
+@pytest.fixture(autouse=True)
+def closed_stores() -> Iterator[None]:
+    """Close the stores of the test's processes after it, as the end of a process does."""
+    with STORES:
+        yield
+
+
 def parts_of(one: Experiment) -> Parts:
     """The parts of a strategy, made anew as a process of its own would."""
     scenario, agents = one.scenario(), None
@@ -52,7 +64,7 @@ def parts_of(one: Experiment) -> Parts:
         agents = AgentKit(
             step=Step(Optimiser(), Unrecorded(), scenario.slot_s, str),
             prompts=Prompts(template_dir() / "prompts"),
-            store=memory_store(),
+            store=STORES.enter_context(closing(memory_store())),
             run="test",
             baseline=baseline,
             rehearse=rehearse,
