@@ -1,1 +1,1 @@
-"""Planners, schedulers and deployers: functions of what they are shown and their own memory."""
+"""Planners, schedulers and deployers: functions of the observed state and their own memory."""

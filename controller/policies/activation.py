@@ -14,7 +14,7 @@ from controller.policies.patterns import DeploymentBuilder, enumerate_fixed, kee
 
 
 class RandomDeployer:
-    """Every slot every node draws one of its feasible patterns, whatever its queues hold."""
+    """Deployer that draws one feasible pattern per node and slot, regardless of queues."""
 
     def __init__(self, scenario: Scenario, streams: Sequence[np.random.Generator]) -> None:
         """Keep one stream per node, so that a node draws the same alone as beside others."""
@@ -38,8 +38,8 @@ class RandomDeployer:
 
 
 class FullDeployer:
-    """As many LMs as fit at once, never reconfigured: those that need a GPU first, the others on
-    CPUs as far as memory goes."""
+    """Deployer of as many LMs as fit at once, never reconfigured. LMs that need a GPU come first;
+    the others run on CPUs while memory lasts."""
 
     def __init__(self, scenario: Scenario) -> None:
         shape = len(scenario.testbed.nodes), len(scenario.testbed.lms)

@@ -1,5 +1,5 @@
-"""Policies that make up a macro-policy, or follow one, without thinking about it: the random
-baseline of section IV-A, and what an agent falls back on."""
+"""Policies that draw a macro-policy at random or follow a given one: the random baseline of
+section IV-A, and the fallback of agents."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-DRAWS = 20  # of roles, until every LM has a node
+DRAWS = 20  # attempts to draw roles in which every LM has a node
 
 
 class RandomPlanner:
-    """A macro-policy drawn anew each time it is asked for.
+    """Planner that draws a new macro-policy at every call.
 
-    Every node draws its role uniformly from all non-empty sets of LMs that it can run at once. Sets
-    that a larger one contains are drawn, too: on the paper's testbed every node has room for all
-    LMs that it can host, so its largest sets leave nothing to draw.
+    Every node draws its role uniformly from all non-empty sets of LMs that it can run at once,
+    subsets of larger sets included. On the paper's testbed every node has room for all LMs that it
+    can host, so its largest set alone would leave nothing to draw.
     """
 
     def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
@@ -59,8 +59,7 @@ class RandomPlanner:
         return Decision(MacroPolicy(routing=shares / shares.sum(axis=0), roles=roles))
 
     def _draw_roles(self, up: Bools) -> Bools:
-        """Return (N, I) a random role for each node, changed where an LM would have no node that is
-        up."""
+        """Return (N, I) a random role for each node, redrawn where an LM has no node that is up."""
         draw = [int(k) for k in self._rng.integers([len(sets) for sets in self._sets])]
         roles = np.array([sets[k] for sets, k in zip(self._sets, draw, strict=True)])
         for i in self._rng.permutation(roles.shape[1]):
@@ -80,13 +79,13 @@ class RandomPlanner:
 
 
 class PlannedScheduler:
-    """Requests follow the planner's shares, and their split stays near them.
+    """Scheduler that keeps the split of requests near the planner's shares.
 
-    For each LM, origins are dealt out largest first, each to the node that is furthest behind its
+    For each LM, origins are assigned largest first, each to the node that is furthest behind its
     share of the prompts so far. Independent draws would stray from the plan by the square root of
-    the number of requests; dealt out like this they stray by about one request, however long the
-    run. While a slot is decided, an origin counts with the prompts to be expected of it; once the
-    slot is over, with those that came, at the node that the plan in force sent them to.
+    the number of requests; this assignment strays by about one request, however long the run.
+    A decision counts the prompts expected of each origin. After the slot, the prompts that arrived
+    are counted, at the node that the plan in force sent them to.
     """
 
     def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
@@ -104,7 +103,8 @@ class PlannedScheduler:
         return Decision(RoutingPlan(self._deal(share)))
 
     def _deal(self, share: Floats) -> Ints:
-        """Return (N, I) destination of each origin; one turn deals an origin of every LM."""
+        """Return (N, I) the destination of each origin; each turn assigns one origin of every
+        LM."""
         largest = np.lexsort((self._rng.random(share.shape), -self._expected), axis=0)
         ties = self._rng.random((len(share), *share.shape))
         owed = np.where(share > 0, self._behind, -np.inf)
@@ -119,16 +119,16 @@ class PlannedScheduler:
         return destination
 
     def _shares(self, state: ClusterState, policy: MacroPolicy) -> Floats:
-        """Return (N, I) the planned split over the in-role nodes that are up, over all that are
-        in-role if none is; split evenly where the plan gives those nothing."""
+        """Return (N, I) the planned split over the in-role nodes that are up, or over all in-role
+        nodes if none is up. Split evenly where the plan gives those nodes nothing."""
         able = _first_of(policy.roles & state.up[:, None], policy.roles, self._hosts)
         planned = np.where(able, policy.routing, 0.0)
         weight = np.where(planned.sum(axis=0) > 0, planned, able)
         return np.asarray(weight / weight.sum(axis=0))
 
     def _learn(self, state: ClusterState, in_force: InForce) -> None:
-        """Book what came since, if the last slot was decided on. A new policy owes nothing for the
-        one before."""
+        """Update the expected prompts, and the deficits if the last slot was decided here. A new
+        policy starts without deficits."""
         born, before = state.arrived_prompts, None if self._policy is None else self._expected
         self._expected = expect(before, born, in_force.policy.demand)
         if in_force.policy != self._policy:
@@ -138,13 +138,13 @@ class PlannedScheduler:
             share, destination = self._last[1], in_force.plan.destination
             sent = np.where(destination >= 0, born, 0)
             self._behind += share * sent.sum(axis=0)
-            to = np.maximum(destination, 0)  # nothing goes to node 0 for what was refused
+            to = np.maximum(destination, 0)  # REFUSE to 0, where ``sent`` is 0
             np.subtract.at(self._behind, (to, np.arange(born.shape[1])), sent)
 
 
 class PlannedDeployer:
-    """The pods as they are. A node that wants none yet starts those of its role: as many LMs as fit
-    at once, on GPUs rather than on CPUs."""
+    """Deployer that keeps the pods as they are. A node that wants none yet starts those of its
+    role: as many LMs as fit at once, on GPUs rather than on CPUs."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._kinds = enumerate_fixed(scenario)
@@ -163,7 +163,7 @@ class PlannedDeployer:
 
 
 def _first_of(*choices: Bools) -> Bools:
-    """Return (N, I) for each LM the nodes of the first choice that has any."""
+    """Return (N, I) for each LM the nodes of the first of ``choices`` that has any."""
     chosen = choices[-1]
     for able in reversed(choices[:-1]):
         chosen = np.where(able.any(axis=0), able, chosen)

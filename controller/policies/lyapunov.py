@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LyapunovParameters:
-    """Section VI's finalised values where it gives them."""
+    """Parameters of Eq. 15-19; the paper's final values (section VI) where it gives them."""
 
     lambda_churn: float = 0.08
     kappa: float = 0.76
@@ -45,7 +45,7 @@ class LyapunovParameters:
 
 
 class LyapunovDeployer:
-    """Each node takes the feasible pattern with the highest score (Eq. 15)."""
+    """Deployer that gives each node the feasible pattern with the highest score (Eq. 15)."""
 
     def __init__(self, scenario: Scenario, parameters: LyapunovParameters) -> None:
         self._parameters = parameters
@@ -99,7 +99,7 @@ def _smooth(headroom: Floats) -> Floats:
 def _alpha_gpu(
     scenario: Scenario, image: NDArray[np.bool_], parameters: LyapunovParameters
 ) -> Floats:
-    """Return (I,) GPU weights by kind of LM."""
+    """Return (I,) GPU weights alpha by kind of LM."""
     ram_gb = np.array([lm.ram_gb for lm in scenario.testbed.lms])
     smallest = ram_gb[~image].min() if (~image).any() else np.inf
     text = np.where(

@@ -1,7 +1,7 @@
 """Candidate configurations of a node: the finite action set of section VI.
 
-A pattern says for each LM whether it is off, on CPU or on GPU. Nodes of equal hardware share one
-set, so six hundred nodes cost no more than their kinds.
+A pattern gives each LM a mode: off, on CPU or on GPU. Nodes of equal hardware share one set, so
+the cost grows with the kinds of nodes, not with their number.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_PATTERNS = 20_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patterns:
-    """Patterns of one kind of node; arrays are (A, I)."""
+    """Patterns of one kind of node; arrays are (A, I) except ``rows``."""
 
     rows: Ints  # the testbed's nodes of this kind
     mode: Ints
@@ -40,8 +40,8 @@ class Patterns:
 
 
 def fixed_share(scenario: Scenario, n: int) -> float:
-    """Return the cores of a CPU pod where cores are not decided on: an equal part, for every LM
-    that may run on the node's CPUs, of what pods on its GPUs leave."""
+    """Return the cores of a CPU pod for policies that do not choose cores: the cores that pods on
+    the node's GPUs leave, divided equally among the LMs that may run on its CPUs."""
     node, all_lms = scenario.testbed.nodes[n], scenario.testbed.lms
     lms = range(len(all_lms))
     on_gpu = [i for i in lms if scenario.on_gpu(n, i)]
@@ -61,14 +61,14 @@ def enumerate_fixed(scenario: Scenario) -> list[Patterns]:
 
 
 def keeps_or_stops(patterns: Patterns, want_mode: Ints) -> Bools:
-    """Return (n, A) patterns that leave each LM as wanted or switch it off: all that a blocked row
-    may."""
+    """Return (n, A) the patterns that leave each LM as wanted or switch it off, the only ones that
+    the Pending rule allows a blocked row."""
     mode = patterns.mode[None]
     return np.asarray(((mode == want_mode[:, None]) | (mode == OFF)).all(axis=2))
 
 
 class DeploymentBuilder:
-    """Collects the choice of pattern of every row into one deployment."""
+    """Builder of one deployment from the chosen pattern of every row."""
 
     def __init__(self, state: ClusterState) -> None:
         self._rows = {int(n): r for r, n in enumerate(state.rows)}

@@ -1,4 +1,4 @@
-"""Schedulers of the paper's baselines: random, average and local."""
+"""Schedulers of the paper's baselines (random, average, local) and their planner."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Ints = NDArray[np.int64]
 
 
 class OpenPlanner:
-    """No intent: every LM may run wherever it fits, requests are meant for all such nodes
-    alike. The planner of every strategy without one."""
+    """Planner of strategies that do not plan: every LM may run wherever it fits, with equal shares
+    for all such nodes."""
 
     def __init__(self, scenario: Scenario) -> None:
         hosts = scenario.hosts()
@@ -28,15 +28,15 @@ class OpenPlanner:
 
 
 class _Feasible:
-    """For each LM the nodes that can host it and are up, as a padded table."""
+    """Padded table of the nodes that can host each LM and are up."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._hosts = scenario.hosts()
         self._all_up = self._tabulate(np.ones(len(self._hosts), np.bool_))
 
     def table(self, state: ClusterState) -> tuple[Ints, Ints]:
-        """Return ((F, I) nodes, (I,) how many). With every host of an LM down, all its hosts:
-        requests wait at the door of one of them."""
+        """Return ((N, I) nodes, of which the first (I,) counts are valid). If every host of an LM
+        is down, its column lists all its hosts, and requests wait for one of them."""
         return (
             self._all_up
             if np.count_nonzero(state.up) == len(state.up)
@@ -50,7 +50,8 @@ class _Feasible:
 
 
 class RandomScheduler:
-    """Each (origin, LM) to a node drawn uniformly from those that can host the LM (RR, RL, RF)."""
+    """Scheduler that draws a node for each (origin, LM), uniformly from the LM's hosts (RR, RL,
+    RF)."""
 
     def __init__(self, scenario: Scenario, rng: np.random.Generator) -> None:
         self._feasible = _Feasible(scenario)
@@ -65,8 +66,8 @@ class RandomScheduler:
 
 
 class AverageScheduler:
-    """Origins take turns over the nodes that can host the LM, so that each gets the same share
-    (AL)."""
+    """Scheduler that rotates origins over the nodes that can host the LM, so that each node gets
+    the same share (AL)."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._feasible = _Feasible(scenario)
@@ -79,7 +80,7 @@ class AverageScheduler:
 
 
 class LocalScheduler:
-    """Every request stays at its origin, even where its LM cannot run (LL)."""
+    """Scheduler that keeps every request at its origin, even where its LM cannot run (LL)."""
 
     def __init__(self, scenario: Scenario) -> None:
         nodes, lms = len(scenario.testbed.nodes), len(scenario.testbed.lms)

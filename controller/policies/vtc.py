@@ -2,9 +2,9 @@
 with LM types as clients and calibrated GPU-seconds instead of tokens, so that modalities compare.
 
 Every node keeps one counter per LM, which grows by the service the LM receives there; work on CPUs
-counts as the GPU-seconds it replaces. An LM that returns after an absence is lifted to the least
-counter of those present, or of those who left last, so that idling earns no credit. A running pod
-keeps its GPU unless the other's lag exceeds a restart.
+counts as the GPU-seconds it replaces. When an LM returns after an absence, its counter is raised to
+the least counter of the LMs present, or of those that left last, so that idling earns no credit. A
+running pod keeps its GPU unless another LM lags by more than the time of a restart.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class ServiceCounters:
         shares = [fixed_share(scenario, n) for n in nodes]
         self.counter = np.zeros((len(nodes), len(lms)))
         self._present = np.zeros(self.counter.shape, np.bool_)
-        self._latest = self._present.copy()  # the LMs present when last there was any
+        self._latest = self._present.copy()  # LMs in the latest slot with any present
         self._worth = np.array([[_worth(scenario, n, i, shares[n]) for i in lms] for n in nodes])
 
     def update(self, rows: Ints, given_s: Floats, present: Bools) -> None:
-        """Add GPU-seconds given (n, I) on the nodes ``rows``, then lift the LMs that have come
-        back."""
+        """Add the GPU-seconds ``given_s`` (n, I) on the nodes ``rows``, then raise the counters of
+        returning LMs. ``present`` (n, I): LMs with work."""
         counter, before = self.counter[rows] + given_s, self._present[rows]
         stayed = before & present
         peers = np.where(stayed.any(axis=1, keepdims=True), stayed, self._latest[rows])
@@ -50,8 +50,8 @@ class ServiceCounters:
         )
 
     def given_s(self, state: ClusterState) -> Floats:
-        """Return (n, I) calibrated GPU-seconds served in the slot that ended. Where GPUs are
-        unknown, busy pods are taken to share one."""
+        """Return (n, I) calibrated GPU-seconds served in the slot that ended. Busy pods whose GPUs
+        are unknown are assumed to share one."""
         busy = state.busy_s > 0
         sharers = 1 + (sharing(state.cards, state.mode) & busy[:, None, :]).sum(axis=2)
         worth = np.where(state.mode == CPU, self._worth[state.rows], 1.0 / sharers)
@@ -59,8 +59,9 @@ class ServiceCounters:
 
 
 class VtcScheduler:
-    """Each origin to the node with the shortest queue for the LM as deployed there, in seconds,
-    counting what this slot's other origins are expected to send. Fairness is left to the nodes."""
+    """Scheduler that sends each origin to the node with the shortest queue for the LM as deployed
+    there, in seconds. Queues include the expected requests of origins already assigned in this
+    slot. Fairness is left to the nodes."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -85,8 +86,8 @@ class VtcScheduler:
         return Decision(RoutingPlan(destination))
 
     def _prompt_seconds(self, state: ClusterState) -> Floats:
-        """Return (N, I) seconds of a prompt as wanted; where off, as slow as the slowest that is
-        on."""
+        """Return (N, I) seconds per prompt of the pods as wanted; where off, twice those of the
+        LM's slowest pod that is on, at least 2 s."""
         seconds = np.array(
             [
                 self._scenario.prompt_seconds(n, mode, cores)
@@ -100,8 +101,8 @@ class VtcScheduler:
 
 
 class VtcDeployer:
-    """Each node gives its GPU slices to the LMs with work and the least virtual service; the rest
-    run on CPUs where they can."""
+    """Deployer that gives each node's GPU slices to the LMs with work and the least virtual
+    service; the others run on CPUs where they can."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -134,8 +135,8 @@ class VtcDeployer:
         return Decision(Deployment(mode, cores, vgpus), (Call(),) * len(state.rows))
 
     def _fill(self, n: int, order: Ints) -> tuple[Ints, Floats]:
-        """Return modes and cores (I,) on node n: each LM in turn on a GPU, or else on CPUs, if Eq.
-        1 still holds with it."""
+        """Return modes and cores (I,) on node n: each LM in ``order`` on a GPU, or else on CPUs, if
+        Eq. 1 still holds with it."""
         mode, cores = np.zeros(len(order), np.int64), np.zeros(len(order))
         for i in order.tolist():
             on_gpu, on_cpu = self._can[n][i]
@@ -153,8 +154,8 @@ class VtcDeployer:
 
 
 def _worth(scenario: Scenario, n: int, i: int, share: float) -> float:
-    """Return the GPU-seconds that a second of LM i on node n's CPUs replaces: on the fastest GPU
-    that could run it, or none."""
+    """Return the GPU-seconds that a second of LM i on node n's CPUs replaces, measured on the
+    testbed's fastest GPU for the LM; 0 if the node's CPUs or every GPU cannot run it."""
     if not scenario.on_cpu(n, i):
         return 0.0
     lm = scenario.profile.lms[scenario.testbed.lms[i].name]

@@ -1,7 +1,7 @@
 """Capacity and waiting of a node's patterns: the solver's cost model.
 
-Costs are mean numbers of requests in the system (Little's law: latency times arrival rate), so a
-sum over pods is what the mean latency wants minimised. Three terms: service; the *burst*, since the
+Costs are mean numbers of requests in the system (Little's law: latency times arrival rate), so the
+least sum over pods gives the least mean latency. Three terms: service; the *burst*, since the
 requests of a slot arrive together and take turns; and congestion carried from slot to slot,
 ``a rho^2 / (1 - rho)`` (Kingman) with ``a = VARIABILITY``.
 """
@@ -29,8 +29,8 @@ PARTS = 4  # cores are split among a node's CPU pods in quarters, or finer for m
 # Poisson ones. One value in between serves every workload; plans hardly depend on it.
 VARIABILITY = 0.35
 MAX_LOAD = 0.95  # of a pod or GPU in a plan
-SHORTAGE = 100.0  # slots that a request counts as waiting where it cannot be served
-MAX_ALLOCATIONS = 1_000  # of a kind of node; beyond, the program takes minutes
+SHORTAGE = 100.0  # slots that a request which cannot be served counts as waiting
+MAX_ALLOCATIONS = 1_000  # per kind of node; with more, the program takes minutes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +59,9 @@ def enumerate_allocations(scenario: Scenario) -> list[tuple[Ints, list[Allocatio
 
 
 def burst(requests: Floats, service_s: float, slot_s: float) -> Floats:
-    """Return the mean number waiting because ``requests`` a slot arrive together and take turns:
-    m(m-1)/2 turns if m is the same every slot, but at least m^2/4, half a Poisson number's,
-    since it is not."""
+    """Return the mean number waiting because ``requests`` (m) a slot arrive together and take
+    turns: m(m-1)/2 turns for a constant m, but at least m^2/4, half of a Poisson number's, since m
+    varies."""
     turns = np.maximum(requests * (requests - 1) / 2, requests**2 / 4)
     return np.asarray(turns * service_s / slot_s)
 
@@ -74,8 +74,8 @@ def congestion(load: Floats) -> Floats:
 def cost(
     allocation: Allocation, requests: Floats, prompts: Floats, slot_s: float, switch_loss: float
 ) -> float:
-    """Return the requests in the system when ``requests`` (I,) a slot of ``prompts`` (I,) each come
-    to a node; what exceeds MAX_LOAD, or meets no pod, counts as waiting SHORTAGE slots."""
+    """Return the requests in the system when a node gets ``requests`` (I,) a slot of ``prompts``
+    (I,) each. Requests beyond MAX_LOAD, or without a pod, count as waiting SHORTAGE slots."""
     total, lost = 0.0, float(requests[~allocation.active].sum())
     for lms in allocation.servers():
         service_s = prompts[lms] * allocation.prompt_s[lms]
@@ -100,8 +100,8 @@ def best_allocation(
     requests: Floats,
     demand: Demand,
 ) -> Allocation:
-    """Return the cheapest for ``role`` (I,) and the ``requests`` (I,) a slot that come to the node:
-    of those that run all of the role, or if none can, of those that run nothing else."""
+    """Return the cheapest allocation for ``role`` (I,) and the node's ``requests`` (I,) a slot:
+    among those that run exactly the role, or if there is none, those within the role."""
     in_role = [a for a in allocations if np.array_equal(a.active, role)]
     within = in_role or [a for a in allocations if not np.any(a.active & ~role)]
     slot_s, loss = scenario.slot_s, scenario.profile.switch_loss
@@ -109,8 +109,8 @@ def best_allocation(
 
 
 def _sharing(requests: Floats, service_s: Floats, loads: Floats, slot_s: float) -> float:
-    """Return the requests delayed by pods on the same GPU: each is held up by the shorter of its
-    own and the other's service, as often as the other is there."""
+    """Return the mean number of requests delayed by pods on the same GPU. Another LM delays a
+    request by the shorter of both services, as often as the other is present."""
     delay = 0.0
     for a in range(len(requests)):
         for b in range(len(requests)):
@@ -158,7 +158,7 @@ def _modes(scenario: Scenario, n: int, i: int) -> list[int]:
 
 
 def _splits(pods: int) -> Iterator[tuple[float, ...]]:
-    """Yield ways to share cores out among ``pods`` pods; one empty way for none."""
+    """Yield every split of the cores among ``pods`` pods, as shares; one empty split for none."""
     parts = max(PARTS, pods)
     if pods == 0:
         yield ()

@@ -17,7 +17,7 @@ Bools = NDArray[np.bool_]
 
 
 class SolverDeployer:
-    """Each node: the best allocation for its role and its share of the load."""
+    """Deployer of each node's best allocation for its role and its share of the load."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
@@ -50,8 +50,8 @@ class SolverDeployer:
         return self._regroup(_drain(goal, state), state)
 
     def _regroup(self, goal: Deployment, state: ClusterState) -> Deployment:
-        """Return the goal, but where its pods would not get the GPUs that it counts on, all of the
-        node's GPU pods are stopped first: started together they land as expected."""
+        """Return the goal, with all GPU pods off on nodes where they would not get the GPUs that
+        the goal counts on. Started together afterwards, they land as expected."""
         astray = np.array(
             [
                 self._several[n]
@@ -78,9 +78,9 @@ class SolverDeployer:
 
 
 def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:
-    """Return whether pods hold GPUs now and keeping them would group the goal's GPU pods other than
-    ``card``. Where the GPUs of a pod are unknown, no: a restart could not be seen to help, so it
-    would be repeated for ever."""
+    """Return True if pods hold GPUs now and keeping them would group the goal's GPU pods other than
+    ``card``. Return False if a pod's GPUs are unknown: no observation could show that a restart
+    helped, so restarts would repeat for ever."""
     held, wanted = state.cards[row], mode == GPU
     if not held.any() or np.any(held == UNKNOWN):
         return False
@@ -93,8 +93,8 @@ def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:
 
 
 def _drain(goal: Deployment, state: ClusterState) -> Deployment:
-    """Return the goal, but a node with requests for a pod that it would switch off stays as it is
-    until they are done: requests do not move."""
+    """Return the goal, with nodes unchanged that have requests for a pod that the goal switches
+    off: queued requests cannot move to another node."""
     leaving = (goal.mode == OFF) & (state.want_mode != OFF) & (state.backlog > 0)
     keep = leaving.any(axis=1)[:, None]
     if not keep.any():

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 class SolverParameters:
     """Parameters of SOLVER that a campaign can change.
 
-    ``refuse_above``: expected waiting, as a share of tau, beyond which a request is refused; a
-    stable queue hardly ever gets there, and two requests ahead never count as more.
-    ``refuse_saturated``: the same for an LM of which more arrives than the plan can serve even
-    without slack; a longer queue would not serve one request more. ``replan_above``: relative
-    change of any LM's demand that is worth solving again. ``first_load``: share of the highest load
-    with equal requests for all LMs that the first plan, which has seen nothing yet, is made for.
-    ``memory``: what the estimate of prompts by origin keeps from slot to slot. ``decision_s``:
-    charged for each scheduler decision, as measured by ``edgelm bench`` at 6 nodes and rounded up;
+    ``refuse_above``: expected wait, as a share of tau, beyond which a request is refused; a stable
+    queue hardly ever reaches it, and a wait of two requests is always accepted.
+    ``refuse_saturated``: the same for an LM whose arrivals exceed the plan's capacity even without
+    slack; a longer queue would not serve one request more. ``replan_above``: relative change of any
+    LM's demand that triggers a new solution. ``first_load``: load of the first plan, made before
+    any arrivals, as a share of the highest load with equal requests for all LMs. ``memory``: weight
+    of the old estimate of prompts by origin from slot to slot. ``decision_s``: seconds charged for
+    each scheduler decision, as measured by ``edgelm bench`` at 6 nodes and rounded up;
     ``planning_s`` likewise for the planner.
     """
 

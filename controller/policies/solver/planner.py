@@ -28,8 +28,8 @@ class Held:
 
 
 class SolverPlanner:
-    """Once an epoch: forecast, solve, and keep the old plan unless the new one pays for its
-    start-ups within the epoch."""
+    """Planner that forecasts and solves once an epoch, and keeps the old plan unless the new one
+    pays for its start-ups within the epoch."""
 
     def __init__(self, scenario: Scenario, parameters: SolverParameters) -> None:
         self._scenario = scenario
@@ -47,8 +47,8 @@ class SolverPlanner:
         return Decision(held.policy, (Call(p.decision_s if held is former else p.planning_s),))
 
     def _former(self, in_force: InForce | None) -> Held | None:
-        """Return the policy in force with the nodes that were up when it was made: none that are
-        known, if another process made it."""
+        """Return the policy in force with the nodes that were up when it was made; these are
+        unknown (None) if another process made it."""
         if in_force is None:
             return None
         if self._made is not None and self._made.policy == in_force.policy:
@@ -56,8 +56,8 @@ class SolverPlanner:
         return Held(in_force.policy, None)
 
     def replan(self, seen: Demand | None, up: Bools, held: Held | None) -> Held:
-        """Return the policy to hold next, a function of its arguments alone. ``seen`` is None
-        before anything has arrived; ``up`` (N,) are the nodes that are up now."""
+        """Return the next policy, a function of the arguments alone. ``seen`` is None before
+        anything has arrived; ``up`` (N,) are the nodes that are up now."""
         if held is not None and (seen is None or not self._moved(seen, up, held)):
             return held
         demand = seen or self._first_demand(up)
@@ -83,8 +83,7 @@ class SolverPlanner:
         return Plan(tuple(chosen), requests)
 
     def _moved(self, demand: Demand, up: Bools, held: Held) -> bool:
-        """Return True if the world is no longer what the policy was made for, by more than chance
-        would do."""
+        """Return True if the nodes that are up have changed, or the demand by more than chance."""
         assumed = held.policy.demand
         if assumed is None or held.up is None or not np.array_equal(up, held.up):
             return True
@@ -95,7 +94,8 @@ class SolverPlanner:
         )
 
     def _differs(self, then: Floats, now: Floats, each: Floats) -> bool:
-        """Return True if rates (I,) of arrivals of ``each`` so much at once have changed."""
+        """Return True if a rate (I,) has changed by more than chance and ``replan_above``.
+        Arrivals come in units of ``each`` (I,)."""
         chance = 3 * np.sqrt(then * each / self._scenario.epoch_slots)
         limit = np.maximum(self._parameters.replan_above * then, chance)
         return bool(np.any(np.abs(now - then) > limit))
@@ -108,8 +108,8 @@ class SolverPlanner:
         return Demand(self._parameters.first_load * highest * ones, ones)
 
     def _pays(self, fresh: Plan, held: Plan, demand: Demand) -> bool:
-        """Return True if requests in the system that the fresh plan saves over an epoch exceed
-        those that wait while its pods start."""
+        """Return True if the fresh plan saves more requests in the system over an epoch than wait
+        while its pods start."""
         slot_s, lms = self._scenario.slot_s, self._scenario.testbed.lms
         total = np.maximum(held.requests.sum(axis=0), 1e-9)
         rescaled = held.requests * (demand.requests / total)
@@ -128,8 +128,8 @@ class SolverPlanner:
         return saved * self._scenario.epoch_slots > waiting
 
     def _cost(self, plan: Plan, requests: Floats, demand: Demand) -> float:
-        """Return the requests in the system under a plan; those it has no place for count as in
-        ``cost``."""
+        """Return the requests in the system under a plan; requests beyond it count as waiting
+        SHORTAGE slots, as in ``cost``."""
         loss = self._scenario.profile.switch_loss
         unplaced = np.maximum(0.0, demand.requests - requests.sum(axis=0)).sum()
         return SHORTAGE * float(unplaced) + sum(
@@ -148,15 +148,15 @@ def forecast(telemetry: Telemetry) -> Demand | None:
 
 
 def expect(requests: Floats, prompts: Floats) -> Demand:
-    """Return the demand to plan for after so many requests a slot of so many prompts each, both
-    (I,). An LM without arrivals keeps a trickle, so that some pod is there when it returns."""
+    """Return the demand to plan for after ``requests`` (I,) a slot of ``prompts`` (I,) each. An LM
+    without arrivals keeps 1 % of all requests, so that it has a pod when it returns."""
     trickle = 0.01 * requests.sum()
     return Demand(np.maximum(requests, trickle), np.where(requests > 0, prompts, 1.0))
 
 
 def _policy(plan: Plan, demand: Demand, hosts: Bools, *, guessed: bool) -> MacroPolicy:
-    """Return the plan as routing shares and roles. An LM that the plan cannot serve is meant for
-    all nodes that could host it. A guessed demand says nothing of what can be served."""
+    """Return the plan as routing shares and roles. An LM that the plan cannot serve gets equal
+    shares on all its hosts. With a guessed demand, ``served`` stays None."""
     served = plan.requests.sum(axis=0)
     requests = np.where(served > 0, plan.requests, hosts)
     return MacroPolicy(

@@ -1,8 +1,9 @@
 """The solver's plan: a mixed-integer program over kinds of nodes.
 
-Integer x[k, p] says how many nodes of kind k run allocation p; continuous variables say how many
-requests a slot each pod serves, in segments of a convex cost (``allocation.py``), so the program is
-linear. Nodes of equal hardware are one variable: its size does not grow with the cluster.
+Integer x[k, p] is the number of nodes of kind k that run allocation p. Continuous variables are the
+requests a slot that each pod serves, in segments of a convex cost (``allocation.py``), so the
+program is linear. Nodes of equal hardware share variables, so the program's size does not grow with
+the cluster.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ Terms = list[tuple[int, float]]  # (variable, coefficient)
 LOADS = np.array([0.0, 0.4, 0.65, 0.83, MAX_LOAD])  # knots of congestion
 TURNS = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0])  # knots of burst, requests a slot
 POD_PRICE = 1e-4  # breaks ties in favour of fewer pods
-GAP = 0.05  # relative, at which the search ends: the cost model is no finer than that
+GAP = 0.05  # relative gap at which the search ends: the cost model is no more exact
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Allocation of every node and the requests a slot meant for it."""
+    """Allocation of every node and its planned requests a slot."""
 
     allocation: tuple[Allocation, ...]  # by node
     requests: Floats  # (N, I) per slot
@@ -67,8 +68,8 @@ class _Model:
         self.high.append(high)
 
     def segments(self, knots: Floats, values: Floats, price: float, nodes: int) -> list[int]:
-        """Add variables whose sum is priced by the convex function through (knots, values), plus
-        ``price`` a unit, on each of ``nodes`` (a variable) nodes."""
+        """Add variables whose sum costs the convex function through (knots, values), plus ``price``
+        a unit, on each of ``nodes`` nodes (a column). Return their columns."""
         # Slopes of a convex function rise, so the program fills cheap segments first by itself:
         # no integers are needed to keep their order.
         width = np.diff(knots)
@@ -83,7 +84,7 @@ class _Model:
         """Return the optimal values.
 
         Raises:
-            Permanent: the search ended without any plan.
+            Permanent: the search ended without a plan.
         """
         from scipy.optimize import LinearConstraint, milp  # half of the command's start otherwise
         from scipy.sparse import coo_matrix
@@ -109,11 +110,11 @@ class _Model:
 
 @dataclass(frozen=True, slots=True)
 class _Pick:
-    """Variables of one allocation of one kind of node."""
+    """Columns of one allocation of one kind of node."""
 
     kind: int
     allocation: Allocation
-    nodes: int  # how many nodes take it
+    nodes: int  # number of nodes that run it
     flows: dict[int, list[int]]  # LM -> requests a slot, by segment of cost
 
 
@@ -126,10 +127,10 @@ class Program:
         self._gpus = sum(node.gpus for node in scenario.testbed.nodes)
 
     def solve(self, demand: Demand, up: Bools, current: Sequence[Allocation]) -> Plan:
-        """Return the best plan on the nodes that are up. Nodes keep what they have (``current``)
-        where the plan has room for it; nodes that are down keep it anyway."""
-        # Columns and rows are added kind by kind, then the price of what is not served; the optimal
-        # counts are handed out to nodes.
+        """Return the best plan on the nodes that are up. Nodes keep their ``current`` allocation
+        if the plan contains it; nodes that are down always do."""
+        # Add columns and rows kind by kind, then the price of unserved requests; assign the optimal
+        # counts to nodes.
         model = _Model()
         picks, served = self._add_allocations(model, demand, up)
         self._add_shortage(model, demand, served)
@@ -137,8 +138,8 @@ class Program:
         return self._read(values, picks, up, current)
 
     def highest_load(self, prompts: Floats, up: Bools) -> float:
-        """Return the most requests a slot, equally many of every LM with ``prompts`` (I,) each,
-        that the nodes could serve if they could be divided (the relaxation of the program)."""
+        """Return the most requests a slot of every LM, equally many with ``prompts`` (I,) each,
+        that the nodes could serve in the linear relaxation of the program."""
         # The same flows and capacities, but nothing has a price except the common load, which is
         # maximised; without integers this is a linear program.
         model = _Model()
@@ -159,7 +160,7 @@ class Program:
         for k, (rows, allocations) in enumerate(self._kinds):
             counts: Terms = []
             for allocation in allocations:
-                # x: how many nodes of this kind run this allocation, and what their pods serve.
+                # x: number of nodes of this kind that run this allocation; flows: its requests.
                 x = model.variable(POD_PRICE * float(allocation.active.sum()), len(rows))
                 flows = self._add_pods(model, allocation, demand, x)
                 for i, flow in flows.items():
@@ -198,8 +199,8 @@ class Program:
         return flows
 
     def _held_up_s(self, allocation: Allocation, demand: Demand, i: int, lms: Ints) -> float:
-        """Return the seconds by which pods on its GPU hold up a request of LM i, each as often as
-        it would be there if its demand were spread over all GPUs: an estimate that keeps the
+        """Return the seconds by which the other pods of its GPU delay a request of LM i. Each pod
+        is present as often as if its demand were spread over all GPUs, an estimate that keeps the
         program linear."""
         own_s = demand.prompts[i] * allocation.prompt_s[i]
         delay_s = 0.0
@@ -212,11 +213,11 @@ class Program:
 
     @staticmethod
     def _add_shortage(model: _Model, demand: Demand, served: list[Terms]) -> None:
-        """Add the price of what is not served: dear, and dearest for the LM that misses the largest
-        share."""
+        """Add the price of unserved requests: high, with an extra price on the largest unserved
+        share of any LM."""
         worst = model.variable(SHORTAGE * float(demand.requests.sum()))
         for i, wanted in enumerate(demand.requests.tolist()):
-            # What is wanted is served or short; the largest short share of any LM bounds ``worst``.
+            # Each request is served or short; ``worst`` is at least every LM's short share.
             short = model.variable(SHORTAGE, wanted)
             model.constrain([*served[i], (short, 1.0)], wanted, wanted)
             model.constrain([(short, 1.0), (worst, -max(wanted, 1e-9))], -np.inf, 0.0)
@@ -224,11 +225,11 @@ class Program:
     def _read(
         self, values: Floats, picks: list[_Pick], up: Bools, current: Sequence[Allocation]
     ) -> Plan:
-        """Hand the chosen allocations out to the nodes."""
+        """Assign the chosen allocations to the nodes."""
         chosen = list(current)
         requests = np.zeros((len(up), len(current[0].mode)))
         free = [rows[up[rows]].tolist() for rows, _ in self._kinds]
-        # Allocations that some node has already come first, so that they stay where they are.
+        # Allocations that a node already has come first, so that they stay where they are.
         held = {allocation.mode.tobytes() for allocation in current}
         for pick in sorted(picks, key=lambda pick: pick.allocation.mode.tobytes() not in held):
             count = round(values[pick.nodes])

@@ -1,4 +1,4 @@
-"""The scheduler: every request where it is expected to be done first."""
+"""The scheduler: every request goes to the node with the earliest expected completion."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-AHEAD = 2.0  # requests of mean size that nobody is refused for waiting for, however slow they are
-IN_TIME = 0.9  # of tau: beyond, a completion that is only expected is too likely to be late
+AHEAD = 2.0  # a wait of so many requests of mean size is always accepted, however slow they are
+IN_TIME = 0.9  # share of tau; a completion expected later is too likely to miss the deadline
 
 
 class SolverScheduler:
-    """Earliest expected completion over the pods that run or start, slowest LMs first.
+    """Scheduler by earliest expected completion over the pods that run or start, slowest LMs first.
 
     ``foresight(slot)`` gives the prompts (N, I) that will be born in a slot, which no contestant
-    knows: it turns SOLVER into the diagnostic ORACLE, whose lead is what that information is
-    worth."""
+    knows. It turns SOLVER into the diagnostic ORACLE, whose lead measures the worth of that
+    information."""
 
     def __init__(
         self,
@@ -78,8 +78,8 @@ class SolverScheduler:
     def _expect_pods(
         self, i: int, state: ClusterState, policy: MacroPolicy, speed_s: Floats
     ) -> Ints:
-        """Return nodes meant for LM i while none is to run it yet, as in the first slot; their
-        speed is taken to be what their share of the load calls for."""
+        """Return the nodes meant for LM i while no pod of it is wanted yet, as in the first slot.
+        Set their speed in ``speed_s`` to the one that serves their share of the load."""
         share = policy.routing[:, i] * (policy.roles[:, i] & state.up)
         if not share.any():
             share = policy.routing[:, i]
@@ -130,7 +130,7 @@ class SolverScheduler:
         return np.where(state.pod == POD_READY, 0.0, delay_s)
 
     def _learn(self, state: ClusterState, policy: MacroPolicy) -> None:
-        """Update the estimates of prompts by origin and a request, and where to refuse."""
+        """Update the estimates of prompts (by origin, and per request) and the limits of waits."""
         if policy.demand is not None:
             self._batch = policy.demand.prompts
         if policy.served is not None:
@@ -148,8 +148,8 @@ class SolverScheduler:
             self._expected = keep * self._expected + (1 - keep) * state.arrived_prompts
 
     def _read_pods(self, state: ClusterState) -> None:
-        """Read GPU sharing as it is (at worst, where GPUs are unknown) and the speeds of the pods
-        as wanted."""
+        """Read the pods' present GPU sharing (the worst case where GPUs are unknown) and the speeds
+        of the wanted pods."""
         self._sharing = sharing(state.cards, state.mode)
         wanted = state.want_mode, state.want_cores
         if self._wanted is not None and all(map(np.array_equal, self._wanted, wanted)):
