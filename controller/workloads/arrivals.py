@@ -1,8 +1,8 @@
 """Synthetic arrivals, drawn for all nodes and slots at once.
 
-Every LM and every purpose (counts, times, prompts, ...) draws from a generator of its own, slot by
-slot. So no draw depends on the order of a mapping, and a longer run begins with the same requests
-as a shorter one.
+Every LM and every purpose (counts, times, prompts, ...) draws from its own generator, slot by slot.
+So no draw depends on the order of a mapping, and a longer run begins with the same requests as a
+shorter one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ CHAIN_BLOCK: Final = 64  # pairs of sojourns drawn together
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrivals:
-    """Requests of any order, all arrays of shape (R,). ``sizes``: per prompt, by column of
-    :class:`controller.domain.profile.Prompt`, NaN or absent where the LM's reference prompt is
-    meant."""
+    """Unsorted requests; all arrays are (R,). ``sizes``: per prompt, by column of
+    :class:`controller.domain.profile.Prompt`, NaN or absent for the LM's reference prompt."""
 
     lm: Ints
     origin: Ints
@@ -77,7 +76,7 @@ def check_lms(named: Mapping[str, float], scenario: Scenario, source: str, field
     """Raise unless every name is an LM of the testbed.
 
     Raises:
-        InputError: one is not; lists those that are.
+        InputError: unknown LM; lists the testbed's LMs.
     """
     names = scenario.testbed.lm_names
     for name in named:
@@ -93,7 +92,7 @@ def check_lms(named: Mapping[str, float], scenario: Scenario, source: str, field
 
 def draw_paper(process: Paper, scenario: Scenario, intensity: Floats, root: Root) -> Arrivals:
     """Return the arrivals of section V-A. ``intensity`` (T, I) multiplies the requests: x means
-    floor(x) draws of K_q and one more with probability frac(x). A heavier load keeps the
+    floor(x) draws of K_q, and one more with probability frac(x). A heavier load contains the
     requests of a lighter one."""
     slots, lms = intensity.shape
     nodes = len(scenario.testbed.nodes)
@@ -146,7 +145,7 @@ def _draw_states(
         for n in range(nodes if process.scope == "node" else 1)
     ]
     firsts = np.array([first for first, _ in chains])
-    # Nodes one after the other on one axis of time, so that one search serves all requests.
+    # Put all nodes on one time axis, one after the other, so that one search serves all requests.
     switches = np.concatenate([s[s < slots] + n * slots for n, (_, s) in enumerate(chains)])
     before = np.searchsorted(switches, np.arange(len(chains)) * slots)
 
@@ -159,10 +158,11 @@ def _draw_states(
 
 
 def draw_chain(process: Bursty, slots: int, rng: np.random.Generator) -> tuple[int, Floats]:
-    """Return a path of the two-state chain from its stationary distribution.
+    """Return a path of the two-state chain, begun in its stationary distribution.
 
     Returns:
-        The first state (0 calm, 1 burst) and the times of the switches in slots, beyond ``slots``.
+        The first state (0 calm, 1 burst), and the switch times in slots; the last is beyond
+        ``slots``.
     """
     mean_slots = (process.calm_slots, process.burst_slots)
     first = int(rng.random() * sum(mean_slots) < process.burst_slots)

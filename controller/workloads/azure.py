@@ -67,25 +67,25 @@ def import_azure(
     rate: float | None = None,
     seed: int = 0,
 ) -> Trace:
-    """Return a trace of text requests, one prompt each, and if asked for of images to be made.
+    """Return a trace of text requests, one prompt each, and optionally of text-to-image requests.
 
     Args:
         path: ``AzureLLMInferenceTrace_conv.csv`` or alike.
         lms: text LMs; of two, the first serves prompts of up to ``threshold_tokens`` (before
             clipping), the second longer ones.
-        threshold_tokens: see ``lms``; as many as GPT-2 can read by default.
+        threshold_tokens: see ``lms``; the default is GPT-2's context.
         image_lm: text-to-image LM.
-        image_share: share of the requests, chosen at random, that become requests for images:
-            the trace has none, so their times and prompts are real, their wish is declared.
+        image_share: share of the requests, chosen at random, that become image requests. The trace
+            has none: the times and prompts are real, the modality is assumed.
         image_prompts: images of such a request.
         image_megapixels: size of such an image; 512 x 512 pixels by default.
         context_tokens: context of the text LMs.
-        max_output_tokens: see :class:`controller.workloads.clipping.Clipping`.
-        start_s: first second of the trace that is taken.
-        end_s: end of what is taken; the trace's own if None.
-        stretch: multiplies the time between requests.
-        rate: requests per second to be left, by thinning at random; None keeps all.
-        seed: of the thinning and of the choice for images.
+        max_output_tokens: see :class:`controller.workloads.options.Clipping`.
+        start_s: first second of the imported part.
+        end_s: end of the imported part; the trace's end if None.
+        stretch: factor of the time between requests.
+        rate: requests per second to keep, by random thinning; None keeps all.
+        seed: seed of the thinning and of the choice of image requests.
 
     Raises:
         InputError: an option or a row of the file is wrong.
@@ -121,7 +121,7 @@ def import_azure(
 
 
 def _rules(clipping: Clipping, options: AzureOptions) -> dict[str, str]:
-    """Return the import's steps in words."""
+    """Return the rules of the import in words."""
     rules = {
         "clipping": str(clipping),
         "lms": f"up to {options.threshold_tokens} input tokens {options.lms[0]}, more "
@@ -164,8 +164,7 @@ def _time(cell: str, source: str, line: int) -> datetime:
 def _thinned(
     inside: np.ndarray, seconds: float, rate: float | None, rng: np.random.Generator, source: str
 ) -> np.ndarray:
-    """Return the mask of the requests that are kept so that ``rate`` a second are left on
-    average."""
+    """Return the mask of the requests to keep, on average ``rate`` a second."""
     drawn = rng.random(len(inside))
     if rate is None:
         return np.full(len(inside), True)
@@ -185,7 +184,7 @@ def _mapped(
     clipping: Clipping,
     rng: np.random.Generator,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return the columns of the trace but its times, and counts of what was done."""
+    """Return the columns of the trace except the times, and the counts of changed requests."""
     lms = options.lms
     image = rng.random(len(inputs)) < options.image_share
     text_lm = np.where(inputs <= options.threshold_tokens, lms[0], lms[-1])

@@ -1,4 +1,4 @@
-"""ServeGen's token histograms: JSON of 6 h windows, each field a text such as "{136: 0.25}"."""
+"""ServeGen's token histograms: JSON of 6 h windows; each field is a text such as "{136: 0.25}"."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_histograms(content: bytes, source: str) -> dict[float, dict[str, Histog
     """Return the histograms by start of their window in seconds, ascending, and by field.
 
     Raises:
-        InputError: no JSON of that shape; names window and field.
+        InputError: not JSON of this format; names window and field.
     """
     try:
         data = json.loads(decode(content, source))

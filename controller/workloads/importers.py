@@ -22,10 +22,11 @@ IMPORTERS: Final[dict[str, Callable[..., Trace]]] = {
 def import_requests(
     kind: str, source: Path, out: Path, options: Sequence[str]
 ) -> tuple[int, float]:
-    """Import a foreign trace into a request file. ``options``: NAME=VALUE, values as in YAML.
+    """Import a foreign trace into the request file ``out``. ``options``: NAME=VALUE, with YAML
+    values.
 
     Returns:
-        Requests, and the seconds that they extend over.
+        The number of requests, and the trace's duration in seconds.
 
     Raises:
         InputError: unknown importer or option, or a malformed trace.

@@ -1,4 +1,4 @@
-"""Parts that importers share: checked options, and one rule for prompts that do not fit a model."""
+"""Parts that importers share: checked options, and one rule for prompts that exceed a context."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ class ImportOptions(Record):
 
 @dataclass(frozen=True, slots=True)
 class Clipping:
-    """Output is cut to ``max_output_tokens``, then input to what is left of the context."""
+    """Rule that cuts the output to ``max_output_tokens``, then the input to the rest of the
+    context."""
 
     context_tokens: int
     max_output_tokens: int
 
     def apply(self, inputs: Floats, outputs: Floats) -> tuple[Floats, Floats, dict[str, int]]:
-        """Return clipped tokens, (R,) each, and how many rows each cut touched."""
+        """Return the clipped tokens, (R,) each, and the number of rows that each cut changed."""
         kept_outputs = np.clip(outputs, 1, self.max_output_tokens)
         kept_inputs = np.minimum(inputs, self.context_tokens - kept_outputs)
         counts = {
@@ -60,10 +61,10 @@ class Clipping:
 
 
 def resolve_end(options: ImportOptions, last_s: float, source: str) -> float:
-    """End of the stretch that is taken, of a source that ends at ``last_s``.
+    """Return the end of the imported part of a source that ends at ``last_s``.
 
     Raises:
-        InputError: the source ends before.
+        InputError: the part begins or ends after the source's end.
     """
     end_s = last_s if options.end_s is None else options.end_s
     if end_s > last_s or options.start_s >= last_s:

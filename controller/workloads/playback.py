@@ -1,4 +1,5 @@
-"""A trace onto a testbed: names to indices, time compressed by the load, origins filled in."""
+"""Playback of a trace on a testbed: names to indices, time compressed by the load, missing origins
+filled in."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from controller.workloads.arrivals import ORIGINS, Arrivals, Ints, Root, stream
 from controller.workloads.processes import TraceFile
 from controller.workloads.trace import SIZES, Trace
 
-CLIENT = "@"  # an origin "@k" is client k of the source; it lives at node k mod N
+CLIENT = "@"  # an origin "@k" is client k of the source, placed at node k mod N
 
 
 def play(
@@ -26,7 +27,7 @@ def play(
     """Return the requests of ``trace`` in ``slots`` slots, ``load`` times as dense in time.
 
     Raises:
-        InputError: an LM or node is unknown on the testbed, or a trace without length repeats.
+        InputError: the testbed lacks an LM or node, or a trace of duration 0 repeats.
     """
     lm = _indices(trace.lm, scenario.testbed.lm_names, "LM", scenario, source)
     origin = _origins(trace, scenario, source)
@@ -49,7 +50,7 @@ def play(
 def _unrolled(
     process: TraceFile, trace: Trace, horizon_s: float, load: float, source: str
 ) -> tuple[NDArray[np.float64], Ints]:
-    """Return the times of birth up to the horizon and the trace's row of each."""
+    """Return the birth times before the horizon, and the trace's row of each."""
     if load == 0 or len(trace) == 0 or horizon_s == 0:
         return np.zeros(0), np.zeros(0, np.int64)
     rounds = 1
@@ -64,7 +65,7 @@ def _unrolled(
 
 
 def _origins(trace: Trace, scenario: Scenario, source: str) -> Ints:
-    """Return the rows of the testbed, -1 where the trace names none."""
+    """Return (R,) the node row of each origin, -1 where the trace names none."""
     nodes = scenario.testbed.node_names
     names, inverse = np.unique(trace.origin, return_inverse=True)
     known = {"": -1}
@@ -78,7 +79,7 @@ def _origins(trace: Trace, scenario: Scenario, source: str) -> Ints:
 
 
 def _filled(origin: Ints, process: TraceFile, nodes: int, root: Root) -> Ints:
-    """Return the origins with those that the trace leaves open drawn, or dealt out in turn."""
+    """Return the origins, with missing ones drawn at random or assigned in turn."""
     if process.origins == "random":
         drawn = stream(root, 0, ORIGINS).integers(0, nodes, len(origin))
     else:

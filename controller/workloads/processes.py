@@ -1,4 +1,4 @@
-"""Arrival processes of a workload file, one pydantic model each, by ``kind``."""
+"""Arrival processes of a workload file: one pydantic model for each ``kind``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MaxPrompts = Annotated[
 
 
 class Paper(Record):
-    """Section V-A: every node, LM and slot draws K_q uniformly on 0..max_prompts; 0 is no
-    request."""
+    """The paper's arrivals (section V-A): every node, LM and slot draws K_q uniformly on
+    0..max_prompts; 0 is no request."""
 
     kind: Literal["paper"] = "paper"
     max_prompts: MaxPrompts = 8
@@ -52,7 +52,9 @@ class Bursty(Record):
     burst_requests_per_slot: PerLm = Field(description="mean requests of a node in a burst slot")
     calm_slots: Positive = Field(description="mean length of a calm period, in slots")
     burst_slots: Positive = Field(description="mean length of a burst, in slots")
-    scope: Literal["node", "cluster"] = Field(default="node", description="who bursts together")
+    scope: Literal["node", "cluster"] = Field(
+        default="node", description="node: one state per node; cluster: one for all"
+    )
     max_prompts: MaxPrompts = 8
 
 
@@ -64,7 +66,9 @@ class Diurnal(Record):
     period_slots: Positive
     amplitude: Share = Field(default=0.8, description="swing over the mean, 0 to 1")
     shift_slots: float = Field(
-        default=0.0, allow_inf_nan=False, description="slot in which the rate first rises"
+        default=0.0,
+        allow_inf_nan=False,
+        description="slot in which the rate first crosses its mean, rising",
     )
     max_prompts: MaxPrompts = 8
 
@@ -81,12 +85,12 @@ class TraceFile(Record):
     )
     repeat: Flag = Field(default=False, description="start over when the trace has ended")
     origins: Literal["random", "round_robin"] = Field(
-        default="random", description="how requests without an origin are given one"
+        default="random", description="how to choose an origin for requests without one"
     )
 
 
 class Phase(Record):
-    """A stretch of epochs with a load mix of its own."""
+    """Consecutive epochs with one load mix."""
 
     epochs: Count
     weights: dict[str, NonNegative] = Field(

@@ -44,7 +44,7 @@ class ServegenOptions(ImportOptions):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """A client over one window of its trace."""
+    """One client's model in one window of its trace."""
 
     client: int
     start_s: float
@@ -67,8 +67,8 @@ def import_servegen(
     rate: float | None = None,
     seed: int = 0,
 ) -> Trace:
-    """Return a trace of image-to-text requests, drawn from the models of a folder's clients. A
-    request's images are its prompts; requests without an image are left out. The origin is the
+    """Return a trace of image-to-text requests, drawn from the client models in a folder. Each
+    image of a request is a prompt; requests without an image are left out. The origin is the
     client.
 
     Args:
@@ -76,12 +76,12 @@ def import_servegen(
         lm: image-to-text LM.
         max_prompts: images of a request are cut to this number.
         context_tokens: context of the LM's text side (BLIP's is 512).
-        max_output_tokens: see :class:`controller.workloads.clipping.Clipping`.
-        start_s: first second of the day that is taken.
-        end_s: end of what is taken; the end of the models if None.
+        max_output_tokens: see :class:`controller.workloads.options.Clipping`.
+        start_s: first second of the imported part of the day.
+        end_s: end of the imported part; the end of the models if None.
         rate: mean requests with an image per second; all clients' rates are multiplied by one
             factor, so that burstiness stays. None: as measured.
-        seed: of all draws.
+        seed: seed of all draws.
 
     Raises:
         InputError: an option or a file is wrong.
@@ -128,7 +128,7 @@ def import_servegen(
 
 
 def _rules(clipping: Clipping, lm: str, max_prompts: int) -> dict[str, str]:
-    """Return the import's steps in words."""
+    """Return the rules of the import in words."""
     return {
         "arrivals": "per client and window: rate times width requests, times "
         "between them of the family and shape given, scaled to fill the window from a random phase",
@@ -143,9 +143,8 @@ def _rules(clipping: Clipping, lm: str, max_prompts: int) -> dict[str, str]:
 def _draw_all(
     windows: list[Window], start_s: float, end_s: float, factor: float, seed: int
 ) -> tuple[dict[str, Floats], int]:
-    """Return the requests with an image in order of birth, and how many there were with and
-    without. Every window draws from a generator of its own, so a shorter stretch of time has the
-    same ones."""
+    """Return the requests with an image in order of birth, and the number of all requests. Every
+    window draws from its own generator, so importing a shorter part gives the same requests."""
     parts = [
         _draw(w, factor, np.random.default_rng([seed, w.client, round(w.start_s)]))
         for w in windows
@@ -167,9 +166,10 @@ def _draw(window: Window, factor: float, rng: np.random.Generator) -> dict[str, 
         gaps = rng.standard_gamma(window.shape, count)
     else:
         gaps = rng.weibull(window.shape, count)
-    # The gaps of very bursty clients underflow to 0; if all do, it is one burst at one time.
+    # The gaps of very bursty clients underflow to 0; if all do, all requests come at one time.
     total = max(float(gaps.sum()), np.finfo(float).tiny)
-    # Around a circle: were the first gap to start with the window, all clients would burst at once.
+    # A random phase, modulo the window: if every first gap began with the window, all clients
+    # would burst at once.
     elapsed = (rng.random() + np.cumsum(gaps) / total) % 1
     histograms = window.histograms
     images = histograms["image_count"].draw(count, rng)
@@ -188,7 +188,11 @@ def _draw(window: Window, factor: float, rng: np.random.Generator) -> dict[str, 
 def _factor(
     windows: list[Window], start_s: float, end_s: float, rate: float | None, source: str
 ) -> float:
-    """Return the factor of all rates that gives ``rate`` requests with an image per second."""
+    """Return the factor of all rates that gives ``rate`` requests with an image per second.
+
+    Raises:
+        InputError: no request with an image is expected.
+    """
     expected = sum(
         w.rate
         * w.histograms["image_count"].positive_share
@@ -201,7 +205,7 @@ def _factor(
 
 
 def _read_folder(folder: Path) -> tuple[list[Window], str]:
-    """Return all windows of all clients, and one digest of the files."""
+    """Return all windows of all clients, and one digest of all files."""
     traces = sorted(folder.glob("chunk-*-trace.csv"), key=lambda path: (len(path.name), path.name))
     if not traces:
         raise InputError(str(folder), "has no chunk-*-trace.csv", remedy="give ServeGen's folder")
@@ -229,7 +233,7 @@ def _read_folder(folder: Path) -> tuple[list[Window], str]:
 
 
 def _read_windows(content: bytes, source: str) -> Iterator[tuple[float, float, str, float]]:
-    """Start, rate, family and shape of every window."""
+    """Yield the start, rate, family and shape of every window."""
     text = ",".join(WINDOW) + "\n" + decode(content, source)
     _, rows, lines = read_table(text, source, WINDOW, WINDOW, first_line=0)
     if not rows:

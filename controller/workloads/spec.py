@@ -1,4 +1,4 @@
-"""Workload files, and the requests that they stand for."""
+"""Workload files, and the requests that they generate."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def generate(
     """Return the requests of a run, sorted by birth (ties by origin, then LM).
 
     Args:
-        workload: what arrives.
+        workload: arrival process.
         scenario: its testbed gives nodes and LMs, its profile work factors and payload bytes.
         slots: horizon; nothing is born later.
-        rng: consumed a little; the same state gives the same requests.
-        load: multiplies the number of requests and leaves their sizes alone. A trace is
-            compressed in time instead.
+        rng: source of the workload's seed (four draws); the same state gives the same requests.
+        load: multiplies the number of requests, not their sizes. A trace is compressed in time
+            instead.
 
     Raises:
-        InputError: the load is negative, the workload names an LM or a node that the testbed
-            lacks, or its trace is not what it was.
+        InputError: the load is not in [0, MAX_LOAD], the testbed lacks an LM or node of the
+            workload, or its trace has changed since it was loaded.
     """
     if not 0 <= load <= MAX_LOAD:
         raise InputError("load", f"must lie between 0 and {MAX_LOAD:g}", value=load)
@@ -99,7 +99,7 @@ def _arrivals(
 
 
 def _mix(process: Phases, scenario: Scenario, slots: int, source: str) -> Floats:
-    """Return the factor of the requests, (T, I)."""
+    """Return (T, I) the factor of the requests in each slot."""
     for phase in process.phases:
         check_lms(phase.weights, scenario, source, "weights")
     rows = np.array(
@@ -116,7 +116,11 @@ def _mix(process: Phases, scenario: Scenario, slots: int, source: str) -> Floats
 
 
 def _checked(process: TraceFile) -> bytes:
-    """Return the trace's content, if it still is what it was when the workload was loaded."""
+    """Return the trace's content.
+
+    Raises:
+        InputError: it has changed since the workload was loaded.
+    """
     content = read_bytes(find_trace(process.file))
     if process.sha256 and digest(content) != process.sha256:
         raise InputError(
@@ -130,7 +134,7 @@ def _checked(process: TraceFile) -> bytes:
 
 
 def _assembled(arrivals: Arrivals, scenario: Scenario) -> Requests:
-    """Return the arrivals in order, with the profile's work and payload."""
+    """Return the arrivals sorted by birth, with the profile's work and payload."""
     slot_s = scenario.slot_s
     first_s = arrivals.slot * slot_s
     last_s = np.nextafter((arrivals.slot + 1) * slot_s, -np.inf)  # births lie within their slot
@@ -162,11 +166,11 @@ def _assembled(arrivals: Arrivals, scenario: Scenario) -> Requests:
 
 
 def load_workload(name_or_path: str | Path) -> WorkloadFile:
-    """Return a workload by shipped name or path; a trace is found, checked and pinned by its
-    digest.
+    """Return a workload by shipped name or path. Its trace, if any, is checked, and its digest
+    recorded.
 
     Raises:
-        InputError: it does not exist, or it or its trace is malformed.
+        InputError: the workload or its trace does not exist or is malformed.
     """
     path = locate("workloads", name_or_path)
     workload = parse(WorkloadFile, str(path), read_yaml(path))
@@ -187,7 +191,7 @@ def find_trace(file: str, folder: Path | None = None) -> Path:
     name.
 
     Raises:
-        InputError: there is none.
+        InputError: no such file; lists the places searched.
     """
     given = Path(file).expanduser()
     places = [given if folder is None else folder / given, SHIPPED / given]

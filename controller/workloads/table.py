@@ -22,7 +22,7 @@ def read_bytes(path: Path) -> bytes:
     """Return the file's content.
 
     Raises:
-        InputError: there is none to be read.
+        InputError: the file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -32,7 +32,7 @@ def read_bytes(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Columns of text to numbers; errors name the line of the file."""
+    """Reader of numbers from columns of text; errors name the line of the file."""
 
     source: str
     lines: Sequence[int]
@@ -41,7 +41,7 @@ class Lines:
         """Return finite numbers, 0 or more; shape (R,).
 
         Raises:
-            InputError: a cell is something else.
+            InputError: a cell is not such a number.
         """
         values = []
         for row, cell in enumerate(cells):
@@ -58,8 +58,8 @@ class Lines:
         return np.array(values, dtype=np.float64)
 
     def optional(self, name: str, cells: Sequence[str] | None, rows: int) -> Floats:
-        """Return the column as :meth:`numbers`, NaN where a cell is empty or the column is not
-        there."""
+        """Return the column as :meth:`numbers` does, with NaN for empty cells or a missing
+        column."""
         values = np.full(rows, np.nan)
         if cells is not None:
             given = [row for row, cell in enumerate(cells) if cell != ""]
@@ -68,7 +68,7 @@ class Lines:
         return values
 
     def refuse(self, rows: Ints, name: str, problem: str) -> None:
-        """Raise for the first of ``rows``, if there is one."""
+        """Raise InputError for the first of ``rows``, if there is one."""
         if len(rows):
             raise InputError(f"{self.source}, line {self.lines[rows[0]]}", problem, field=name)
 
@@ -89,8 +89,8 @@ def decode(content: bytes, source: str) -> str:
 def read_table(
     text: str, source: str, known: Sequence[str], required: Sequence[str], first_line: int = 1
 ) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return the header, rows and the rows' lines in the file of a CSV text that starts at
-    ``first_line``. Cells are stripped; blank lines are passed over.
+    """Return the header, the rows and the rows' line numbers of a CSV text that starts at line
+    ``first_line`` of its file. Cells are stripped; blank lines are skipped.
 
     Raises:
         InputError: no header, unknown or missing columns, or a row of another length.
@@ -120,7 +120,7 @@ def read_table(
 def _check_header(
     header: list[str], where: str, known: Sequence[str], required: Sequence[str]
 ) -> None:
-    """Raise unless columns are known, there once, and complete."""
+    """Raise InputError unless all columns are known, unique and complete."""
     remedy = f"columns are {','.join(known)}"
     for name in header:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Our own request files: CSV, headed by commented YAML that says where the requests come from.
+"""Our own request files: CSV, headed by commented YAML that names the sources of the requests.
 
 The format is specified in docs/workloads.md.
 """
@@ -37,7 +37,7 @@ Names = NDArray[np.str_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """Requests in order of birth, all arrays of shape (R,). ``origin``: a node's name, ``@k`` for
+    """Requests in order of birth; all arrays are (R,). ``origin``: a node's name, ``@k`` for
     client k of the source, or empty. ``sizes``: per prompt, NaN for the LM's reference prompt."""
 
     born_s: Floats
@@ -45,15 +45,15 @@ class Trace:
     origin: Names
     prompts: Ints
     sizes: dict[str, Floats]
-    duration_s: float  # the time that the requests were observed or drawn over
-    sources: tuple[dict[str, Any], ...] = field(default=())  # where from, and what was done to it
+    duration_s: float  # length of the period in which the requests were observed or drawn
+    sources: tuple[dict[str, Any], ...] = field(default=())  # provenance and import steps
 
     def __len__(self) -> int:
         return len(self.born_s)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts such as 1e5, which YAML 1.2 and our reader take for a number."""
+    """YAML dumper that quotes texts such as 1e5, which YAML 1.2 and our reader take for numbers."""
 
 
 _Dumper.add_implicit_resolver(
@@ -74,13 +74,13 @@ def read_trace(path: Path) -> Trace:
     """Read a request file.
 
     Raises:
-        InputError: unreadable, or a row is malformed; names the file and the line.
+        InputError: the file is unreadable or a row is malformed; names file and line.
     """
     return parse_trace(read_bytes(path), str(path))
 
 
 def parse_trace(content: bytes, source: str) -> Trace:
-    """Return the trace as :func:`read_trace`, from the content of ``source``."""
+    """Return the trace in ``content``, the bytes of ``source``. Raises as :func:`read_trace`."""
     head, table, first_line = _split(decode(content, source))
     header, rows, lines = read_table(table, source, COLUMNS, REQUIRED, first_line)
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
@@ -114,9 +114,9 @@ def write_trace(trace: Trace, path: Path) -> None:
     """Write a new request file: times to the millisecond, sizes to six digits.
 
     Raises:
-        InputError: there is a file already, or none can be written.
+        InputError: the file exists already or cannot be written.
     """
-    duration_s = math.ceil(round(trace.duration_s * 1000, 6)) / 1000  # no birth rounds beyond it
+    duration_s = math.ceil(round(trace.duration_s * 1000, 6)) / 1000  # rounded births stay within
     head = {"format": FORMAT, "duration_s": duration_s, "sources": list(trace.sources)}
     text = yaml.dump(head, Dumper=_Dumper, sort_keys=False, width=96)
     out = io.StringIO()
@@ -141,7 +141,7 @@ def merge(traces: Sequence[Trace]) -> Trace:
     """Return one trace of several that run side by side from 0 s, cut to the shortest duration.
 
     Raises:
-        InputError: there is nothing to merge.
+        InputError: no traces were given.
     """
     if not traces:
         raise InputError("merge", "no request file given")
@@ -161,7 +161,7 @@ def merge(traces: Sequence[Trace]) -> Trace:
 
 
 def cut(trace: Trace, duration_s: float) -> Trace:
-    """Return the requests born before ``duration_s``, all if that is the trace's own end."""
+    """Return the requests born before ``duration_s``, or all if the trace ends by then."""
     if duration_s >= trace.duration_s:
         return trace
     return replace(select(trace, trace.born_s < duration_s), duration_s=duration_s)
@@ -180,7 +180,7 @@ def select(trace: Trace, chosen: NDArray[Any]) -> Trace:
 
 
 def _split(text: str) -> tuple[str, str, int]:
-    """Return the commented head without its ``#``, the table, and the line at which that starts."""
+    """Return the commented head without its ``#``, the table, and the table's first line number."""
     lines = text.split("\n")
     count = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     head = "\n".join(line[1:].removeprefix(" ") for line in lines[:count])
@@ -188,7 +188,7 @@ def _split(text: str) -> tuple[str, str, int]:
 
 
 def _provenance(head: str, source: str) -> tuple[float | None, tuple[dict[str, Any], ...]]:
-    """Return the duration, where declared, and sources of a head."""
+    """Return the duration (None if not declared) and the sources of a head."""
     data = read_yaml_text(f"{source}, its commented head", head)
     if data is None:
         return None, ()
@@ -205,7 +205,7 @@ def _provenance(head: str, source: str) -> tuple[float | None, tuple[dict[str, A
 
 
 def _finite(value: object, source: str) -> float:
-    """Return the declared duration as a number."""
+    """Return the declared duration, or raise InputError if it is not 0 to MAX_DURATION_S."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if not numeric or not 0 <= value <= MAX_DURATION_S:  # type: ignore[operator]
         raise InputError(
