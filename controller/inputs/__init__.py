@@ -1,1 +1,1 @@
-"""YAML files to domain objects. The only place where untrusted files are believed or refused."""
+"""Readers of YAML files into domain objects: the only place that validates untrusted files."""

@@ -1,4 +1,4 @@
-"""Finds and reads shipped and users' own files: testbeds, profiles, workloads, campaigns."""
+"""Catalogue of shipped and users' own files: testbeds, profiles, workloads, campaigns."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def locate(kind: str, name_or_path: str | Path) -> Path:
     """Return the file of a shipped name (``paper``) or a path (``./my.yaml``).
 
     Raises:
-        InputError: no such kind, name or file; lists the names there are.
+        InputError: no such kind, name or file; lists the known names.
     """
     folder, given = _folder(kind), str(name_or_path)
     if "/" in given or given.endswith(_SUFFIXES):
@@ -99,8 +99,7 @@ def _folder(kind: str) -> Path:
 
 
 def _shipped(folder: str) -> Path:
-    """Return controller/data/FOLDER; in a checkout inventory/ and templates/ lie at the top
-    level."""
+    """Return controller/data/FOLDER, or in a checkout the top-level inventory/ or templates/."""
     package = Path(str(resources.files("controller")))
     if folder in _TOP_LEVEL and (package.parent / "pyproject.toml").is_file():
         return package.parent / folder

@@ -1,4 +1,4 @@
-"""Text of unknown origin to checked objects: YAML, then pydantic, then one kind of error."""
+"""Reader of untrusted text into checked objects: YAML, then pydantic, then one kind of error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_ITEMS = 1_000_000  # after aliases are followed, so that nine lines cannot f
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which no key of a mapping occurs twice."""
+    """Safe YAML loader that refuses a mapping with a duplicate key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[object, int] = {}
@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> object:
     """Return the file's content: mappings, lists, text, numbers, None.
 
     Raises:
-        InputError: it cannot be read, is no YAML, or gives a key twice (naming the line).
+        InputError: the file cannot be read, is not YAML, or has a duplicate key (names the line).
     """
     source = str(path)
     try:
@@ -99,7 +99,11 @@ def _load(text: str) -> object:
 
 
 def _expanded_items(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """Return the items of a node, aliases followed. A node within itself counts as too many."""
+    """Return the number of items of a node, aliases expanded.
+
+    Raises:
+        ComposerError: MAX_ITEMS or more, or a node contains itself.
+    """
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
@@ -125,7 +129,7 @@ def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
     """Return ``data`` as a ``model``.
 
     Raises:
-        InputError: naming source, field, value and remedy; of several errors, all.
+        InputError: the data is invalid; names source, field, value and remedy of every error.
     """
     try:
         if isinstance(model, TypeAdapter):
@@ -140,7 +144,7 @@ def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
 
 
 def combine(source: str, errors: list[InputError]) -> InputError:
-    """Return one error that names all of them (up to 20), each on a line of its own."""
+    """Return one error that lists all ``errors`` (up to MAX_ERRORS), one a line."""
     if len(errors) == 1:
         return errors[0]
     lines = [str(error).removeprefix(f"{source}: ") for error in errors[:MAX_ERRORS]]
@@ -175,7 +179,7 @@ def _input_error(source: str, detail: ErrorDetails, schema: dict[str, Any]) -> I
 
 
 class _Shown:
-    """A value as messages show it: on one line, and short."""
+    """Value as messages show it: on one line, at most 60 characters."""
 
     def __init__(self, value: object) -> None:
         self._text = _one_line(repr(value))
@@ -200,8 +204,7 @@ def _schema(model: Hashable) -> dict[str, Any]:
 
 
 def _schema_at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
-    """Return the part of a JSON Schema that describes a location; {} where that is not to be
-    found."""
+    """Return the part of a JSON Schema that describes a location; {} if there is none."""
     parts = [schema]
     for step in location:
         options = [option for part in parts for option in _options(schema, part)]
@@ -210,7 +213,8 @@ def _schema_at(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[
 
 
 def _options(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the schemas that a part may have, references followed; its own fields go before."""
+    """Yield the schemas that a part may have, references resolved. The part's own fields override
+    those of its reference."""
     if "$ref" in part:
         target = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
         part = {**target, **{key: item for key, item in part.items() if key != "$ref"}}

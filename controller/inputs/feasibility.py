@@ -1,4 +1,4 @@
-"""Refuses a testbed and a profile that do not go together, saying why and what would help."""
+"""Check that a testbed and a profile fit together; errors name the reason and a remedy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from controller.inputs.testbed import PREFIX, TestbedFile
 
 
 def check_feasible(testbed_file: TestbedFile, profile_file: ProfileFile) -> None:
-    """Check that every LM has a node that can run it, every node an LM, room for their images on
-    its disk, and every number that is needed.
+    """Check that every LM has a node, every node has an LM, disks hold the images, and the profile
+    has all times needed.
 
     Raises:
-        InputError: naming all that does not fit.
+        InputError: something does not fit; lists every problem.
     """
     testbed, profile = testbed_file.to_domain(), profile_file.to_domain()
     missing = [*_unknown_lms(testbed, profile), *_unknown_hardware(testbed, profile)]
@@ -66,7 +66,7 @@ def _unknown_hardware(testbed: Testbed, profile: Profile) -> Iterator[InputError
 def _untimed(
     testbed: Testbed, profile: Profile, kind: str, known: set[str], model: Callable[[Node], str]
 ) -> Iterator[InputError]:
-    """Yield one error for each model of CPU or GPU that the profile has no times for."""
+    """Yield one error for each CPU or GPU model without times in the profile."""
     for unknown in dict.fromkeys(model(node) for node in testbed.nodes):
         if not unknown or unknown in known:
             continue
@@ -117,8 +117,8 @@ def _misfits(testbed: Testbed, profile: Profile) -> Iterator[InputError]:
 def _disks_too_small(
     testbed_file: TestbedFile, testbed: Testbed, profile: Profile
 ) -> Iterator[InputError]:
-    """Yield an error for each worker whose disk cannot hold the images of all LMs that it may run
-    twice, as it must while they are pulled: packed and unpacked, or old and new."""
+    """Yield an error for each worker whose disk cannot hold twice the images of the LMs that it
+    may run. A pull needs twice the size: packed and unpacked, or old and new."""
     file, hosts = testbed_file.all, Scenario(testbed, profile).hosts()
     for n, node in enumerate(testbed.nodes):
         disk_gb = file.children.workers.hosts[node.name].disk_gb
@@ -136,7 +136,7 @@ def _disks_too_small(
 
 
 def _obstacle(node: Node, lm: Lm, scenario: Scenario) -> str:
-    """Return why a node cannot run an LM, neither on a GPU nor on its cores."""
+    """Return the reason why a node can run an LM neither on a GPU nor on its cores."""
     profile = scenario.profile.lms[lm.name]
     if lm.ram_gb > node.ram_gb:
         return f"needs {lm.ram_gb:g} GB of RAM, not the {node.ram_gb:g} allocatable"

@@ -1,4 +1,4 @@
-"""The kinds of fields that input files are made of."""
+"""Field types of input files."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ Source = Literal["measured", "published", "estimated"]
 
 
 class Record(BaseModel):
-    """A part of a file: immutable, and nothing in it that is not known."""
+    """Part of a file: immutable, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Sourced(Record):
-    """Numbers that say where they come from."""
+    """Numbers with their source."""
 
     source: Source = Field(description="measured, published or estimated")
     how: Text = Field(description="which measurement or publication, or how it was estimated")

@@ -9,14 +9,14 @@ from controller.inputs.fields import NonNegative, Positive, Record, Sourced
 
 
 class Link(Sourced):
-    """A transfer takes ``latency_s + bytes * 8 / bandwidth``."""
+    """Link between two nodes: a transfer takes ``latency_s + bytes * 8 / bandwidth``."""
 
     bandwidth_gbps: Positive
     latency_s: NonNegative = Field(description="one way, seconds")
 
 
 class Control(Sourced):
-    """From a decision made to the decision in force."""
+    """Delay from a decision to its coming into force."""
 
     seconds: NonNegative
 

@@ -1,4 +1,4 @@
-"""Prices of language models' tokens: the shipped list, and a user's own on top of it."""
+"""Prices of language models' tokens: the shipped list, overridden by a user's own."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class PriceFile(Record):
 
 
 class ModelPrice(Record):
-    """USD per million tokens, and where that is written."""
+    """Price in USD per million tokens, with its source."""
 
     input: NonNegative
     cached_input: NonNegative | None = Field(
-        default=None, description="of input that the server had read before; else as input"
+        default=None, description="input that the server has cached; as input if not given"
     )
     output: NonNegative = Field(description="reasoning tokens count as output")
-    source: Text = Field(description="whose price list")
-    date: datetime.date = Field(description="when it said so, YYYY-MM-DD")
+    source: Text = Field(description="price list of these numbers")
+    date: datetime.date = Field(description="date of the price list, YYYY-MM-DD")
 
     def price(self) -> Price:
         cached = self.input if self.cached_input is None else self.cached_input
@@ -36,10 +36,10 @@ class ModelPrice(Record):
 
 
 def load_prices(path: str | Path | None = None) -> Prices:
-    """Return the shipped prices; those of the file at ``path`` add to them or replace them.
+    """Return the shipped prices, extended and overridden by those of the file at ``path``.
 
     Raises:
-        InputError: the file cannot be read or is no list of prices.
+        InputError: the file cannot be read or is not a list of prices.
     """
     shipped = Path(str(resources.files("controller"))) / "data" / "prices.yaml"
     files = [shipped] if path is None else [shipped, Path(path).expanduser()]

@@ -1,4 +1,4 @@
-"""Profile files: how long each LM takes on each hardware, every number with its source."""
+"""Profile files: times of each LM on each hardware, every number with its source."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ProfileName = Annotated[
 
 
 class Batchings(Record):
-    """Batches by device; where none are given, prompts are served one by one."""
+    """Batch factors by device; without them, prompts are served one by one."""
 
     cpu: Batching | None = None
     gpu: Batching | None = None
@@ -40,7 +40,7 @@ class Batchings(Record):
 
 
 class LifeCycle(Sourced):
-    """Seconds from a pod's creation to its readiness, and from its deletion to its end."""
+    """Seconds from a pod's creation to readiness, and from its deletion to its end."""
 
     start_cpu_s: NonNegative
     start_gpu_s: NonNegative
@@ -48,7 +48,7 @@ class LifeCycle(Sourced):
 
 
 class Gigabytes(Sourced):
-    """Memory that a running pod needs at least."""
+    """Least memory that a running pod needs."""
 
     gb: NonNegative
 
@@ -80,14 +80,14 @@ class Bytes(Sourced):
 
 
 class Payload(Record):
-    """Uplink: origin to destination. Downlink: back."""
+    """Payloads of the uplink (origin to destination) and the downlink (back)."""
 
     uplink: Bytes
     downlink: Bytes
 
 
 class LmEntry(Record):
-    """One LM."""
+    """Profile of one LM."""
 
     reference: Reference
     work: WorkShares
@@ -167,14 +167,14 @@ class ProfileFile(Record):
         return _blocks("", self)
 
     def scaled(self, factors: Mapping[str, float]) -> ProfileFile:
-        """Return the profile with some of its numbers multiplied, its name and summary saying so.
+        """Return the profile with some numbers multiplied, as its new name and summary record.
 
         Args:
             factors: by ``cpu_service``, ``gpu_service``, ``start``, ``stop``, ``payload``,
                 ``switch_loss``; all but the last also for one LM: ``gpu_service.LM4``.
 
         Raises:
-            InputError: unknown key, a factor out of bounds, or a result that is no profile.
+            InputError: unknown key, factor out of bounds, or a result that is not a profile.
         """
         document = scale(self.model_dump(mode="json"), factors)
         return parse(ProfileFile, f"profile {self.name}, scaled", document)

@@ -1,4 +1,4 @@
-"""Multiplies numbers of a profile, so that a campaign can ask what hangs on them."""
+"""Scaling of a profile's numbers, for sensitivity campaigns."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ TARGETS: Mapping[str, Callable[[Document], Iterator[tuple[Document, str]]]] = {
 
 
 def scale(document: Document, factors: Mapping[str, float]) -> Document:
-    """Multiply in place the numbers of a dumped profile, and say so in its name and summary.
+    """Scale the numbers of a dumped profile in place, record the factors in its name and summary,
+    and return it.
 
     A factor of 1 changes nothing, so that its experiment is the unscaled one. ``start`` and
     ``start.LM4`` together multiply LM4 by both.

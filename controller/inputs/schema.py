@@ -1,6 +1,6 @@
 """JSON Schemas of the input files, for editors and for programs that write such files.
 
-What a schema cannot say (shares that sum to 1, names that differ) is still checked on reading.
+Rules that a schema cannot express (shares sum to 1, names differ) are checked on reading.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def schema_of(kind: str, model: type[BaseModel] | TypeAdapter[Any]) -> dict[str,
 
 
 def _closed(part: Any) -> Any:
-    """Refuse names that match no pattern, as reading does; pydantic leaves them open."""
+    """Return the schema with names that match no pattern refused, as on reading; pydantic's schema
+    allows them."""
     if isinstance(part, list):
         return [_closed(item) for item in part]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""The blocks of a profile that say how fast: reference prompt, shares, curves, batches."""
+"""Speed blocks of a profile: reference prompt, shares, curves, batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUANTITIES = ("input_tokens", "output_tokens", "input_megapixels", "output_megap
 
 
 class Reference(Sourced):
-    """The prompt that all times of an LM are for."""
+    """Reference prompt, to which all times of an LM refer."""
 
     input_tokens: NonNegative = 0.0
     output_tokens: NonNegative = 0.0
@@ -23,8 +23,8 @@ class Reference(Sourced):
 
 
 class WorkShares(Sourced):
-    """Parts of the reference prompt's time; the shares sum to 1. A prompt with twice
-    the output tokens takes twice that share."""
+    """Shares of the reference prompt's time by quantity; they sum to 1. A prompt with twice the
+    output tokens takes twice that share."""
 
     fixed: Share = 0.0
     input_tokens: Share = 0.0
@@ -41,7 +41,8 @@ class WorkShares(Sourced):
 
 
 class CpuTimes(Sourced):
-    """Seconds per reference prompt against cores; between the points linear, beyond constant."""
+    """Seconds per reference prompt against cores: linear between points, constant above the last,
+    inverse to the cores below the first."""
 
     cores: Annotated[tuple[Positive, ...], Field(min_length=1)]
     seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]

@@ -1,8 +1,8 @@
-"""Testbed files: Ansible YAML inventories whose ``edgelm_`` variables say what the twin needs.
+"""Testbed files: Ansible YAML inventories whose ``edgelm_`` variables describe the testbed.
 
-Group ``control`` holds the node of planner and scheduler, group ``workers`` the nodes that serve.
-``ansible_*`` variables (addresses, users) are Ansible's own: allowed everywhere, not read, no part
-of an experiment's identity.
+Group ``control`` has the node of planner and scheduler, group ``workers`` the nodes that serve LMs.
+``ansible_*`` variables (addresses, users) belong to Ansible: they are allowed everywhere, not read,
+and not part of an experiment's identity.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _add_ansible_pattern(schema: dict[str, Any]) -> None:
 
 
 class Variables(Record):
-    """Ansible variables: ours carry the prefix ``edgelm_``, Ansible's own are passed over."""
+    """Ansible variables: ours have the prefix ``edgelm_``; ``ansible_*`` ones are ignored."""
 
     model_config = ConfigDict(
         alias_generator=lambda name: PREFIX + name,
@@ -56,7 +56,7 @@ class Variables(Record):
 
 
 class Gpus(Record):
-    """The GPUs of a node, all alike."""
+    """GPUs of a node, all of one model."""
 
     model: Model = Field(description="as in the profile, such as NVIDIA A5000")
     count: Count = Field(description="physical GPUs")
@@ -72,7 +72,7 @@ class Reserved(Sourced):
 
 
 class Host(Variables):
-    """A virtual or bare machine."""
+    """Virtual or bare-metal machine."""
 
     site: Name = Field(description="nodes of one site are linked by edgelm_network.site")
     cpu: Model = Field(description="as in the profile, such as AMD EPYC 7453")
@@ -134,13 +134,13 @@ class Memory(Sourced):
 
 
 class Vram(Sourced):
-    """GPU memory that is budgeted for a pod on a GPU."""
+    """GPU memory budgeted for a pod on a GPU."""
 
     gb: Positive
 
 
 class CoresOnGpu(Sourced):
-    """Cores that a pod on a GPU holds beside it."""
+    """Cores that a pod on a GPU needs beside the GPU."""
 
     cores: NonNegative
 
@@ -189,13 +189,13 @@ class TestbedVars(Variables):
 
 
 class ControlGroup(Record):
-    """Planner and scheduler."""
+    """Host of planner and scheduler."""
 
     hosts: Annotated[dict[Name, Host], Field(min_length=1, max_length=1)]
 
 
 class WorkerGroup(Record):
-    """Deployers and LMs."""
+    """Hosts of deployers and LMs."""
 
     hosts: Annotated[dict[Name, Worker], Field(min_length=1)]
 
@@ -248,7 +248,7 @@ class TestbedFile(Record):
 
 
 def scaled(testbed: TestbedFile, nodes: int) -> TestbedFile:
-    """Return the testbed with its workers repeated, in turn, until there are ``nodes`` of them.
+    """Return the testbed with its workers repeated in turn up to ``nodes`` workers.
 
     Copies stay at their worker's site: vm2, vm2-1, vm2-2, ...
 
