@@ -1,4 +1,4 @@
-"""Capacity of a node: Eq. 1, GPU memory whichever GPUs pods get, and which rows the Pending rule
+"""Capacity of a node: Eq. 1, GPU memory in the worst packing, and the rows that the Pending rule
 blocks (section V-D)."""
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def kinds(scenario: Scenario) -> list[Ints]:
 
 
 def feasible(scenario: Scenario, n: int, mode: Ints, cores: Floats, vgpus: Ints) -> bool:
-    """Return whether one pattern, arrays (I,), is within Eq. 1 on node n, with GPU memory for the
-    worst packing (:func:`vram_holds`), and has no pod that would be pending for ever: one without
-    cores on CPUs, or without a vGPU on GPUs."""
+    """Return True if a pattern, arrays (I,), is within Eq. 1 on node n, with GPU memory for the
+    worst packing (:func:`vram_holds`), and none of its pods would be pending for ever: a CPU pod
+    without cores, or a GPU pod without a vGPU."""
     node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
     return bool(
         sum(vgpus) <= node.vgpus
@@ -47,22 +47,24 @@ def feasible(scenario: Scenario, n: int, mode: Ints, cores: Floats, vgpus: Ints)
 
 
 def vram_holds(needs_gb: Iterable[float], slices: int, gpu_gb: float) -> bool:
-    """Return whether GPU memory holds whichever slices the device plugin gives to pods that need
-    ``needs_gb`` each, on any number of GPUs of ``slices`` slices and ``gpu_gb``.
+    """Return True if pods that need ``needs_gb`` each fit into GPU memory whichever slices the
+    device plugin gives them, on any number of GPUs with ``slices`` slices and ``gpu_gb`` each.
 
-    A pod is budgeted its whole need on every GPU that it has a slice of: its slices may all be of
-    one GPU, and where they are not, its framework divides the model, not we. So the worst GPU is
-    the one that holds the neediest pods, one slice each. Pods must not ask for more slices than
-    the node has; see docs/decisions/006-worst-packing.md.
+    A pod is budgeted its whole need on every GPU that it has a slice of. Its slices may all be on
+    one GPU; if they are not, its framework divides the model, and we cannot know how. So the worst
+    GPU has one slice of each of the pods with the largest needs. Precondition: pods ask for no
+    more slices than the node has. See docs/decisions/006-worst-packing.md.
     """
     return sum(sorted(needs_gb, reverse=True)[:slices]) <= gpu_gb + SLACK
 
 
 def landing(scenario: Scenario, n: int, mode: Ints) -> Ints:
-    """Return (I,) the GPU of node n that each one-slice pod is expected to land on when they start
-    together: in LM order, where most slices are free among those with the vRAM, as a device plugin
-    does that spreads them. It promises nothing: another plugin packs them. -1 for pods not on GPU,
-    and for those that find no place."""
+    """Return (I,) the GPU of node n on which each one-slice pod is expected when all start
+    together; -1 for pods not on GPU, and for pods without a place.
+
+    In LM order, a pod gets the GPU with the most free slices among those with enough vRAM, as from
+    a device plugin that spreads pods. This is no guarantee: another plugin packs them.
+    """
     node, lms = scenario.testbed.nodes[n], scenario.testbed.lms
     slices = np.full(node.gpus, node.vgpus_per_gpu)
     vram_gb = np.full(node.gpus, node.vram_gb)
@@ -77,14 +79,14 @@ def landing(scenario: Scenario, n: int, mode: Ints) -> Ints:
 
 
 def blocked(state: ClusterState) -> Bools:
-    """Return (n,) the rows on which the Pending rule voids what needs more resources."""
+    """Return (n,) the rows on which the Pending rule voids changes that need more resources."""
     return np.asarray(blocks(state.pod).any(axis=1))
 
 
 def sharing(cards: Ints, mode: Ints) -> Bools:
-    """Return (n, I, I) which other pods of the node a GPU pod shares a GPU with, from the bit masks
-    of their GPUs and the modes (n, I) that they hold. A pod whose GPUs are UNKNOWN shares, at
-    worst, with every other GPU pod of its node."""
+    """Return (n, I, I) True where two different pods of a node share a GPU, from the bit masks of
+    their GPUs ``cards`` and their modes, both (n, I). A pod whose GPUs are UNKNOWN is assumed to
+    share with every other GPU pod of its node, the worst case."""
     on_gpu = mode == GPU
     unknown = cards == UNKNOWN
     shared = (cards[:, :, None] & cards[:, None, :]) != 0

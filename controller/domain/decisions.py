@@ -1,4 +1,4 @@
-"""Decisions of the tiers, and the record of their making."""
+"""Decisions of the tiers, and the record of each decision."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ OUTCOMES: Final = (OK, REPAIRED, FALLBACK, LATE, VOID)
 
 
 class ByValue:
-    """Equality by value for dataclasses that hold arrays: a decision read from a wire equals the
-    one that was sent."""
+    """Equality by value for dataclasses with arrays: a decision read from the wire equals the one
+    that was sent."""
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
@@ -65,20 +65,21 @@ class MacroPolicy(ByValue):
 
     routing: Floats  # (N, I), columns sum to 1: share of LM i's requests meant for node n
     roles: Bools  # (N, I): LM i may run on node n
-    demand: Demand | None = None  # what the policy was made for, if it was made for any
-    served: Floats | None = None  # (I,) share of that demand which the policy has room for
+    demand: Demand | None = None  # forecast that the policy was made for, if any
+    served: Floats | None = None  # (I,) share of that demand that the policy can serve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoutingPlan(ByValue):
-    """``destination[n, i]``: node that serves LM i's requests born at node n, or REFUSE."""
+    """Routing of one slot. ``destination[n, i]``: node that serves LM i's requests born at node n,
+    or REFUSE."""
 
     destination: Ints  # (N, I)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deployment(ByValue):
-    """Desired pods, level-triggered. Rows are those of the state that was decided on."""
+    """Desired pods, level-triggered. Rows are those of the observed state."""
 
     mode: Ints  # (n, I) OFF, CPU, GPU
     cores: Floats  # (n, I) requests = limits; 0 where off
@@ -87,7 +88,7 @@ class Deployment(ByValue):
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """The policy and the plan that hold, each with the slot in which it was decided."""
+    """The policy and the plan in force, each with the slot in which it was decided."""
 
     policy: MacroPolicy
     policy_slot: int = 0
@@ -97,7 +98,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stamp:
-    """The age of a command: of two, the greater is the newer and wins."""
+    """Age of a command. Of two stamps, the greater is the newer, and its command wins."""
 
     slot: int
     sequence: int = 0  # counts the commands of one sender in a slot
@@ -105,10 +106,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """Announcement of planner and scheduler to the nodes: what is in force from now on.
+    """Announcement of planner and scheduler to the nodes: the policy and plan in force from now on.
 
-    Level-triggered: the newest stamp wins, a lost, doubled or late one does no harm. ``final``: the
-    run is over, no further slot is decided.
+    Level-triggered: the newest stamp wins; lost, duplicate or late orders do no harm. ``final``:
+    the run is over, and no further slot is decided.
     """
 
     stamp: Stamp
@@ -122,28 +123,28 @@ REJECTED: Final = "rejected"
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """The no-regression guard's verdict: the policy made the objective worse and was taken back."""
+    """The no-regression guard's verdict: the policy worsened the objective and was undone."""
 
     objective: float  # of the epoch under the policy that was undone
-    before: float  # of the epoch under the policy that is in force again
+    before: float  # of the epoch under the policy that is back in force
     margin: float  # relative worsening that is tolerated
-    policy_slot: int  # in which the policy in force again was decided
+    policy_slot: int  # in which the policy that is back in force was decided
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """An adviser's decision beside the one applied (mode advise)."""
+    """Comparison of an adviser's decision with the one applied (mode advise)."""
 
     outcome: str  # of the adviser's call; FALLBACK where it failed
     differences: tuple[str, ...] = ()
-    fault: str = ""  # why the adviser had nothing to say
+    fault: str = ""  # error that left the adviser without a decision
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The making of one decision: a line of decisions.jsonl without its slot and value.
+    """Record of one decision: a line of decisions.jsonl without its slot and value.
 
-    ``detail`` is for people and never parsed: what a program needs has a field of its own.
+    ``detail`` is for people and never parsed: programs read the other fields.
     """
 
     took_s: float = 0.0
@@ -153,21 +154,20 @@ class Call:
     tokens_out: int = 0
     cost_usd: float | None = None
     drift: float | None = None  # scheduling agents: mean distance of the split from the plan
-    undone: Undone | None = None  # planning agents: the guard took their policy back
+    undone: Undone | None = None  # planning agents: the guard undid their policy
     approval: str = ""  # planning agents in mode approve: APPROVED, REJECTED
     advice: Advice | None = None  # mode advise
-    fault: str = ""  # a Transient error: nothing was decided, the last decision holds
+    fault: str = ""  # a Transient error: nothing was decided, the last decision stays in force
 
     def outlasts(self, slot_s: float) -> bool:
-        """Return True if the decision came when its slot was over. The slot's last moment is in
-        time."""
+        """Return True if the decision came after the end of its slot; at the end is in time."""
         return self.took_s > slot_s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision(Generic[T]):
-    """A decision and its making. A tier of several deciders (the deployers) has one call per row
-    in ``calls``; planner and scheduler have exactly one."""
+    """A decision with the record of its calls. A tier of several deciders (the deployers) has one
+    call per row in ``calls``; planner and scheduler have exactly one."""
 
     value: T
     calls: tuple[Call, ...] = field(default=(Call(),))

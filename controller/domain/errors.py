@@ -2,7 +2,7 @@
 
 EdgelmError
 ├── InputError        a file, flag or field is wrong: nothing was changed (exit code 2)
-├── Transient         the world did not answer: hold the last plan, try again next slot
+├── Transient         the world did not answer: keep the last plan, try again next slot
 ├── Permanent         the run cannot go on: stop and say what to do (exit code 1)
 └── InvalidDecision   a decision breaks a constraint: bounded repair, then fallback
 """
@@ -15,7 +15,7 @@ class EdgelmError(Exception):
 
 
 class InputError(EdgelmError):
-    """Bad input. Its message names source, field, value and what would be right."""
+    """Bad input. Its message names source, field, value and remedy."""
 
     def __init__(
         self, source: str, problem: str, *, field: str = "", value: object = None, remedy: str = ""
@@ -28,7 +28,7 @@ class InputError(EdgelmError):
 
 
 class Transient(EdgelmError):
-    """A passing fault of the world; the loop holds its last plan."""
+    """A passing fault of the world; the loop keeps its last plan."""
 
 
 class Permanent(EdgelmError):

@@ -46,8 +46,7 @@ def normalised_jain(rates: ArrayLike) -> float:
 
 
 def normalised_latency(latencies_s: ArrayLike, tau_s: float) -> float:
-    """Return T_norm (Eq. 9): mean latency of the successes over the deadline; 1 without any
-    success.
+    """Return T_norm (Eq. 9): mean latency of the successes over the deadline; 1 without success.
 
     Raises:
         ValueError: tau_s is not positive.

@@ -1,8 +1,8 @@
 """The Pending rule (section V-D): while a pod of a node is pending, or a terminating one still
 holds its resources, a change that needs more resources on that node is void.
 
-Scalars in, scalars out, and no function calls another: so the testbed runs these functions as they
-are, and the twin's kernel compiles the same ones.
+The functions take and return scalars, and none calls another. So the testbed runs them as they are,
+and the twin's kernel compiles the same ones.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ def blocks(state: NDArray[np.int64]) -> NDArray[np.bool_]: ...
 
 
 def blocks(state: int | NDArray[np.int64]) -> bool | NDArray[np.bool_]:
-    """Return whether a pod in this state (POD_*) blocks its node; of an array, each element's."""
+    """Return True if a pod in this state (POD_*) blocks its node; elementwise for an array."""
     return (state == POD_PENDING) | (state == POD_STOPPING)
 
 
 def needs_more(
     state: int, held_cores: float, held_vgpus: int, mode: int, cores: float, vgpus: int
 ) -> bool:
-    """Return whether (mode, cores, vgpus) asks for more than a pod holds. A pod that is off or
-    pending holds nothing, so whatever starts it needs more; switching off never does."""
+    """Return True if (mode, cores, vgpus) needs more than a pod has. A pod that is off or pending
+    has nothing, so starting it always needs more; switching off never does."""
     return mode != OFF and (
         cores > held_cores + SLACK or vgpus > held_vgpus or state in (POD_OFF, POD_PENDING)
     )
 
 
 def is_void(blocked: bool, more: bool) -> bool:
-    """Return whether a change is void: its node is blocked and the change needs more."""
+    """Return True if a change is void: its node is blocked and the change needs more."""
     return blocked and more

@@ -1,7 +1,8 @@
 """Times of a profile: the measured, published or estimated speed of every LM on every hardware.
 
-A *reference prompt* of an LM is the prompt its times were taken with; a prompt of a trace is a
-multiple of it (:meth:`LmProfile.work`), so tokens and pixels drive service time and payload.
+The *reference prompt* of an LM is the prompt with which its times were measured. A prompt of a
+trace is a multiple of it (:meth:`LmProfile.work`), so tokens and pixels drive service time and
+payload.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """``factors[k-1]``: time of a batch of k prompts over the time of one. Progress is
+    """Batch times. ``factors[k-1]``: time of a batch of k prompts over the time of one. Progress is
     checkpointed per batch; the paper's runner goes prompt by prompt, ``factors=(1.0,)``."""
 
     factors: tuple[float, ...] = (1.0,)
@@ -64,7 +65,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class LmProfile:
-    """One LM: speed by hardware, life cycle, memory, payload."""
+    """Profile of one LM: speed by hardware, life cycle, memory, payload."""
 
     reference: Prompt
     work_model: Size  # relative time; ``work(reference) == 1``
@@ -81,8 +82,8 @@ class LmProfile:
     downlink_bytes: Size  # per result, back
 
     def work(self, sizes: Mapping[str, Floats]) -> Floats:
-        """Return the service time of prompts over that of the reference prompt. Columns as in
-        :class:`Prompt`, each of shape (R,)."""
+        """Return (R,) the service time of prompts over that of the reference prompt. ``sizes``:
+        columns as in :class:`Prompt`, each (R,)."""
         one = linear(self.work_model, {k: np.array(v) for k, v in prompt_columns(self.reference)})
         return linear(self.work_model, sizes) / one
 
@@ -111,8 +112,8 @@ def linear(size: Size, columns: Mapping[str, Floats]) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Profiles of LMs by name. ``switch_loss``: share of a GPU's time that is lost to switching
-    while two or more of its slices are busy."""
+    """Profiles of LMs by name. ``switch_loss``: share of a GPU's time lost to switching while two
+    or more of its slices are busy."""
 
     name: str
     lms: Mapping[str, LmProfile]

@@ -1,6 +1,6 @@
-"""Random numbers of a run: every part of a strategy, on every node, draws from a stream of its own.
+"""Random numbers of a run: every part of a strategy, on every node, draws from its own stream.
 
-So a part draws the same whether it runs alone, on its node, or beside all others in one process.
+So a part draws the same numbers alone on its node and beside all others in one process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,6 @@ class Streams:
     seed: int
 
     def of(self, part: str, node: str = "") -> np.random.Generator:
-        """Return the generator of a part, ``scheduler`` for example, on a node or on none."""
+        """Return the generator of a part, such as ``scheduler``, on one node or on none ("")."""
         name = f"{part}@{node}".encode()
         return np.random.default_rng(np.random.SeedSequence([self.seed, STRATEGY, *name]))

@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-# Why a request failed; 0 while it is alive or has succeeded.
+# Reasons of failure; 0 while a request is alive or has succeeded.
 FAILURES: Final = (
     "",
     "deadline",
@@ -60,8 +60,8 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestTable:
-    """Columns of requests.parquet as arrays of shape (R,): codes instead of names, NaN where a
-    time was never reached, NOWHERE where a request was sent nowhere."""
+    """Columns of requests.parquet as arrays of shape (R,): codes instead of names, NaN for a time
+    never reached, NOWHERE for a request without destination."""
 
     lm: Ints
     origin: Ints

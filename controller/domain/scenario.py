@@ -1,4 +1,4 @@
-"""The static context of a run, the C of section IV-A: what every decider knows beforehand."""
+"""The static context of a run, C of section IV-A, known to every decider beforehand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scenario:
     lam: float = LAM  # lambda of Eq. 10
 
     def hosts(self) -> NDArray[np.bool_]:
-        """Return (N, I) whether node n can run LM i at all, by device kind, memory and profile."""
+        """Return (N, I) True where node n can run LM i, by device kind, memory and profile."""
         can = [
             [self._fits(n, i) for i in range(len(self.testbed.lms))]
             for n in range(len(self.testbed.nodes))

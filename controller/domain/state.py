@@ -20,7 +20,7 @@ MODES: Final = ("off", "cpu", "gpu")
 
 # Life cycle of the pod of one LM on one node; ``STATES[code]`` is the name in slots.parquet.
 POD_OFF: Final = 0
-POD_PENDING: Final = 1  # wanted, but its resources are still held by others
+POD_PENDING: Final = 1  # wanted, but its resources are not free yet
 POD_STARTING: Final = 2
 POD_READY: Final = 3
 POD_STOPPING: Final = 4  # holds its resources until it is gone
@@ -31,8 +31,8 @@ STATES: Final = ("off", "pending", "starting", "ready", "stopping")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClusterState:
-    """Telemetry at the end of a slot. Rows are the nodes of ``rows`` (testbed indices): all of
-    them for planner and scheduler, those it controls for a deployer."""
+    """Telemetry at the end of a slot. Rows are the nodes of ``rows`` (testbed indices): all nodes
+    for planner and scheduler, the controlled ones for a deployer."""
 
     time_s: float
     slot: int
@@ -40,9 +40,9 @@ class ClusterState:
     up: Bools  # (N,) heard from at the end of the slot
     heard_s: Floats  # (N,) when the node was last heard from: the age of its row
     backlog: Ints  # (N, I) prompts waiting or in service at the node
-    mode: Ints  # (N, I) OFF, CPU, GPU: what the pod holds now
-    cores: Floats  # (N, I) held now
-    vgpus: Ints  # (N, I) held now
+    mode: Ints  # (N, I) OFF, CPU, GPU: device that the pod has now
+    cores: Floats  # (N, I) allocated to it now
+    vgpus: Ints  # (N, I) allocated to it now
     cards: Ints  # (N, I) bit mask of the physical GPUs that the pod's slices are on, or UNKNOWN
     pod: Ints  # (N, I) POD_*
     want_mode: Ints  # (N, I) the last deployment in force
@@ -75,15 +75,15 @@ class Telemetry:
 
 
 def take_rows(state: ClusterState, rows: Ints) -> ClusterState:
-    """Return the rows of a state at these positions: what the process of some nodes observes."""
+    """Return the state with only these rows (positions), as the process of some nodes sees it."""
     taken: dict[str, Any] = {name: getattr(state, name)[rows] for name in _BY_ROW}
     return replace(state, **taken)
 
 
 def join_rows(states: Sequence[ClusterState]) -> ClusterState:
-    """Return one state of several nodes' states of the same slot, rows ascending.
+    """Return one state from several nodes' states, rows ascending.
 
-    Time and slot are the newest; ``heard_s`` says how old each row is.
+    Time and slot are those of the newest state; ``heard_s`` is the age of each row.
     """
     newest = max(states, key=lambda state: state.slot)
     order = np.argsort(np.concatenate([state.rows for state in states]), kind="stable")

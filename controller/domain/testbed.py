@@ -12,8 +12,8 @@ MAX_GPUS: Final = 8  # physical GPUs of a node, as bits of a mask
 class Node:
     """Worker node. All its GPUs are of one model; each is time-sliced into ``vgpus_per_gpu``.
 
-    ``cores`` and ``ram_gb`` are allocatable: the machine less what the testbed file reserves for
-    the system. Nothing else about the machine is known here, so nobody can plan with the whole.
+    ``cores`` and ``ram_gb`` are allocatable: the machine's less those that the testbed file
+    reserves for the system. The machine's totals are absent, so that no policy plans with them.
     """
 
     name: str
@@ -43,24 +43,24 @@ class Lm:
     ram_gb: float  # pod memory while active, M_i of Eq. 1
     vram_gb: float  # GPU memory while active on a GPU, V_i of Eq. 1
     gpu_only: bool = False
-    cores_on_gpu: float = 0.0  # cores that a pod on a GPU holds (tokeniser, PNG)
+    cores_on_gpu: float = 0.0  # cores that a pod on a GPU needs (tokeniser, PNG)
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Links. A transfer takes ``latency_s + bytes * 8 / bandwidth``; within a node, nothing."""
+    """Links between nodes. A transfer takes ``latency_s + bytes * 8 / bandwidth``; within a node,
+    no time."""
 
     site_bandwidth_gbps: float  # between nodes of one site
     site_latency_s: float
     metro_bandwidth_gbps: float  # between sites
     metro_latency_s: float
-    control_s: float = 0.0  # from a decision made to the decision in force
+    control_s: float = 0.0  # delay from a decision to its coming into force
 
 
 @dataclass(frozen=True, slots=True)
 class Testbed:
-    """The workers in a fixed order (the row index of every (node, LM) array) and the LMs
-    (the column index)."""
+    """Workers and LMs in fixed order: the row and column indices of every (node, LM) array."""
 
     __test__ = False  # the name is the field's, not pytest's
 
