@@ -1,7 +1,7 @@
-"""The twin asked "what if": figures of random macro-policies, and of a candidate from now on.
+"""What-if runs of the twin: figures of random macro-policies, and of a candidate from now on.
 
-Neither sees anything of a run but what its planner has observed: a candidate is tried on arrivals
-drawn from a forecast.
+Neither uses more of a run than its planner has observed: a candidate is tried on arrivals drawn
+from a forecast.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RANDOM_POLICIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """Figures of merit (Eq. 5-10); None where a mean has no base."""
+    """Figures of merit (Eq. 5-10); None for the mean of nothing."""
 
     objective: float
     f_norm: float
@@ -59,8 +59,8 @@ async def rehearse_random(
     policies: int = RANDOM_POLICIES,
 ) -> Rehearsed:
     """Return the random-policy baseline of section IV-A: means over ``policies`` runs on
-    ``requests``, each from an empty cluster and with macro-policies drawn at random, a new one
-    every epoch."""
+    ``requests``. Each run begins with an empty cluster and draws a random macro-policy every
+    epoch."""
     strategies = [
         Strategy(
             RandomPlanner(scenario, rng), PlannedScheduler(scenario, rng), SolverDeployer(scenario)
@@ -81,13 +81,13 @@ async def rehearse(
 ) -> Rehearsed:
     """Return the figures that ``policy`` would reach in ``slots`` slots that begin in ``state``.
 
-    Counted are the requests of those slots, drawn from ``demand`` (born at the slots' starts, which
-    is hardest); they queue behind the backlog. They follow the policy's shares, and pods are the
-    best allocation for its roles, so that the figures are the policy's own: SOLVER's scheduler
-    would make up for a bad split. One seed gives every candidate the same arrivals.
+    Only the requests of those slots count. They are drawn from ``demand``, are born at the slots'
+    starts (the hardest case) and queue behind the backlog. They follow the policy's shares, and
+    pods are the best allocation for its roles, so that the figures are the policy's own: SOLVER's
+    scheduler would compensate for a bad split. One seed gives every candidate the same arrivals.
 
-    What the state does not say is assumed: the backlog is of requests of mean size that have just
-    arrived, pods that start are ready, nodes that are down stay so and nothing is born at them.
+    Assumptions for facts that the state lacks: the backlog consists of requests of mean size that
+    have just arrived, starting pods are ready, and nodes that are down stay down, without births.
     """
     rng, first = np.random.default_rng(seed), _start_slots(scenario)
     waiting = _backlog(np.where(state.up[:, None], state.backlog, 0), demand.prompts)
@@ -104,7 +104,7 @@ async def rehearse(
 
 
 class _Constant:
-    """The planner of one policy."""
+    """Planner that always returns one policy."""
 
     def __init__(self, policy: MacroPolicy) -> None:
         self._decision = Decision(policy)
@@ -117,8 +117,8 @@ class _Constant:
 
 
 class _Takeover:
-    """Scheduler and deployer: what is wanted in ``present`` until slot ``first``, from then on what
-    the given ones decide."""
+    """Scheduler and deployer that keep the pods wanted in ``present`` and all requests at their
+    origins until slot ``first``, then follow the given ones."""
 
     def __init__(
         self, present: ClusterState, first: int, scheduler: Scheduler, deployer: Deployer
@@ -131,7 +131,7 @@ class _Takeover:
     async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]:
         if state.slot + 1 < self._first:
             return Decision(self._stay)
-        if state.slot + 1 == self._first:  # the backlog is not what a slot brings
+        if state.slot + 1 == self._first:  # the backlog is no sample of a slot's arrivals
             none = np.zeros_like(state.arrived_prompts)
             state = replace(state, arrived_prompts=none, arrived_requests=none)
         return await self._scheduler.schedule(state, in_force)
@@ -143,7 +143,7 @@ class _Takeover:
 
 
 class _Silence:
-    """A journal that keeps nothing."""
+    """Journal that records nothing."""
 
     def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None:
         pass
@@ -170,8 +170,7 @@ async def _play(
     outages: Sequence[tuple[int, float, float]] = (),
     first_slot: int = 0,
 ) -> Rehearsed:
-    """Return the figures of the requests born from ``first_slot`` on; every one is followed to its
-    end."""
+    """Return the figures of the requests born from ``first_slot`` on, each followed to its end."""
     from controller.twin.cluster import Twin
 
     twin = Twin(scenario, requests, outages)
@@ -182,7 +181,7 @@ async def _play(
 
 
 def _figures(scenario: Scenario, lm: Ints, latency_s: Floats) -> Rehearsed:
-    """Return the metrics (Eq. 5-10) of finished requests; NaN latency where one failed."""
+    """Return the metrics (Eq. 5-10) of finished requests. ``latency_s`` is NaN for failed ones."""
     types, done = len(scenario.testbed.lms), np.isfinite(latency_s)
     arrivals = np.bincount(lm, minlength=types)
     successes = np.bincount(lm[done], minlength=types)
@@ -202,7 +201,7 @@ def _figures(scenario: Scenario, lm: Ints, latency_s: Floats) -> Rehearsed:
 
 
 def _average(runs: Sequence[Rehearsed]) -> Rehearsed:
-    """Return the means figure by figure, over the runs that have one."""
+    """Return the mean of each figure over the runs that have it."""
 
     def mean(values: Iterable[float | None]) -> float | None:
         return _mean(np.array([value for value in values if value is not None]))
@@ -225,15 +224,15 @@ def _mean(values: NDArray[Any]) -> float | None:
 
 
 def _start_slots(scenario: Scenario) -> int:
-    """Return the slots after which every pod that is to start is ready."""
+    """Return the number of slots after which every starting pod is ready."""
     profiles = scenario.profile.lms.values()
     longest_s = max(max(lm.start_cpu_s, lm.start_gpu_s) for lm in profiles)
     return max(1, ceil((longest_s + scenario.testbed.network.control_s) / scenario.slot_s))
 
 
 def _backlog(backlog: Ints, prompts: Floats) -> list[tuple[int, int, int]]:
-    """Return (origin, LM, K) of the backlog (N, I) as requests of mean size ``prompts`` (I,), born
-    where they wait."""
+    """Return (origin, LM, K) of the backlog (N, I) as requests of mean size ``prompts`` (I,), each
+    born at the node where it waits."""
     rows = []
     for n, i in np.argwhere(backlog > 0).tolist():
         waiting = int(backlog[n, i])
@@ -243,8 +242,9 @@ def _backlog(backlog: Ints, prompts: Floats) -> list[tuple[int, int, int]]:
 
 
 def _arrivals(demand: Demand, up: Bools, slots: int, rng: np.random.Generator) -> Ints:
-    """Return (R, 4) slot, origin, LM and K: a Poisson number of requests a slot, the same from each
-    origin; K uniform from 1 up, with the mean forecast. Drawn for all nodes, kept where up."""
+    """Return (R, 4) slot, origin, LM and K of arrivals: a Poisson number of requests a slot, with
+    the same rate at each origin; K uniform from 1 up, with the forecast mean. Draws for all nodes;
+    keeps those at nodes that are up."""
     rate = np.tile(np.maximum(0.0, demand.requests) / len(up), (slots, len(up), 1))
     counts = rng.poisson(rate)
     rows = np.repeat(np.argwhere(counts > 0), counts[counts > 0], axis=0)
@@ -257,8 +257,8 @@ def _arrivals(demand: Demand, up: Bools, slots: int, rng: np.random.Generator) -
 def _requests(
     scenario: Scenario, waiting: Sequence[tuple[int, int, int]], born: Ints, first: int
 ) -> Requests:
-    """Return the requests: ``waiting`` (origin, LM, K), born a moment before slot ``first``, and
-    ``born`` (R, 4), at the starts of the slots from there on. All prompts are of the profile's
+    """Return ``waiting`` (origin, LM, K), born a moment before slot ``first``, and ``born`` (R, 4),
+    born at the starts of the slots from ``first`` on, as requests. All prompts have the profile's
     reference size."""
     before = np.array(waiting, np.int64).reshape(-1, 3)
     origin, lm, prompts = np.concatenate([before, born[:, 1:]]).T

@@ -45,7 +45,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class NoParameters:
-    """The strategy has none."""
+    """Empty parameters of strategies without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class Making:
     agents: AgentKit | None = None
 
     def of(self, kind: type[P]) -> P:
-        """Return the strategy's parameters if they are of this part's kind, else its defaults."""
+        """Return the strategy's parameters if they are of type ``kind``, else the defaults of
+        ``kind``."""
         return self.parameters if isinstance(self.parameters, kind) else kind()
 
     @property
@@ -67,7 +68,7 @@ class Making:
         """Tools of the run's agents.
 
         Raises:
-            InputError: the run has none.
+            InputError: the run has no agents.
         """
         if self.agents is None:
             raise InputError("strategy", "needs a reasoner", remedy="run it by `edgelm run`")
@@ -120,7 +121,7 @@ def _random_deployer(m: Making) -> Deployer:
 
 
 def _incumbent(m: Making) -> Parts:
-    """Return the parts of the strategy that decides where agents do not."""
+    """Return the parts of the strategy whose decisions apply where agents do not decide."""
     return parts(m.parameters.incumbent, m.scenario, m.streams, {})
 
 
@@ -157,11 +158,11 @@ class Recipe:
     deployer: str
     title: str
     parameters: type = NoParameters
-    diagnostic: bool = False  # sees what no contestant can; never part of "all strategies"
+    diagnostic: bool = False  # knows more than a contestant can; never part of "all strategies"
 
     @property
     def has_agents(self) -> bool:
-        """A reasoner decides in it."""
+        """True if at least one part is an agent."""
         return "agent" in (self.planner, self.scheduler, self.deployer)
 
 
@@ -201,7 +202,7 @@ STRATEGIES: dict[str, Recipe] = {
         "solver",
         "oracle",
         "solver",
-        "diagnostic: SOLVER that is told each slot's prompts beforehand",
+        "diagnostic: SOLVER that knows each slot's prompts beforehand",
         SolverParameters,
         diagnostic=True,
     ),
@@ -229,7 +230,8 @@ def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, An
     """Return all parameters of a strategy, defaults filled in.
 
     Raises:
-        InputError: unknown strategy or parameter, a number below 0, or no choice of the parameter.
+        InputError: unknown strategy or parameter, a number below 0, or a value not among the
+            parameter's choices.
     """
     kind = recipe(name).parameters
     known = {field.name: field for field in fields(kind)}
@@ -261,8 +263,8 @@ def _check_value(source: str, parameter: Field[Any], value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a strategy for one run. Each is made alone, when it is asked for, so that a
-    process on a node makes its deployer and nothing else."""
+    """The parts of a strategy for one run. Each part is built on demand, so that a process on a
+    node builds its deployer alone."""
 
     recipe: Recipe
     making: Making
@@ -285,8 +287,8 @@ def parts(
     foresight: Callable[[int], Ints] | None = None,
     agents: AgentKit | None = None,
 ) -> Parts:
-    """Return the parts of a strategy for a run. ``foresight`` is for diagnostics alone, ``agents``
-    for those that have some.
+    """Return the parts of a strategy for a run. ``foresight`` is for diagnostics only, ``agents``
+    for strategies with agents.
 
     Raises:
         InputError: as :func:`resolved_parameters`.

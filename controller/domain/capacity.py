@@ -51,7 +51,7 @@ def vram_holds(needs_gb: Iterable[float], slices: int, gpu_gb: float) -> bool:
     device plugin gives them, on any number of GPUs with ``slices`` slices and ``gpu_gb`` each.
 
     A pod is budgeted its whole need on every GPU that it has a slice of. Its slices may all be on
-    one GPU; if they are not, its framework divides the model, and we cannot know how. So the worst
+    one GPU; if they are not, its framework divides the model, not edgelm. So the worst
     GPU has one slice of each of the pods with the largest needs. Precondition: pods ask for no
     more slices than the node has. See docs/decisions/006-worst-packing.md.
     """

@@ -38,7 +38,7 @@ class ClusterState:
     slot: int
     rows: Ints  # (N,)
     up: Bools  # (N,) heard from at the end of the slot
-    heard_s: Floats  # (N,) when the node was last heard from: the age of its row
+    heard_s: Floats  # (N,) time when the node was last heard from, the date of its row
     backlog: Ints  # (N, I) prompts waiting or in service at the node
     mode: Ints  # (N, I) OFF, CPU, GPU: device that the pod has now
     cores: Floats  # (N, I) allocated to it now
@@ -81,9 +81,9 @@ def take_rows(state: ClusterState, rows: Ints) -> ClusterState:
 
 
 def join_rows(states: Sequence[ClusterState]) -> ClusterState:
-    """Return one state from several nodes' states, rows ascending.
+    """Return one state from several nodes' states of the same slot, rows ascending.
 
-    Time and slot are those of the newest state; ``heard_s`` is the age of each row.
+    Time and slot are those of the newest state; ``heard_s`` dates each row.
     """
     newest = max(states, key=lambda state: state.slot)
     order = np.argsort(np.concatenate([state.rows for state in states]), kind="stable")

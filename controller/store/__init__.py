@@ -1,1 +1,1 @@
-"""Stores: where telemetry is kept. The embedded SQLite store is the default."""
+"""Stores of telemetry. The embedded SQLite store is the default."""

@@ -1,5 +1,5 @@
-"""Rules of every store: the documents, names and fields that SQLite and MongoDB both can keep
-and that mean the same in both."""
+"""Rules of every store: the documents, names and fields that SQLite and MongoDB can both store with
+the same meaning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INT64: Final = 2**63
 
 
 def check_collection(name: str) -> str:
-    """Return the name if it is one that a store takes.
+    """Return the name if it is valid for a collection.
 
     Raises:
         InputError: not of the form ``node_slots``.
@@ -34,7 +34,7 @@ def check_collection(name: str) -> str:
 
 
 def check_key(collection: str, key: str) -> str:
-    """Return the key if it is one that a store takes.
+    """Return the key if it is valid for a document.
 
     Raises:
         InputError: not a string, empty, or not valid Unicode.
@@ -47,7 +47,7 @@ def check_key(collection: str, key: str) -> str:
 
 
 def check_field(field: str) -> str:
-    """Return the field if it is one that a store takes.
+    """Return the field if it is valid.
 
     Raises:
         InputError: not a dotted path of words.
@@ -63,7 +63,7 @@ def check_field(field: str) -> str:
 
 
 def check_scalar(field: str, value: Any) -> Scalar:
-    """Return the value if a field can equal it.
+    """Return the value if fields can be compared with it.
 
     Raises:
         InputError: a list, an object, NaN or an integer beyond 64 bits.
@@ -83,7 +83,7 @@ def encode(collection: str, key: str, document: Mapping[str, Any]) -> str:
     """Return the document as JSON.
 
     Raises:
-        InputError: something in it is not JSON or has another meaning in another store.
+        InputError: a part of it is not JSON, or has another meaning in another store.
     """
     _check_object(f"{collection}/{key}", document)
     return json.dumps(dict(document), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -137,8 +137,8 @@ def _is_storable(value: Scalar) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Return True if the text has neither a NUL, where SQLite's functions stop, nor half a
-    surrogate pair."""
+    """Return True if the text has no NUL, at which SQLite's functions stop, and no lone
+    surrogate."""
     if "\0" in value:
         return False
     try:

@@ -1,7 +1,7 @@
-"""SQL over JSON documents: what the arguments of a find mean to SQLite.
+"""SQL over JSON documents: the arguments of a find as clauses for SQLite.
 
-Fields are checked before they become part of a statement, since an expression index serves only
-the very expression it was made with; values are always bound.
+Values are always bound. Fields are part of the statement, since an expression index serves only
+the exact expression it was created with, so they are checked first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from controller.store.documents import Scalar, check_field, check_scalar
 
 
 def extract(field: str) -> str:
-    """Return the expression of a field's value.
+    """Return the SQL expression of a field's value.
 
     Raises:
         InputError: not a field.
@@ -42,7 +42,7 @@ def conditions(
 
 
 def ordering(sort: Sequence[tuple[str, int]]) -> str:
-    """Return an ORDER BY clause; the key decides among equals.
+    """Return an ORDER BY clause; ties are ordered by key.
 
     Raises:
         InputError: not a field, or a direction other than 1 and -1.
@@ -76,8 +76,8 @@ def _path(field: str) -> str:
 
 
 def _kind(field: str, value: Scalar) -> list[str]:
-    """Return the condition that the field is of the value's type: to SQLite JSON's true is 1, a
-    list is its text."""
+    """Return the condition that the field has the value's type, since SQLite takes JSON's true for
+    1 and a list for its text."""
     if value is None:
         return []
     if isinstance(value, bool):

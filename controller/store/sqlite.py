@@ -1,9 +1,9 @@
 """The embedded store: one SQLite file in WAL mode, a table per collection, documents as JSON.
 
 A commit is on disk when a write returns (``synchronous=FULL``), so it survives a killed process and
-a power cut. The writer holds an advisory lock on ``FILE.lock``, which the kernel drops when its
-process ends in whatever way; the lock file itself stays. Readers never wait for the writer. WAL
-needs shared memory, so the file must be on a local disk.
+a power cut. The writer has an advisory lock on ``FILE.lock``, which the kernel releases however the
+process ends; the lock file itself stays. Readers never wait for the writer. WAL needs shared
+memory, so the file must be on a local disk.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _BUSY_S: Final = 30.0  # how long to wait for a checkpoint or a recovery by anot
 
 
 def open_store(path: Path, *, read_only: bool = False) -> SqliteStore:
-    """Return the store in the file ``path``, which a writer creates.
+    """Return the store in the file ``path``, which a writer creates if it is missing.
 
     Raises:
-        InputError: no such file to read, no folder to write to, or the file is something else.
-        Permanent: another process writes to it.
+        InputError: no such file to read, no folder to write to, or the file is not a store.
+        Permanent: another process is writing to it.
     """
     if read_only and not path.is_file():
         raise InputError(str(path), "no such store", remedy="run what writes it first")
@@ -59,7 +59,7 @@ def memory_store() -> SqliteStore:
 
 
 class SqliteStore:
-    """Implements :class:`controller.ports.Store`; made by :func:`open_store`."""
+    """SQLite implementation of :class:`controller.ports.Store`; opened by :func:`open_store`."""
 
     def __init__(self, connection: sqlite3.Connection, source: str, lock: int | None) -> None:
         self._connection = connection
@@ -155,7 +155,7 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self, table: str) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction on the collection's table, which is made if it is new."""
+        """Begin a transaction on the collection's table, which is created if it is missing."""
         with self._mutex, _reporting(self._source), self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             if not self._exists(table):
@@ -165,13 +165,13 @@ class SqliteStore:
             yield connection
 
     def _exists(self, table: str) -> bool:
-        """Return True once the file says so: a reader may come before the writer's
-        first put."""
+        """Return True if the file has the table; a reader may come before the writer's first
+        put."""
         if table not in self._tables:
             query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
             if self._connection.execute(query, (table,)).fetchone() is None:
                 return False
-            if not self._connection.in_transaction:  # a table of ours may yet be rolled back
+            if not self._connection.in_transaction:  # our new table may still be rolled back
                 self._tables.add(table)
         return True
 
@@ -185,7 +185,11 @@ def _reporting(source: str) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int:
-    """Become the file's one writer; return a descriptor that holds the lock until it is closed."""
+    """Lock the file for its only writer. Return the lock's descriptor; closing it unlocks.
+
+    Raises:
+        Permanent: another process is writing to it.
+    """
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -217,7 +221,7 @@ def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
 
 
 def _check_format(connection: sqlite3.Connection, path: Path, read_only: bool) -> None:
-    """Refuse what is not a store of this version; make an empty file one."""
+    """Refuse a file that is not a store of this version; turn an empty file into a store."""
     try:
         found = _pragma(connection, "application_id"), _pragma(connection, "user_version")
         empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
