@@ -1,4 +1,4 @@
-"""The seams. Each Protocol has a twin and a testbed side, or several strategies, behind it."""
+"""Ports. Each Protocol has a twin and a testbed implementation, or several strategies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from controller.domain.state import ClusterState, Telemetry
 
 
 class Clock(Protocol):
-    """Seconds since the run began. The twin is its own clock: sleeping runs its events."""
+    """Clock of a run, in seconds since it began. The twin is its own clock: sleeping runs its
+    events."""
 
     def now(self) -> float: ...
 
@@ -29,31 +30,32 @@ class Clock(Protocol):
         """Return when ``now() >= time_s``."""
 
     def thought_s(self, since_s: float, declared_s: float) -> float:
-        """Return the seconds that a decision begun at ``since_s`` took: as declared where time is
-        virtual, as measured where it passes."""
+        """Return the seconds that a decision begun at ``since_s`` took: ``declared_s`` in virtual
+        time, the measured ones in real time."""
 
 
 class Cluster(Protocol):
     """The cluster as planner and scheduler see and command it.
 
     Raises:
-        Transient: the cluster did not answer; the last orders hold.
+        Transient: the cluster did not answer; the last orders stay in force.
     """
 
     async def observe(self) -> ClusterState:
         """Return the state of all nodes at the last slot boundary."""
 
     async def telemetry(self, first_slot: int) -> Telemetry:
-        """Return the outcomes that became known from slot ``first_slot`` until now."""
+        """Return the outcomes that became known since the start of slot ``first_slot``."""
 
     async def orders(self) -> Orders | None:
-        """Return the newest orders, None before the first: where a restarted process goes on."""
+        """Return the newest orders, None before the first. A restarted process continues from
+        them."""
 
     async def announce(self, orders: Orders, thought_s: float) -> None:
-        """Bring orders to every node, and dispatch the requests born in their slot by their plan.
+        """Send orders to every node, and dispatch the requests born in their slot by their plan.
 
-        Requests wait ``thought_s``, the seconds that the decision took; on wall time they have
-        passed already. In a slot without orders, requests wait for its end and follow the plan in
+        Requests wait ``thought_s``, the seconds that the decision took; in real time these have
+        passed already. In a slot without orders, requests wait until its end and follow the plan in
         force. Idempotent: orders no newer than the newest are ignored.
         """
 
@@ -65,7 +67,7 @@ class Node(Protocol):
     """A node as its deployer sees and commands it; in the twin, all nodes at once.
 
     Raises:
-        Transient: the node did not answer; the last deployment holds.
+        Transient: the node did not answer; the last deployment stays in force.
     """
 
     async def observe(self) -> ClusterState:
@@ -77,7 +79,7 @@ class Node(Protocol):
     async def deploy(
         self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        """Make the desired pods so, after the slot's requests were dispatched.
+        """Apply the desired pods, after the slot's requests were dispatched.
 
         ``thought_s`` (n,) as in :meth:`Cluster.announce`. Idempotent: a command no newer than the
         row's newest is ignored.
@@ -88,7 +90,8 @@ class Node(Protocol):
 
 
 class Planner(Protocol):
-    """Once an epoch: Eq. 12-13. ``in_force`` is None before the first policy."""
+    """Decider of the macro-policy, once an epoch (Eq. 12-13). ``in_force`` is None before the first
+    policy."""
 
     async def plan(
         self, state: ClusterState, telemetry: Telemetry, in_force: InForce | None
@@ -96,19 +99,20 @@ class Planner(Protocol):
 
 
 class Scheduler(Protocol):
-    """Once a slot: where requests go."""
+    """Decider of the requests' destinations, once a slot."""
 
     async def schedule(self, state: ClusterState, in_force: InForce) -> Decision[RoutingPlan]: ...
 
 
 class Deployer(Protocol):
-    """Once a slot: which LMs run, on what. Rows of the state are decided on independently."""
+    """Decider of the LMs that run and their devices, once a slot. Decisions on rows of the state
+    are independent."""
 
     async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]: ...
 
 
 class Journal(Protocol):
-    """Record of a run's decisions and slot states. Never sees prompt or result contents."""
+    """Record of a run's decisions and slot states, without the contents of prompts or results."""
 
     def planned(self, slot: int, decision: Decision[MacroPolicy]) -> None: ...
 
@@ -123,14 +127,14 @@ class Journal(Protocol):
     ) -> None: ...
 
     def missed(self, slot: int, tier: str, rows: NDArray[np.int64], fault: str) -> None:
-        """Record that no decision of a slot is known: what was in force holds.
+        """Record that no decision of a slot is known, so that the last one stays in force.
 
-        ``rows`` are the nodes of a deployer's tier, empty for the others; ``fault`` says why. After
-        a restart it may follow a decision of that slot that was recorded: then that one counts.
+        ``rows`` are the nodes of a deployer's tier, empty for the others; ``fault`` is the reason.
+        After a restart, a decision of the same slot may be on record already; then that one counts.
         """
 
     def observed(self, state: ClusterState) -> None:
-        """Record the state in which a slot has ended."""
+        """Record the state at the end of a slot."""
 
 
 class Store(Protocol):
@@ -141,7 +145,7 @@ class Store(Protocol):
     indexed, and a missing field counts as None. Safe to call from several threads.
 
     Raises:
-        InputError: a collection, key, field or document that no implementation could keep.
+        InputError: a collection, key, field or document that is invalid for some implementation.
         Permanent: the store cannot be read or written (a full disk, a lost connection).
     """
 
@@ -149,11 +153,12 @@ class Store(Protocol):
         """Insert or replace the document under ``key``."""
 
     def put_many(self, collection: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put each (key, document) in order, much faster than one by one. A crash
-        in the middle keeps the first of them, maybe none."""
+        """Put each (key, document) in order, much faster than one by one. After a crash in the
+        middle, the store has the first of them, maybe none."""
 
     def insert(self, collection: str, key: str, document: Mapping[str, Any]) -> bool:
-        """Put unless ``key`` is taken; False if it was. Of several that try, one gets True."""
+        """Put the document unless ``key`` is taken. Return False if it was; of several concurrent
+        callers, one gets True."""
 
     def swap(
         self,
@@ -162,8 +167,8 @@ class Store(Protocol):
         expected: Mapping[str, Any],
         document: Mapping[str, Any],
     ) -> bool:
-        """Compare and set: replace the document under ``key`` if its fields equal ``expected``;
-        False if they do not or there is none."""
+        """Replace the document under ``key`` if its fields equal ``expected`` (compare and set).
+        Return False if they do not or there is none."""
 
     def get(self, collection: str, key: str) -> dict[str, Any] | None: ...
 
@@ -181,11 +186,11 @@ class Store(Protocol):
         sort lowest."""
 
     def delete(self, collection: str, key: str) -> bool:
-        """Remove; False if there was none."""
+        """Remove the document under ``key``. Return False if there was none."""
 
     def index(self, collection: str, field: str) -> None:
-        """Declare that ``field`` is often filtered or sorted by. Idempotent; results are the same
+        """Declare that finds often filter or sort by ``field``. Idempotent; results are the same
         without it."""
 
     def close(self) -> None:
-        """Let another writer in. Idempotent."""
+        """Close the store, so that another writer can open it. Idempotent."""

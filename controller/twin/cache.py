@@ -1,4 +1,4 @@
-"""Cache of the compiled kernel. Numba notices changes of a function's own file only, so the
+"""Cache of the compiled kernel. Numba detects changes of a function's own file only, so the
 folder's name is a digest of every file whose code or constants are compiled in."""
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def digest_of(files: Iterable[Path]) -> str:
 
 
 def folder_for(files: Iterable[Path], roots: Iterable[Path]) -> Path | None:
-    """Return the folder of these files' compiled code below the first root that is writable, made
-    if it was missing; None if no root is."""
+    """Return the folder of these files' compiled code below the first writable root, created if it
+    is missing; None if no root is writable."""
     name = f"kernel-{digest_of(files)}"
     return next((root / name for root in roots if _is_writable(root / name)), None)
 
 
 def roots() -> list[Path]:
-    """Return the places for caches, best first: the one the user gave to Numba, beside the code,
-    the user's cache."""
+    """Return the places for caches, best first: Numba's CACHE_DIR if set, beside the code, the
+    user's cache."""
     given = [Path(config.CACHE_DIR)] if config.CACHE_DIR else []
     beside, users = Path(__file__).parent / "__pycache__", os.environ.get("XDG_CACHE_HOME")
     try:
@@ -47,8 +47,8 @@ def roots() -> list[Path]:
 
 @contextmanager
 def cached_in(folder: Path | None) -> Iterator[None]:
-    """Let Numba keep what is decorated within this context in ``folder``, or, if there is none,
-    where it does by default."""
+    """Make Numba cache the functions decorated in this context in ``folder``, or in its default
+    place if ``folder`` is None."""
     before = config.CACHE_DIR
     if folder is not None:
         config.CACHE_DIR = str(folder)
@@ -59,8 +59,8 @@ def cached_in(folder: Path | None) -> Iterator[None]:
 
 
 def kept(function: F, folder: Path | None) -> F:
-    """Compile with Numba and keep the code in ``folder``; where no place at all can be written
-    (read-only install, no home), compile it anew in each process, which takes seconds."""
+    """Compile with Numba and cache the code in ``folder``. If no place is writable (read-only
+    install, no home), compile it anew in each process, which takes seconds."""
     try:
         with cached_in(folder):
             return cast("F", numba.njit(cache=True)(function))

@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 
 
 class Twin:
-    """Virtual time: implements Clock, Cluster and Node for all nodes at once.
+    """Simulated cluster in virtual time: Clock, Cluster, and Node for all nodes at once.
 
     Args:
         scenario: testbed, profile, constants.
-        requests: every arrival of the run; shown to no one before it is born.
-        outages: (node row, down_s, up_s), known to no one beforehand.
+        requests: every arrival of the run; hidden from deciders before its birth.
+        outages: (node row, down_s, up_s); hidden from deciders beforehand.
     """
 
     def __init__(self, scenario: Scenario, requests: Requests, outages: Outages = ()) -> None:
@@ -61,7 +61,7 @@ class Twin:
 
     @property
     def gpu_busy_s(self) -> float:
-        """Time with a busy slice, summed over physical GPUs."""
+        """Seconds with a busy slice, summed over physical GPUs."""
         return float(self._memory.cards["busy_s"].sum())
 
     # Clock
@@ -89,7 +89,7 @@ class Twin:
     async def telemetry(self, first_slot: int) -> Telemetry:
         now_s, since_s = self._now_s, first_slot * self.scenario.slot_s
         lms = len(self.scenario.testbed.lms)
-        # Nothing is known later than tau after its birth; a slot more, for rounding.
+        # Every outcome is known at most tau after birth; one slot more, for rounding.
         oldest_s = since_s - self.scenario.tau_s - self.scenario.slot_s
         oldest = np.searchsorted(self.requests.born_s, oldest_s)
         table = self.records[oldest : self._dispatched]
@@ -124,7 +124,8 @@ class Twin:
             self._dispatch(orders.stamp.slot, orders.in_force.plan, ready_s)
 
     def _dispatch(self, slot: int, plan: RoutingPlan, ready_s: float) -> None:
-        """Send what was born up to ``slot`` and not sent yet where the plan says."""
+        """Send the requests born up to ``slot`` and not sent yet to their nodes in ``plan``, not
+        before ``ready_s``."""
         last = self._slot_starts[min(slot + 1, self.slots)]
         if last > self._dispatched:
             destination = np.ascontiguousarray(plan.destination, np.int64)
@@ -132,8 +133,8 @@ class Twin:
             self._dispatched = last
 
     def _dispatch_late(self, time_s: float) -> None:
-        """Send the requests of slots that end by ``time_s`` without orders by the plan in force:
-        they have waited for the slot's end."""
+        """Dispatch by the plan in force, at ``time_s``, the waiting requests of slots that end by
+        then without orders."""
         ended = round(time_s / self.scenario.slot_s) - 1
         if self._dispatched < self._slot_starts[min(ended + 1, self.slots)] and self._orders:
             plan = self._orders.in_force.plan
@@ -158,7 +159,7 @@ class Twin:
     def _deploy(
         self, rows: NDArray[np.int64], stamp: Stamp, deployment: Deployment, thought_s: Floats
     ) -> NDArray[np.bool_]:
-        """Deploy on the nodes ``rows``, but for those that have a newer command."""
+        """Deploy on the nodes ``rows``, except those that have this command or a newer one."""
         if rows is self._rows and stamp > self._newest:  # the hot path: all nodes, nothing stale
             self._newest = stamp
             self._want_slot = np.full(len(rows), stamp.slot)
@@ -179,7 +180,7 @@ class Twin:
         return self._command(self._spread(taken, thought_s[fresh]), spread)[rows]
 
     def _command(self, thought_s: Floats, deployment: Deployment) -> NDArray[np.bool_]:
-        """Deploy on every node whose thought is not NaN."""
+        """Deploy on every node whose ``thought_s`` is not NaN."""
         voided: NDArray[np.bool_] = kernel.deploy_all(
             self._world,
             self._now_s,
@@ -192,15 +193,15 @@ class Twin:
         return voided
 
     def _spread(self, rows: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:
-        """Return ``values`` (n, ...) of ``rows`` as an array of all nodes; NaN thought elsewhere,
-        which the kernel takes for no command."""
+        """Return ``values`` (n, ...) of ``rows`` as an array of all nodes. Other nodes get 0, or
+        NaN in an array (n,), which the kernel takes for no command."""
         fill = np.nan if values.ndim == 1 else 0
         spread = np.full((len(self._rows), *values.shape[1:]), fill, values.dtype)
         spread[rows] = values
         return spread
 
     def _snapshot(self, ints: NDArray[np.int64], floats: Floats) -> ClusterState:
-        """Return the state at a slot boundary, from what :func:`kernel.note` wrote of the pods."""
+        """Return the state at a slot boundary from the pods' columns of :func:`kernel.note`."""
         nodes = self._memory.nodes.copy()
         up = nodes["up"]
         self._heard_s = np.where(up, self._now_s, self._heard_s)
@@ -232,7 +233,7 @@ class Twin:
 
 
 class TwinNode:
-    """Some of a twin's nodes behind the port of a process that controls them."""
+    """Node port of a process that controls some of a twin's nodes."""
 
     def __init__(self, twin: Twin, rows: NDArray[np.int64]) -> None:
         self._twin = twin

@@ -26,7 +26,7 @@ REQUEST = np.dtype(
         ("recomputed", np.int64),  # prompts that were in a batch again after theirs was lost
         ("next", np.int64),  # in the list (transit or queue) that holds the request
         ("failure", np.int64),
-        ("closed", np.int64),  # 1: finished or failed, no longer held by any node
+        ("closed", np.int64),  # 1: finished or failed, no longer at any node
         ("work", np.float64),
         ("uplink_bytes", np.float64),
         ("downlink_bytes", np.float64),
@@ -46,16 +46,16 @@ REQUEST = np.dtype(
 POD = np.dtype(
     [
         ("state", np.int64),  # POD_*
-        ("mode", np.int64),  # held now
+        ("mode", np.int64),  # device allocated now
         ("vgpus", np.int64),
         ("cores", np.float64),
-        ("gpu_mask", np.int64),  # physical GPUs the held slices are on
-        ("slices", np.int64, (8,)),  # held slices per physical GPU
+        ("gpu_mask", np.int64),  # physical GPUs of the allocated slices
+        ("slices", np.int64, (8,)),  # allocated slices per physical GPU
         ("want_mode", np.int64),  # deployment in force
         ("want_vgpus", np.int64),
         ("want_cores", np.float64),
         ("timer_s", np.float64),  # end of starting or stopping
-        ("prompt_s", np.float64),  # of a reference prompt, undisturbed, as held now
+        ("prompt_s", np.float64),  # per reference prompt, undisturbed, as allocated now
         ("ready_until_s", np.float64),  # last moment it was ready, unless it is
         ("head", np.int64),  # FIFO queue; the head is the request in service
         ("tail", np.int64),
@@ -63,7 +63,7 @@ POD = np.dtype(
         ("serving", np.int64),
         ("batch", np.int64),  # prompts in service together
         ("rate", np.float64),  # progress per second
-        ("booked_s", np.float64),  # until when service is accounted for
+        ("booked_s", np.float64),  # time up to which service is accounted for
         ("left_s", np.float64),  # undisturbed time left of the batch at ``booked_s``
         ("end_s", np.float64),  # end of the batch at this rate; inf unless serving
         ("limit_s", np.float64),  # deadline of the request in service; inf unless serving
@@ -78,7 +78,7 @@ NODE = np.dtype(
     [
         ("now_s", np.float64),
         ("up", np.bool_),
-        ("outage", np.int64),  # index of the outage that is on or comes next
+        ("outage", np.int64),  # index of the present or next outage
         ("hardware", np.int64),  # row of Tables.cpu_curve
         ("site", np.int64),
         ("gpus", np.int64),
@@ -89,7 +89,7 @@ NODE = np.dtype(
         ("free_slices", np.int64),
         ("transit", np.int64),  # list of requests on their way, by arrival
         ("latest", np.int64),  # the request last put into that list in this slot
-        ("closed", np.int64),  # closed requests of those born here
+        ("closed", np.int64),  # closed requests that were born here
     ]
 )
 
@@ -100,7 +100,7 @@ CARD = np.dtype(
         ("free_slices", np.int64),
         ("free_vram_gb", np.float64),
         ("serving", np.int64),  # pods that serve on it
-        ("since_s", np.float64),  # begin of the time not yet in ``busy_s``
+        ("since_s", np.float64),  # time from which ``busy_s`` is not yet counted
         ("busy_s", np.float64),  # time with a pod serving on it
     ]
 )
@@ -118,7 +118,7 @@ LM = np.dtype(
 
 
 class Tables(NamedTuple):
-    """Constants of a run."""
+    """Constants of a run, as arrays for the kernel."""
 
     lm: Records  # (I,)
     # (H, I, 2, P) cores and seconds of the curve, padded with its last point; NaN seconds where

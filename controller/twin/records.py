@@ -1,4 +1,4 @@
-"""The twin's request records as the table that every run reports."""
+"""Conversion of the twin's request records to the table that every run reports."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TINY_S: Final = 1e-9  # sums of a hundred thousand times are exact to this
 
 
 def request_table(records: Records, slot: Ints) -> RequestTable:
-    """Return the twin's records as they are reported. Queueing is all of the latency that is
-    neither transfer nor service: waiting for the plan, in the queue, for the pod, for what was
-    lost."""
+    """Return the twin's records as the reported table. ``queue_s`` is all of the latency that is
+    neither transfer nor service: waits for the plan, in the queue, for the pod, and for lost
+    prompts."""
     returned_s = _finite(records["returned_s"])
     arrived_s = _finite(records["arrived_s"])
     started, back = ~np.isnan(records["started_s"]), ~np.isnan(returned_s)

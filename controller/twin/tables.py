@@ -1,4 +1,4 @@
-"""Compile a scenario into the kernel's constant tables and an empty memory."""
+"""Compilation of a scenario into the kernel's constant tables and empty memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
 
 
 def cpu_models(scenario: Scenario) -> list[str]:
-    """Return CPU models of the testbed, in the order of first appearance."""
+    """Return the testbed's CPU models in order of first appearance."""
     return list(dict.fromkeys(node.cpu for node in scenario.testbed.nodes))
 
 
@@ -103,7 +103,8 @@ def empty_memory(scenario: Scenario, requests: Requests) -> Memory:
 
 
 def _padded(curve: Curve, points: int) -> tuple[list[float], list[float]]:
-    """Return the curve's table, its last point repeated (a little further on) up to ``points``."""
+    """Return the curve's amounts and seconds, padded to ``points`` points: amounts go on in steps
+    of 1, with the last seconds."""
     extra = range(1, points - len(curve.amounts) + 1)
     amounts = [*curve.amounts, *(curve.amounts[-1] + k for k in extra)]
     return amounts, [*curve.seconds, *(curve.seconds[-1] for _ in extra)]
