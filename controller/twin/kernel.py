@@ -2,13 +2,13 @@
 
 Compiled by Numba, so records are changed in place and nothing is allocated per event. At one
 instant events happen in this order: node up or down, pod life cycle (by LM), batch ends (by LM),
-deadlines (by LM), arrivals (by request); commands follow, as they are given at that instant.
+deadlines (by LM), arrivals (by request). Commands given at that instant follow.
 
-All in one file but the Pending rule, which is :mod:`controller.domain.pending`, compiled. The code
-is cached in a folder named after the contents of all files that go into it (``SOURCES``), since
-Numba itself notices changes of the entry points' own file only. The entry points (``dispatch``,
-``deploy_all``, ``advance_all``) take the twin's ``World`` as plain tuples: Numba looks up a named
-tuple's type in Python at every call, which takes longer than the call.
+The kernel is one file, except the Pending rule, which is :mod:`controller.domain.pending`,
+compiled. The code is cached in a folder named after the contents of all files compiled in
+(``SOURCES``), since Numba itself detects changes of the entry points' own file only. The entry
+points (``dispatch``, ``deploy_all``, ``advance_all``) take the twin's ``World`` as plain tuples:
+Numba looks up a named tuple's type in Python at every call, which takes longer than the call.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def entry(function: F) -> F:
-    """Compile to be called from Python, and cache with all that it calls."""
+    """Compile a function to be called from Python, and cache it with all that it calls."""
     return kept(function, CACHE)
 
 
 def compiled(function: F) -> F:
-    """Compile to be called from here."""
+    """Compile a function to be called from the kernel."""
     return cast("F", njit()(function))
 
 
 def inlined(function: F) -> F:
-    """Compile into its callers: what is done at every event."""
+    """Compile a function into its callers; for steps of every event."""
     return cast("F", njit(forceinline=True)(function))
 
 
@@ -90,15 +90,15 @@ def outage_at(tables: Tables, n: int, time_s: float) -> int:
 
 @compiled
 def heard_s(tables: Tables, n: int, time_s: float) -> float:
-    """Return when a message that reaches node n at ``time_s`` is taken: at once, or when the node
-    recovers."""
+    """Return the time at which node n takes a message that reaches it at ``time_s``: at once, or
+    when the node recovers."""
     o = outage_at(tables, n, time_s)
     return time_s if o == NONE else tables.outages[n, o, 1]
 
 
 @compiled
 def transfer_s(memory: Memory, tables: Tables, a: int, b: int, size_bytes: float) -> float:
-    """Return the time of a message between nodes a and b."""
+    """Return the seconds that a message takes between nodes a and b."""
     if a == b:
         return 0.0
     if memory.nodes[a].site == memory.nodes[b].site:
@@ -114,8 +114,12 @@ def dispatch(
     destination: NDArray[np.int64],
     ready_s: float,
 ) -> None:
-    """Send requests ``first <= q < last``, the slot's births, where ``destination`` (N, I) says,
-    not before ``ready_s``. Refused ones are closed."""
+    """Send requests ``first <= q < last``, the slot's births, to their ``destination`` (N, I), not
+    before ``ready_s``. Close refused ones.
+
+    Raises:
+        IndexError: a destination is not a node of the testbed.
+    """
     memory, tables = Memory(*world[0]), Tables(*world[1])
     for n in range(memory.nodes.shape[0]):
         memory.nodes[n].latest = NONE
@@ -142,8 +146,9 @@ def dispatch(
 
 @compiled
 def set_out(memory: Memory, n: int, q: int) -> None:
-    """Put request q into node n's list of those in transit, sorted by arrival, then by id. They
-    come in order of birth, so its place is mostly just behind the latest one's."""
+    """Put request q into node n's list of requests in transit, sorted by arrival, then by id.
+    Requests are put in order of birth, so the place of q is mostly just behind the previous
+    one's."""
     request, latest = memory.requests[q], memory.nodes[n].latest
     memory.nodes[n].latest = q
     before, after = NONE, memory.nodes[n].transit
@@ -160,7 +165,7 @@ def set_out(memory: Memory, n: int, q: int) -> None:
 
 @compiled
 def close(memory: Memory, q: int, failure: int) -> None:
-    """Take request q off the books: no node holds it any longer."""
+    """Close request q with the code of its failure, 0 for success; it is at no node any longer."""
     request = memory.requests[q]
     request.failure = failure
     request.closed = 1
@@ -170,7 +175,7 @@ def close(memory: Memory, q: int, failure: int) -> None:
 
 @compiled
 def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
-    """Close request q, bound for node n and past its deadline, with the reason."""
+    """Close request q, bound for node n and past its deadline, with the reason of its failure."""
     request = memory.requests[q]
     pod = memory.pods[n, request.lm]
     holder = request.origin if request.deadline_s <= request.sent_s else n
@@ -189,8 +194,8 @@ def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
 
 @compiled
 def share(memory: Memory, tables: Tables, n: int, mask: int) -> float:
-    """Return the progress per second of a pod that serves on the GPUs of ``mask``: the fullest
-    one's."""
+    """Return the progress per second of a pod that serves on the GPUs of ``mask``, which is that of
+    the GPU with the most serving pods."""
     most = 1
     for g in range(memory.nodes[n].gpus):
         if mask >> g & 1:
@@ -220,8 +225,8 @@ def book_card(memory: Memory, n: int, g: int) -> None:
 
 @compiled
 def occupy(memory: Memory, tables: Tables, n: int, i: int, change: int) -> None:
-    """Count one pod more (1) or less (-1) that serves on pod i's GPUs; all that serve there change
-    pace."""
+    """Count one serving pod more (``change`` 1) or less (-1) on pod i's GPUs, and change the rate
+    of all pods that serve there."""
     mask = memory.pods[n, i].gpu_mask
     # Book each GPU's busy time at the old count before the count changes.
     for g in range(memory.nodes[n].gpus):
@@ -240,7 +245,7 @@ def occupy(memory: Memory, tables: Tables, n: int, i: int, change: int) -> None:
 
 @compiled
 def pause(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Stop serving; what was done of the batch is lost, the finished prompts are not."""
+    """Stop pod i's service. The unfinished batch is lost; finished prompts are not."""
     if memory.pods[n, i].serving:
         book(memory, n, i)
         rest(memory, tables, n, i)
@@ -248,7 +253,7 @@ def pause(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def rest(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """End a pod's service, which is booked."""
+    """End the service of pod i, which is already booked."""
     pod = memory.pods[n, i]
     pod.serving = 0
     pod.end_s = pod.limit_s = inf
@@ -258,8 +263,8 @@ def rest(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @inlined
 def serve(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Let a ready pod, whose service is booked, take up the first live request of its queue, or
-    rest."""
+    """Start the next batch of a ready pod, whose service is booked: from the first live request of
+    its queue, or rest if there is none."""
     pod = memory.pods[n, i]
     now_s = memory.nodes[n].now_s
     # Requests past their deadline at the head of the queue are closed, not served.
@@ -280,7 +285,7 @@ def serve(memory: Memory, tables: Tables, n: int, i: int) -> None:
     # Prompts beyond the breakpoint that were in a batch before are computed again.
     request.recomputed += min(pod.batch, request.begun - request.done)
     request.begun = max(request.begun, request.done + pod.batch)
-    # A pod that goes on serving keeps its rate; one that begins changes the pace of its neighbours.
+    # A pod that goes on serving keeps its rate; one that begins changes its neighbours' rates.
     if pod.serving:
         pod.end_s = now_s + pod.left_s / pod.rate
         return
@@ -304,15 +309,15 @@ def drop_head(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Expire every waiting request that is past its deadline. One in service is left to its own
-    deadline event."""
+    """Expire every waiting request that is past its deadline. A request in service has a deadline
+    event of its own."""
     pod = memory.pods[n, i]
     now_s = memory.nodes[n].now_s
     before = NONE
     q = pod.head
     if pod.serving:
         before, q = q, memory.requests[q].next
-    # Walk the linked queue and cut out what is late; ``before`` is the last one that stays.
+    # Walk the linked queue and cut out late requests; ``before`` is the last one that stays.
     while q != NONE:
         request = memory.requests[q]
         after = request.next
@@ -332,11 +337,10 @@ def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
-    """Choose the pending pod's slices, spread over the GPUs with most free slices, as one kind of
-    device plugin does. Return False and change nothing if they, or the GPU memory on them, are not
-    to be had."""
+    """Choose the pending pod's slices, spread over the GPUs with the most free slices, as one kind
+    of device plugin does. Return False and change nothing if slices or GPU memory are lacking."""
     pod = memory.pods[n, i]
-    # The pod spans as many GPUs as it has slices and as have one free; each takes an equal part of
+    # The pod spans one GPU per slice, but only GPUs with a free slice; each takes an equal part of
     # its memory.
     usable = 0
     for g in range(memory.nodes[n].gpus):
@@ -370,7 +374,7 @@ def place(memory: Memory, tables: Tables, n: int, i: int) -> bool:
 
 @compiled
 def tally(memory: Memory, tables: Tables, n: int) -> None:
-    """Recount what is free on the node: running sums of fractions would drift."""
+    """Recount the node's free resources from its pods, since running sums of fractions drift."""
     node = memory.nodes[n]
     node.free_cores, node.free_ram_gb, node.free_slices = node.cores, node.ram_gb, 0
     for g in range(memory.nodes[n].gpus):
@@ -401,7 +405,8 @@ def ones(mask: int) -> int:
 
 @compiled
 def cpu_prompt_s(tables: Tables, hardware: int, i: int, cores: float) -> float:
-    """Return what :meth:`controller.domain.profile.Curve.at` does for a CPU; NaN without cores."""
+    """Return the seconds per reference prompt on a CPU, as
+    :meth:`controller.domain.profile.Curve.at` does; NaN without cores."""
     xs, ys = tables.cpu_curve[hardware, i, 0], tables.cpu_curve[hardware, i, 1]
     if cores <= 0.0:
         return np.nan
@@ -412,7 +417,7 @@ def cpu_prompt_s(tables: Tables, hardware: int, i: int, cores: float) -> float:
 
 @compiled
 def start_pending(memory: Memory, tables: Tables, n: int) -> None:
-    """Start every pending pod whose resources are free, in the order of LMs."""
+    """Start every pending pod whose resources are free, in LM order."""
     node = memory.nodes[n]
     for i in range(memory.pods.shape[1]):
         pod, lm = memory.pods[n, i], tables.lm[i]
@@ -421,7 +426,7 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
         # Without its cores and RAM the pod waits; later LMs are tried all the same.
         if pod.want_cores > node.free_cores + SLACK or lm.ram_gb > node.free_ram_gb + SLACK:
             continue
-        # Its speed is fixed as it starts; a pod whose LM has no times here never does.
+        # A pod's speed is fixed when it starts; a pod whose LM has no times here never starts.
         if pod.want_mode == GPU:
             if np.isnan(tables.gpu_seconds[n, i, 0]) or not place(memory, tables, n, i):
                 continue
@@ -432,7 +437,7 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
             if np.isnan(pod.prompt_s):
                 continue
             pod.timer_s = node.now_s + lm.start_cpu_s
-        # It holds its resources from now on, before it serves.
+        # The pod has its resources from now on, before it serves.
         pod.mode, pod.vgpus, pod.cores = pod.want_mode, pod.want_vgpus, pod.want_cores
         pod.state = POD_STARTING
         pod.starts += 1
@@ -441,7 +446,7 @@ def start_pending(memory: Memory, tables: Tables, n: int) -> None:
 
 @compiled
 def release(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Free the resources of a pod that is gone."""
+    """Release the resources of a pod that has ended."""
     pod = memory.pods[n, i]
     pod.slices[:] = 0
     pod.mode, pod.vgpus, pod.cores, pod.gpu_mask = OFF, 0, 0.0, 0
@@ -452,7 +457,7 @@ def release(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def life_cycle(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Make a pod whose timer has run out ready, or gone."""
+    """Make a starting pod ready, or end a stopping one, when its timer runs out."""
     pod = memory.pods[n, i]
     if pod.state == POD_STARTING:
         purge(memory, tables, n, i)
@@ -478,7 +483,7 @@ def stop(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def failed_return(tables: Tables, origin: int, returned_s: float, deadline_s: float) -> int:
-    """Return the failure of a result that is back at ``returned_s``; 0 if it is in time."""
+    """Return the failure of a result that is back at ``returned_s``; 0 if in time."""
     if returned_s <= deadline_s:
         return 0
     return DEADLINE if outage_at(tables, origin, deadline_s) == NONE else LOST_NODE
@@ -486,7 +491,7 @@ def failed_return(tables: Tables, origin: int, returned_s: float, deadline_s: fl
 
 @inlined
 def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Checkpoint a batch that is done, send the result if it was the last, go on."""
+    """Record a finished batch, return the result if it was the request's last, and serve on."""
     pod = memory.pods[n, i]
     q = pod.head
     request = memory.requests[q]
@@ -513,7 +518,7 @@ def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @inlined
 def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
-    """Move the first request in transit into its queue."""
+    """Move the first request in transit into its pod's queue, or expire it if it is late."""
     node = memory.nodes[n]
     q = node.transit
     request = memory.requests[q]
@@ -538,8 +543,8 @@ def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
 
 @compiled
 def switch_power(memory: Memory, tables: Tables, n: int) -> None:
-    """Take the node down, or bring it back and start the pods wanted. Queues and breakpoints are
-    on disk and survive."""
+    """Take the node down, or bring it up and start the wanted pods. Queues and breakpoints are on
+    disk and survive."""
     node = memory.nodes[n]
     if node.up:
         node.up = False
@@ -610,12 +615,12 @@ def advance_all(
     ints: NDArray[np.int64],
     floats: NDArray[np.float64],
 ) -> None:
-    """Run every node to a slot boundary, close what has expired there, and note what is seen of
-    each pod in ``ints`` (9, N, I) and ``floats`` (3, N, I), see :func:`note`."""
+    """Run every node to a slot boundary, close requests that have expired, and write each pod's
+    observation to ``ints`` (9, N, I) and ``floats`` (3, N, I), see :func:`note`."""
     memory, tables = Memory(*world[0]), Tables(*world[1])
     for n in range(memory.nodes.shape[0]):
         advance(memory, tables, n, until_s)
-        # At the boundary: close what has expired in queues, book service that goes on, note.
+        # At the boundary: close expired requests in queues, book service that goes on, note.
         for i in range(memory.pods.shape[1]):
             purge(memory, tables, n, i)
             if memory.pods[n, i].serving:
@@ -628,7 +633,8 @@ def advance_all(
 
 @compiled
 def note(pod: Any, ints: NDArray[np.int64], floats: NDArray[np.float64]) -> None:
-    """Write down what is seen of a pod. What is counted per slot starts again from 0."""
+    """Write a pod's observation to ``ints`` (9,) and ``floats`` (3,), and set its counts per slot
+    back to 0."""
     ints[0], ints[1], ints[2], ints[3] = pod.state, pod.mode, pod.vgpus, pod.gpu_mask
     ints[4], ints[5] = pod.want_mode, pod.want_vgpus
     ints[6], ints[7], ints[8] = pod.backlog, pod.born_requests, pod.born_prompts
@@ -639,7 +645,7 @@ def note(pod: Any, ints: NDArray[np.int64], floats: NDArray[np.float64]) -> None
 
 @compiled
 def drop_transit(memory: Memory, tables: Tables, n: int) -> None:
-    """Close what has expired on its way: a slow link, or a node that is down."""
+    """Close requests that have expired in transit, on a slow link or to a node that is down."""
     node = memory.nodes[n]
     before, q = NONE, node.transit
     while q != NONE:
@@ -666,9 +672,9 @@ def deploy(
     vgpus: NDArray[np.int64],
     voided: NDArray[np.bool_],
 ) -> None:
-    """Make the desired pods of node n so, at its present time. Arrays are (I,); ``voided`` is
-    filled with the changes that the Pending rule made void (section V-D)."""
-    # Whether the node is blocked is judged once, before any of the changes.
+    """Apply the desired pods of node n at its present time. Arrays are (I,); set ``voided`` where
+    the Pending rule voids a change (section V-D)."""
+    # Judge once, before any change, if the node is blocked.
     blocked = False
     for i in range(memory.pods.shape[1]):
         blocked = blocked or blocks(memory.pods[n, i].state)
@@ -676,7 +682,7 @@ def deploy(
         pod = memory.pods[n, i]
         want_cores = cores[i] if mode[i] != OFF else 0.0
         want_vgpus = vgpus[i] if mode[i] == GPU else 0
-        # LMs whose wish is unchanged are left alone.
+        # Skip LMs whose desired pod is unchanged.
         if (
             mode[i] == pod.want_mode
             and want_cores == pod.want_cores
@@ -687,7 +693,7 @@ def deploy(
         if is_void(blocked, more):
             voided[i] = True
             continue
-        # The change becomes the wish: a running pod stops first, as with Kubernetes' Recreate.
+        # Take over the change: a running pod stops first, as with Kubernetes' Recreate.
         pod.want_mode, pod.want_cores, pod.want_vgpus = mode[i], want_cores, want_vgpus
         if pod.state == POD_STARTING or pod.state == POD_READY:
             stop(memory, tables, n, i)
@@ -709,8 +715,12 @@ def deploy_all(
     cores: NDArray[np.float64],
     vgpus: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Bring each node n to the moment when its command is in force and deploy there. NaN: no
-    command for this node. Returns (N, I) what was voided."""
+    """Run each node n to the moment at which its command comes into force, and deploy there.
+    ``thought_s`` (N,) is NaN for nodes without a command.
+
+    Returns:
+        (N, I) True where the Pending rule voided a change.
+    """
     memory, tables = Memory(*world[0]), Tables(*world[1])
     voided = np.zeros(mode.shape, np.bool_)
     for n in range(memory.nodes.shape[0]):
