@@ -50,7 +50,7 @@ class NoParameters:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """Materials of a strategy's part."""
+    """Inputs for building a strategy's parts."""
 
     scenario: Scenario
     streams: Streams

@@ -3,7 +3,7 @@
 EdgelmError
 ├── InputError        a file, flag or field is wrong: nothing was changed (exit code 2)
 ├── Transient         the world did not answer: keep the last plan, try again next slot
-├── Permanent         the run cannot go on: stop and say what to do (exit code 1)
+├── Permanent         the run cannot go on: stop and name the remedy (exit code 1)
 └── InvalidDecision   a decision breaks a constraint: bounded repair, then fallback
 """
 

@@ -75,8 +75,8 @@ def _untimed(
             testbed,
             _few(nodes, ", "),
             f"profile {profile.name} has no times for {kind} {unknown!r}",
-            f"it has {', '.join(sorted(known)) or 'none'}; name the {kind} likewise, or choose or "
-            "make another profile",
+            f"it has {', '.join(sorted(known)) or 'none'}; give the {kind} one of these "
+            "names, or choose or make another profile",
         )
 
 

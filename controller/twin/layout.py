@@ -136,7 +136,7 @@ class Tables(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Everything that changes during a run."""
+    """Changing state of a run."""
 
     requests: Records  # (R,)
     pods: Records  # (N, I)

@@ -70,7 +70,7 @@ def import_azure(
     """Return a trace of text requests, one prompt each, and optionally of text-to-image requests.
 
     Args:
-        path: ``AzureLLMInferenceTrace_conv.csv`` or alike.
+        path: ``AzureLLMInferenceTrace_conv.csv`` or a similar file.
         lms: text LMs; of two, the first serves prompts of up to ``threshold_tokens`` (before
             clipping), the second longer ones.
         threshold_tokens: see ``lms``; the default is GPT-2's context.
