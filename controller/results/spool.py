@@ -1,17 +1,19 @@
 """Journals of a run with several processes: each appends to a file of its own, merged in one order.
 
-A line is a decision as in decisions.jsonl, or a state on the wire. A killed process leaves at most
-one line cut short, which is not read.
+A line is a checksum and a decision as in decisions.jsonl, or a state on the wire. A killed process
+leaves at most one line cut short, which is not read; any other damage is an error. Each run has a
+folder of its own, since lines do not say whose they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +26,14 @@ from controller.domain.decisions import (
     MacroPolicy,
     RoutingPlan,
 )
+from controller.domain.errors import InputError
 from controller.domain.state import ClusterState, join_rows
 from controller.domain.testbed import Testbed
 from controller.results.journal import DecisionLines, RunJournal
 
 Ints = NDArray[np.int64]
+
+REMEDY: Final = "remove the line to merge what is left; what it recorded is lost"
 
 
 class Spool:
@@ -79,11 +84,14 @@ class Spool:
 
     def _flush(self) -> None:
         for entry in self._entries.entries:
-            self._write("".join(self._lines.of(entry)))
+            for line in self._lines.of(entry):
+                self._write(line)
         self._entries.entries.clear()
 
     def _write(self, text: str) -> None:
-        self._file.write(text.encode())
+        """Append one line."""
+        line = text.encode()
+        self._file.write(b"%08x %b" % (zlib.crc32(line), line))
         self._file.flush()
 
 
@@ -91,9 +99,15 @@ def merge_spools(paths: Iterable[Path], testbed: Testbed) -> tuple[bytes, list[C
     """Return decisions.jsonl and the states by slot, whatever order the processes wrote in.
 
     A decision or state that stands twice, since a process has restarted, counts once: the first.
+    A decision counts more than a miss, which a process may record before it is restarted and
+    decides in the same slot after all.
+
+    Raises:
+        InputError: a line is damaged.
     """
     rows = {name: n for n, name in enumerate(testbed.node_names)}
     decisions: dict[tuple[int, int, int], bytes] = {}
+    misses: dict[tuple[int, int, int], bytes] = {}
     states: dict[tuple[int, int], ClusterState] = {}
     for path in paths:
         for line, content in _whole_lines(path):
@@ -107,7 +121,8 @@ def merge_spools(paths: Iterable[Path], testbed: Testbed) -> tuple[bytes, list[C
                     TIERS.index(content["tier"]),
                     -1 if node is None else rows[node],
                 )
-                decisions.setdefault(place, line)
+                (misses if content["decided"] is None else decisions).setdefault(place, line)
+    decisions = {**misses, **decisions}
     ordered = [states[place] for place in sorted(states)]
     by_slot = groupby(ordered, key=lambda state: state.slot)
     return (
@@ -117,9 +132,13 @@ def merge_spools(paths: Iterable[Path], testbed: Testbed) -> tuple[bytes, list[C
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            yield line, json.loads(line)
+    *lines, _ = path.read_bytes().split(b"\n")
+    for number, written in enumerate(lines, 1):
+        checksum, _, rest = written.partition(b" ")
+        line = rest + b"\n"
+        if checksum != b"%08x" % zlib.crc32(line):
+            raise InputError(str(path), f"line {number} is damaged", remedy=REMEDY)
+        yield line, json.loads(line)
 
 
 def _end_whole(path: Path) -> None:

@@ -31,18 +31,19 @@ UNKNOWN_GPUS: Final = -1  # of ClusterState.cards
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlotRows:
-    """The states of a run as rows by slot, node, LM; S slots, N nodes, I LMs."""
+    """The states of a run as rows by slot, node, LM: R rows in all. A slot lacks the nodes whose
+    state nobody recorded."""
 
     states: Sequence[ClusterState]
-    slot: Values  # (S * N * I,) as are the following
+    slot: Values  # (R,) as are the following
     node: Values
     lm: Values
 
     def field(self, name: str) -> Values:
-        """Return a field (N, I) of every state as one column (S * N * I,)."""
+        """Return a field (N, I) of every state as one column (R,)."""
         if not self.states:
             return np.zeros(0, np.int64)
-        return np.array([getattr(state, name) for state in self.states]).reshape(-1)
+        return np.concatenate([getattr(state, name).reshape(-1) for state in self.states])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,11 @@ def requests_parquet(table: RequestTable, testbed: Testbed) -> bytes:
 
 def slots_parquet(states: Sequence[ClusterState], testbed: Testbed) -> bytes:
     """Return slots.parquet: how every slot ended, by slot, node, LM."""
-    shape = len(states), len(testbed.nodes), len(testbed.lms)
-    index, node, lm = np.indices(shape).reshape(3, -1)
-    slot = np.array([state.slot for state in states], np.int64)[index]
+    lms, none = len(testbed.lms), [np.zeros(0, np.int64)]
+    nodes = np.concatenate([state.rows for state in states] or none)
+    slots = np.concatenate([np.full(len(state.rows), state.slot) for state in states] or none)
+    slot, node = np.repeat(slots, lms), np.repeat(nodes, lms)
+    lm = np.tile(np.arange(lms), len(nodes))
     return _parquet(SLOT_COLUMNS, SlotRows(states, slot, node, lm), testbed)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pytest
 
 from controller.domain.decisions import Call, Decision, Deployment, RoutingPlan
+from controller.domain.errors import InputError
 from controller.domain.state import take_rows
 from controller.results.spool import Spool, merge_spools
+from controller.results.tables import slots_parquet
 from tests.unit.policies.states import idle, shipped
 
 SCENARIO = shipped()
@@ -69,6 +75,53 @@ def test_of_two_records_of_a_slot_the_first_counts(tmp_path: Path) -> None:
     merged, _ = merge_spools([path], TESTBED)
     (line,) = merged.splitlines()
     assert json.loads(line)["outcome"] == "ok"
+
+
+def test_a_decision_counts_more_than_a_miss_recorded_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "centre.jsonl"
+    with Spool(path, TESTBED) as spool:
+        spool.missed(3, "scheduler", np.zeros(0, np.int64), "the cluster did not answer")
+    with Spool(path, TESTBED) as restarted:
+        restarted.scheduled(3, Decision(PLAN))
+    (line,) = merge_spools([path], TESTBED)[0].splitlines()
+    assert json.loads(line)["outcome"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.replace(b'"took_s":1.25', b'"took_s":9.25'),
+        lambda content: content.replace(b'"slot":1', b'"slot":7', 1),
+        lambda content: content.replace(b"\n", b"\r", 1),
+        lambda content: content.replace(b"\n", b"", 1),
+        lambda content: content[:40] + bytes(20) + content[60:],
+        lambda content: content[40:],
+        lambda content: content + b"null\n",
+    ],
+    ids=["digit", "slot", "end of a line", "no end of a line", "zeros", "beginning", "foreign"],
+)
+def test_a_damaged_line_is_named_and_never_merged(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "centre.jsonl"
+    with Spool(path, TESTBED) as spool:
+        for slot in (0, 1):
+            spool.scheduled(slot, Decision(PLAN, (Call(took_s=1.25),)))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r"centre\.jsonl: line \d is damaged; remove the line"):
+        merge_spools([path], TESTBED)
+
+
+def test_slots_whose_states_some_nodes_did_not_record_are_in_the_table(tmp_path: Path) -> None:
+    with Spool(tmp_path / "a", TESTBED) as spool:
+        for n, slot in ((0, 0), (1, 0), (1, 2)):
+            node(spool, n, slot)
+    _, states = merge_spools([tmp_path / "a"], TESTBED)
+    table = pl.read_parquet(io.BytesIO(slots_parquet(states, TESTBED)))
+    found = table.select("slot", "node").unique(maintain_order=True).rows()
+    nodes = TESTBED.node_names
+    assert found == [(0, nodes[0]), (0, nodes[1]), (2, nodes[1])]
+    assert table["lm"].to_list() == list(TESTBED.lm_names) * 3
 
 
 def test_what_was_missed_is_a_decision_of_nothing_with_its_reason(tmp_path: Path) -> None:
