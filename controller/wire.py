@@ -3,13 +3,15 @@
 Inside, rows and columns are numbers; on every wire (files, HTTP, prompts) nodes and LMs have names.
 
 ``*_to_wire`` returns plain JSON values, ``*_from_wire`` reads them back: the same numbers bit for
-bit, since JSON keeps every digit of a float. Nothing of a prompt or a result is ever part of them.
+bit, since JSON keeps every digit of a float. What cannot have been sent is refused as a whole
+(InvalidDecision), never repaired. Nothing of a prompt or a result is ever part of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,16 @@ from controller.domain.testbed import Testbed
 Json = dict[str, Any]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# The JSON types of an array's numbers.
+_KINDS: Final[Mapping[Any, tuple[type, ...]]] = {
+    np.bool_: (bool,), np.int64: (int,), np.float64: (int, float),
+}  # fmt: skip
+_MOST_GPUS: Final = 63  # bits of a mask
+# Reading JSON of another shape than was sent raises one of these.
+_MISREAD: Final = (AttributeError, LookupError, TypeError, ValueError, OverflowError)
 
 # Fields of a state: one value per node, one per pod. Codes and GPU masks have wire forms of their
 # own.
@@ -66,6 +78,22 @@ _OUTCOMES: Final = {
 }
 
 
+def _strict(read: Callable[P, R]) -> Callable[P, R]:
+    """Return ``read``, raising InvalidDecision for whatever it cannot read."""
+
+    @wraps(read)
+    def strictly(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return read(*args, **kwargs)
+        except _MISREAD as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise InvalidDecision(
+                f"the message has another shape than expected: {problem}"
+            ) from error
+
+    return strictly
+
+
 # Decisions
 
 
@@ -91,22 +119,25 @@ def intent_to_wire(testbed: Testbed, policy: MacroPolicy, digits: int | None = N
     }
 
 
+@_strict
 def intent_from_wire(
     testbed: Testbed, wire: Mapping[str, Any], demand: Demand | None = None
 ) -> MacroPolicy:
     """Return the policy of these shares and roles; a node without a share gets none.
 
     Raises:
-        InvalidDecision: a node or LM is unknown, or has no entry.
+        InvalidDecision: a node or LM is unknown or has no entry, or a value cannot be.
     """
     nodes, lms = testbed.node_names, testbed.lm_names
     _check_names("LM", lms, wire["routing"])
     _check_names("node", nodes, wire["roles"])
     for shares in wire["routing"].values():
         _check_names("node", nodes, shares)
+    for mine in wire["roles"].values():
+        _check_names("LM", lms, mine)
     shares = [[_entry(wire["routing"], lm).get(node, 0.0) for lm in lms] for node in nodes]
     return MacroPolicy(
-        routing=np.array(shares, np.float64),
+        routing=_table(np.float64, shares, len(lms), least=0),
         roles=np.array([[lm in _entry(wire["roles"], node) for lm in lms] for node in nodes], bool),
         demand=demand,
     )
@@ -126,19 +157,21 @@ def policy_to_wire(testbed: Testbed, policy: MacroPolicy) -> Json:
     }
 
 
+@_strict
 def policy_from_wire(testbed: Testbed, wire: Json) -> MacroPolicy:
     """Return the policy that was sent.
 
     Raises:
-        InvalidDecision: a node or LM is unknown, or has no entry.
+        InvalidDecision: a node or LM is unknown or has no entry, or a value cannot be.
     """
     demand, served = wire["demand"], wire["served"]
     sent = intent_from_wire(testbed, wire)
     return MacroPolicy(
         sent.routing,
         sent.roles,
-        demand
-        and Demand(_of_lms(testbed, demand["requests"]), _of_lms(testbed, demand["prompts"])),
+        None
+        if demand is None
+        else Demand(_of_lms(testbed, demand["requests"]), _of_lms(testbed, demand["prompts"])),
         None if served is None else _of_lms(testbed, served),
     )
 
@@ -153,11 +186,12 @@ def plan_to_wire(testbed: Testbed, plan: RoutingPlan) -> Json:
     }
 
 
+@_strict
 def plan_from_wire(testbed: Testbed, wire: Json) -> RoutingPlan:
     """Return the plan that was sent.
 
     Raises:
-        InvalidDecision: a node or LM is unknown, or has no entry.
+        InvalidDecision: a node or LM is unknown or has no entry, or a value cannot be.
     """
     nodes, lms = testbed.node_names, testbed.lm_names
     _check_names("LM", lms, wire)
@@ -192,25 +226,31 @@ def deployment_to_wire(testbed: Testbed, rows: Ints, deployment: Deployment) -> 
     }
 
 
+@_strict
 def deployment_from_wire(testbed: Testbed, rows: Ints, wire: Json) -> Deployment:
     """Return the deployment of the nodes ``rows`` that was sent.
 
     Raises:
-        InvalidDecision: a node, LM or mode is unknown, or a node has no entry.
+        InvalidDecision: a node, LM or mode is unknown, a node has no entry, or a value cannot be.
     """
     nodes, lms = testbed.node_names, testbed.lm_names
-    shape = len(rows), len(lms)
-    made = Deployment(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape, np.int64))
-    for k, n in enumerate(rows.tolist()):
+    absent = {"mode": MODES[OFF], "cores": 0}
+    columns: Json = {"mode": [], "cores": [], "vgpus": []}
+    for n in rows.tolist():
         pods = _entry(wire, nodes[n])
         _check_names("LM", lms, pods)
-        for i, lm in enumerate(lms):
-            if lm in pods:
-                _check_names("mode", MODES, [pods[lm]["mode"]])
-                made.mode[k, i] = MODES.index(pods[lm]["mode"])
-                made.cores[k, i] = pods[lm]["cores"]
-                made.vgpus[k, i] = pods[lm].get("vgpus", 0)
-    return made
+        wanted = [pods.get(lm, absent) for lm in lms]
+        _check_names("mode", MODES, [pod["mode"] for pod in wanted])
+        columns["mode"].append([MODES.index(pod["mode"]) for pod in wanted])
+        columns["cores"].append([pod["cores"] for pod in wanted])
+        columns["vgpus"].append(
+            [pod["vgpus"] if pod["mode"] == MODES[GPU] else 0 for pod in wanted]
+        )
+    return Deployment(
+        mode=_table(np.int64, columns["mode"], len(lms)),
+        cores=_table(np.float64, columns["cores"], len(lms), least=0),
+        vgpus=_table(np.int64, columns["vgpus"], len(lms), least=0),
+    )
 
 
 def orders_to_wire(testbed: Testbed, orders: Orders) -> Json:
@@ -227,19 +267,21 @@ def orders_to_wire(testbed: Testbed, orders: Orders) -> Json:
     }
 
 
+@_strict
 def orders_from_wire(testbed: Testbed, wire: Json) -> Orders:
     """Return the orders that were sent.
 
     Raises:
-        InvalidDecision: a node or LM is unknown, or has no entry.
+        InvalidDecision: a node or LM is unknown or has no entry, or a value cannot be.
     """
     in_force = InForce(
         policy=policy_from_wire(testbed, wire["policy"]),
-        policy_slot=int(wire["policy_slot"]),
+        policy_slot=_slot(wire["policy_slot"], least=0),
         plan=None if wire["plan"] is None else plan_from_wire(testbed, wire["plan"]),
-        plan_slot=int(wire["plan_slot"]),
+        plan_slot=_slot(wire["plan_slot"]),
     )
-    return Orders(Stamp(int(wire["slot"]), int(wire["sequence"])), in_force, bool(wire["final"]))
+    stamp = Stamp(_slot(wire["slot"], least=0), _slot(wire["sequence"], least=0))
+    return Orders(stamp, in_force, _array(np.bool_, [wire["final"]]).item())
 
 
 # Telemetry
@@ -260,27 +302,34 @@ def state_to_wire(testbed: Testbed, state: ClusterState) -> Json:
     return {"time_s": state.time_s, "slot": state.slot, "nodes": nodes}
 
 
+@_strict
 def state_from_wire(testbed: Testbed, wire: Json) -> ClusterState:
     """Return the state that was sent, rows in the testbed's order.
 
     Raises:
-        InvalidDecision: a node or LM is unknown, or has no entry.
+        InvalidDecision: a node or LM is unknown or has no entry, or a value cannot be.
     """
     names, lms, nodes = testbed.node_names, testbed.lm_names, wire["nodes"]
     _check_names("node", names, nodes)
     rows = [n for n, name in enumerate(names) if name in nodes]
     sent = [nodes[names[n]] for n in rows]
     of_node: Json = {
-        name: np.array([one[name] for one in sent], dtype) for name, dtype in _OF_NODE.items()
+        name: _array(dtype, [one[name] for one in sent]) for name, dtype in _OF_NODE.items()
     }
     of_pod: Json = {
-        name: np.array(
-            [[_from_wire(name, _entry(one["pods"], lm)[name]) for lm in lms] for one in sent], dtype
-        ).reshape(len(rows), len(lms))
+        name: _table(
+            dtype,
+            [[_from_wire(name, _entry(one["pods"], lm)[name]) for lm in lms] for one in sent],
+            len(lms),
+        )
         for name, dtype in _OF_POD.items()
     }
     return ClusterState(
-        time_s=wire["time_s"], slot=wire["slot"], rows=np.array(rows, np.int64), **of_node, **of_pod
+        time_s=_array(np.float64, [wire["time_s"]]).item(),
+        slot=_slot(wire["slot"]),
+        rows=np.array(rows, np.int64),
+        **of_node,
+        **of_pod,
     )
 
 
@@ -293,19 +342,20 @@ def telemetry_to_wire(testbed: Testbed, telemetry: Telemetry) -> Json:
     return {"first_slot": telemetry.first_slot, "last_slot": telemetry.last_slot, "lms": lms}
 
 
+@_strict
 def telemetry_from_wire(testbed: Testbed, wire: Json) -> Telemetry:
     """Return the outcomes that were sent.
 
     Raises:
-        InvalidDecision: an LM is unknown, or has no entry.
+        InvalidDecision: an LM is unknown or has no entry, or a value cannot be.
     """
     lms = testbed.lm_names
     _check_names("LM", lms, wire["lms"])
     columns: Json = {
-        name: np.array([_entry(wire["lms"], lm)[name] for lm in lms], dtype)
+        name: _array(dtype, [_entry(wire["lms"], lm)[name] for lm in lms])
         for name, dtype in _OUTCOMES.items()
     }
-    return Telemetry(wire["first_slot"], wire["last_slot"], **columns)
+    return Telemetry(_slot(wire["first_slot"]), _slot(wire["last_slot"]), **columns)
 
 
 def gpus_of(mask: int) -> list[int] | None:
@@ -329,8 +379,33 @@ def _from_wire(field: str, value: Any) -> Any:
         _check_names(field, _CODES[field], [value])
         return _CODES[field].index(value)
     if field == "cards":
+        if value is not None:
+            _check_names("GPU", range(_MOST_GPUS), value)
         return mask_of(value)
     return value
+
+
+def _array(dtype: Any, sent: list[Any], least: float = -np.inf) -> NDArray[Any]:
+    """Return the numbers that were sent.
+
+    Raises:
+        InvalidDecision: one is of another kind, not finite or below ``least``.
+    """
+    for value in sent:
+        if type(value) not in _KINDS[dtype] or not least <= value < np.inf:
+            kind = " or ".join(one.__name__ for one in _KINDS[dtype])
+            raise InvalidDecision(f"{value!r} is no finite {kind} of {least:g} or more")
+    return np.array(sent, dtype)
+
+
+def _table(dtype: Any, sent: list[list[Any]], lms: int, least: float = -np.inf) -> NDArray[Any]:
+    """Return the numbers that were sent by node and LM."""
+    rows = [_array(dtype, row, least) for row in sent]
+    return np.array(rows, dtype).reshape(len(rows), lms)
+
+
+def _slot(sent: Any, least: int = -1) -> int:
+    return int(_array(np.int64, [sent], least).item())
 
 
 def _by_lm(testbed: Testbed, values: Floats) -> dict[str, float]:
@@ -339,7 +414,7 @@ def _by_lm(testbed: Testbed, values: Floats) -> dict[str, float]:
 
 def _of_lms(testbed: Testbed, wire: Json) -> Floats:
     _check_names("LM", testbed.lm_names, wire)
-    return np.array([_entry(wire, lm) for lm in testbed.lm_names], np.float64)
+    return _array(np.float64, [_entry(wire, lm) for lm in testbed.lm_names], least=0)
 
 
 def _entry(wire: Json, name: str) -> Any:

@@ -154,3 +154,117 @@ def test_unknown_names_are_refused_and_the_choices_named(change: Any, message: s
     change(sent)
     with pytest.raises(InvalidDecision, match=message):
         wire.orders_from_wire(TESTBED, sent)
+
+
+def put(*path: Any) -> Any:
+    """A change that puts the last of ``path`` where the others lead."""
+
+    def change(sent: Any) -> None:
+        *way, last, value = path
+        for step in way:
+            sent = sent[step]
+        sent[last] = value
+
+    return change
+
+
+def refused(read: Any, sent: Any, change: Any, *given: Any) -> None:
+    sent = crossed(sent)
+    read(TESTBED, *given, sent)
+    change(sent)
+    with pytest.raises(InvalidDecision):
+        read(TESTBED, *given, sent)
+
+
+ODD = [None, "7", True, [1], {}, float("nan"), float("inf"), 10**400]
+
+
+@pytest.mark.parametrize("value", [*ODD, -2], ids=lambda value: str(value)[:9])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("slot",),
+        ("sequence",),
+        ("policy_slot",),
+        ("plan_slot",),
+        ("policy", "routing", "LM1", "vm2"),
+        ("policy", "demand", "prompts", "LM1"),
+        ("policy", "served", "LM1"),
+        ("policy", "roles", "vm2", 0),
+        ("plan", "LM1"),
+    ],
+    ids=lambda path: ".".join(map(str, path)),
+)
+def test_orders_with_a_value_that_cannot_be_are_refused(path: Any, value: Any) -> None:
+    some = np.ones(SHAPE[1])
+    policy = MacroPolicy(np.full(SHAPE, 0.5), np.ones(SHAPE, np.bool_), Demand(some, some), some)
+    orders = Orders(Stamp(0), InForce(policy, 0, RoutingPlan(np.zeros(SHAPE, np.int64)), 0))
+    refused(wire.orders_from_wire, wire.orders_to_wire(TESTBED, orders), put(*path, value))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("final", "false"),
+        put("final", 0),
+        put("slot", 1.5),
+        put("policy", None),
+        put("policy", "demand", {}),
+        put("policy", "roles", "vm2", ["LM9"]),
+        lambda sent: sent.pop("final"),
+        lambda sent: sent.pop("sequence"),
+    ],
+)
+def test_orders_of_another_shape_are_refused(change: Any) -> None:
+    policy = MacroPolicy(np.full(SHAPE, 0.5), np.ones(SHAPE, np.bool_))
+    sent = wire.orders_to_wire(TESTBED, Orders(Stamp(0), InForce(policy)))
+    refused(wire.orders_from_wire, sent, change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(put("vm2", "LM1", name, value) for name in ("cores", "vgpus") for value in [*ODD, -1]),
+        put("vm2", "LM1", "vgpus", 1.5),
+        put("vm2", "LM1", "mode", "tpu"),
+        put("vm2", "LM1", None),
+        put("vm2", ["LM1"]),
+        lambda sent: sent["vm2"]["LM1"].pop("vgpus"),
+        lambda sent: sent["vm2"]["LM1"].pop("cores"),
+        lambda sent: sent.pop("vm2"),
+    ],
+)
+def test_deployments_that_cannot_have_been_sent_are_refused(change: Any) -> None:
+    rows = np.array([TESTBED.node_names.index("vm2")])
+    mode = np.full((1, SHAPE[1]), GPU)
+    sent = wire.deployment_to_wire(TESTBED, rows, Deployment(mode, mode + 0.5, mode))
+    refused(wire.deployment_from_wire, sent, change, rows)
+
+
+@pytest.mark.parametrize(
+    "value", [v for v in ODD if v is not True], ids=lambda value: str(value)[:9]
+)
+@pytest.mark.parametrize("rows", [range(6), [1]])
+def test_states_with_a_value_that_cannot_be_are_refused(rows: list[int], value: Any) -> None:
+    sent = wire.state_to_wire(TESTBED, take_rows(state(), np.array(rows)))
+    node = TESTBED.node_names[1]
+    pod = ("nodes", node, "pods", "LM1")
+    for path in (
+        ("time_s",), ("slot",), ("nodes", node, "up"), ("nodes", node, "heard_s"),
+        ("nodes", node, "want_slot"), (*pod, "backlog"), (*pod, "busy_s"), (*pod, "mode"),
+    ):  # fmt: skip
+        refused(wire.state_from_wire, sent, put(*path, value))
+
+
+def test_a_state_with_a_gpu_that_no_machine_has_is_refused() -> None:
+    sent = wire.state_to_wire(TESTBED, state())
+    for gpu in (-1, 63, 10**12):
+        path = ("nodes", TESTBED.node_names[1], "pods", "LM1", "cards")
+        refused(wire.state_from_wire, sent, put(*path, [gpu]))
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: str(value)[:9])
+def test_telemetry_with_a_value_that_cannot_be_is_refused(value: Any) -> None:
+    sent = wire.telemetry_to_wire(TESTBED, telemetry([0.5, 1.5, 2.0, 0.0]))
+    for path in (("first_slot",), ("lms", "LM1", "failed"), ("lms", "LM1", "latency_sum_s")):
+        refused(wire.telemetry_from_wire, sent, put(*path, value))
