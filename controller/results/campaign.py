@@ -104,14 +104,15 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: it is no finished run, or files are damaged.
     """
+    given, folder = folder, folder.resolve()
     problem = problem_of(folder, sums_needed=False)
     if problem:
-        raise InputError(str(folder), f"is no finished run: {problem}", remedy=REMEDY)
+        raise InputError(str(given), f"is no finished run: {problem}", remedy=REMEDY)
     run = Run("", "", 0, Setting(()), DONE, None, "", _files(folder), read_sums(folder))
     figures, problem = read_figures(run.content(SUMMARY))
     one = run.experiment
     return Run(
-        folder.resolve().name, str(one.get("strategy", "")), int(one.get("seed", 0)), Setting(()),
+        folder.name, str(one.get("strategy", "")), int(one.get("seed", 0)), Setting(()),
         DONE, figures, problem, run.files, run.digests,
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ def problem_of(folder: Path, *, sums_needed: bool = True) -> str:
             _refuse_absent(folder)
         experiment = read_checked(folder, EXPERIMENT, sums)
         agents = read_object(folder, EXPERIMENT, experiment).get("reasoner")
-        if run_id_of(experiment) != folder.resolve().name:
+        if run_id_of(experiment) != folder.name:
             problem = f"is that of run {run_id_of(experiment)}, not of this folder's"
             raise DamagedRun(folder, EXPERIMENT, problem)
         for name in [*RUN_FILES, TRANSCRIPT] if agents else RUN_FILES:

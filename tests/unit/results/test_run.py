@@ -143,6 +143,16 @@ def test_another_runs_folder_is_noticed(root: Path) -> None:
     assert whole.figures
 
 
+def test_a_link_to_another_runs_folder_is_noticed(root: Path) -> None:
+    first, second = folders(root)
+    shutil.rmtree(first)
+    first.symlink_to(second)
+    run = read_campaign(root).runs[0]
+    assert run.state == "pending"
+    assert "is that of run" in run.problem
+    assert read_run(first).id == second.name  # by itself it is the run that the link leads to
+
+
 def test_a_damaged_run_is_not_in_the_table(root: Path) -> None:
     flipped(folders(root)[0] / "slots.parquet")
     campaign = read_campaign(root)
