@@ -12,8 +12,10 @@ the last decision holds.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -73,6 +75,7 @@ class CentralTier:
         self._planner = planner
         self._scheduler = scheduler
         self._journal = journal
+        self.over = False  # final orders are out
         self._in_force: InForce | None = None
         self._epoch = -1  # the last one that was planned
         self._thinking: asyncio.Task[Decision[MacroPolicy] | None] | None = None
@@ -83,6 +86,9 @@ class CentralTier:
         if orders is None:
             return 0
         self._in_force = orders.in_force
+        self.over = orders.final
+        if self.over:
+            return orders.stamp.slot
         self._epoch = orders.in_force.policy_slot // self._scenario.epoch_slots
         self._journal.missed(orders.stamp.slot, SCHEDULER, NO_ROWS, UNRECORDED)
         return orders.stamp.slot + 1
@@ -113,12 +119,10 @@ class CentralTier:
         self._thinking = None
         if decision is None or self._in_force is None or decision.value == self._in_force.policy:
             return
-        in_force = replace(self._in_force, policy=decision.value, policy_slot=slot)
-        try:
-            await self._cluster.announce(Orders(Stamp(slot, 1), in_force), self._scenario.slot_s)
-            self._in_force = in_force
-        except Transient as fault:
-            self._journal.missed(slot, PLANNER, NO_ROWS, str(fault))
+        self._in_force = replace(self._in_force, policy=decision.value, policy_slot=slot)
+        with suppress(Transient):  # the next slot's orders carry the policy too
+            orders = Orders(Stamp(slot, 1), self._in_force)
+            await self._cluster.announce(orders, self._scenario.slot_s)
 
     async def end(self, slot: int) -> None:
         """Tell the nodes that ``slot`` and all after it are not decided any more."""
@@ -156,7 +160,7 @@ class CentralTier:
             return None
         decision = _timed(decision, self._clock, since_s)
         if held is not None:
-            decision = _in_time(decision, self._scenario.slot_s, held.policy)
+            decision = self._in_time(slot, decision, held.policy)
         self._journal.planned(slot, decision)
         self._epoch = slot // self._scenario.epoch_slots
         return decision
@@ -167,7 +171,7 @@ class CentralTier:
         since_s, slot_s = self._clock.now(), self._scenario.slot_s
         made = await self._scheduler.schedule(state, in_force)
         made = _timed(made, self._clock, since_s)
-        decision = made if in_force.plan is None else _in_time(made, slot_s, in_force.plan)
+        decision = made if in_force.plan is None else self._in_time(slot, made, in_force.plan)
         if decision is made:
             in_force = InForce(in_force.policy, in_force.policy_slot, made.value, slot)
             thought_s = waited_s + made.calls[0].took_s
@@ -176,6 +180,14 @@ class CentralTier:
         await self._cluster.announce(Orders(Stamp(slot), in_force), thought_s)
         self._in_force = in_force
         self._journal.scheduled(slot, decision)
+
+    def _in_time(self, slot: int, decision: Decision[T], held: T) -> Decision[T]:
+        """Return the decision to apply: ``decision``, or ``held`` marked LATE if it outlasted its
+        slot."""
+        slot_s, (call,) = self._scenario.slot_s, decision.calls
+        if not call.outlasts(slot_s) and not _is_over(slot, self._clock, slot_s):
+            return decision
+        return Decision(held, (replace(call, outcome=LATE),))
 
 
 class NodeTier:
@@ -199,7 +211,7 @@ class NodeTier:
 
     async def resume(self) -> int:
         """Return the first slot without a deployment."""
-        last = int((await self._node.observe()).want_slot.max())
+        last = (await self._node.deployed()).slot
         if last >= 0:
             self._journal.missed(last, DEPLOYER, self._rows, UNRECORDED)
         return last + 1
@@ -210,15 +222,17 @@ class NodeTier:
             orders = await self._node.orders()
             if orders is None:
                 raise Transient("no orders have reached the node yet")
-            if orders.final:
+            if orders.final and slot >= orders.stamp.slot:
                 return False
             state = await self._node.observe()
             since_s = self._clock.now()
             decision = await self._deployer.deploy(state, orders.in_force)
             decision = _timed(decision, self._clock, since_s)
             took_s = [call.took_s for call in decision.calls]
-            if max(took_s) > self._slot_s:
-                decision = self._hold_late(decision, state)
+            over = _is_over(slot, self._clock, self._slot_s)
+            if over or max(took_s) > self._slot_s:
+                late = [over or call.outlasts(self._slot_s) for call in decision.calls]
+                decision = self._hold(decision, state, late)
                 took_s = [min(one, self._slot_s) for one in took_s]
             voided = await self._node.deploy(Stamp(slot), decision.value, np.array(took_s))
         except Transient as fault:
@@ -234,11 +248,18 @@ class NodeTier:
         except Transient:
             return
 
-    def _hold_late(
-        self, decision: Decision[Deployment], state: ClusterState
+    async def ended(self, slot: int) -> int:
+        """Return ``slot``, or the first slot after the run if that is earlier."""
+        with suppress(Transient):
+            orders = await self._node.orders()
+            if orders is not None and orders.final:
+                return min(slot, orders.stamp.slot)
+        return slot
+
+    def _hold(
+        self, decision: Decision[Deployment], state: ClusterState, late: list[bool]
     ) -> Decision[Deployment]:
         """Return the decision with late rows left as they are wanted now."""
-        late = [call.outlasts(self._slot_s) for call in decision.calls]
         keep, made = np.array(late)[:, None], decision.value
         held = Deployment(
             mode=np.where(keep, state.want_mode, made.mode),
@@ -294,18 +315,19 @@ async def run_central(
     has passed over is recorded as missed.
     """
     central = CentralTier(scenario, clock, cluster, planner, scheduler, journal)
-    slot = await central.resume()
-    while True:
+    slot = await _answer(central.resume, clock, scenario.slot_s)
+    while not central.over:
         current = await _reach(slot, clock, scenario.slot_s)
         for missed in range(slot, current):
             journal.missed(missed, SCHEDULER, NO_ROWS, PASSED)
         slot = current
         if slot >= slots and await _settled(cluster):
-            await central.end(slot)
+            await _answer(partial(central.end, slot), clock, scenario.slot_s)
             return slot
         await central.step(slot)
         await central.finish(slot)
         slot += 1
+    return slot
 
 
 async def run_node(
@@ -319,9 +341,9 @@ async def run_node(
     """Drive the deployers of the nodes ``rows`` by the clock until the final orders; otherwise as
     :func:`run_central`."""
     local = NodeTier(scenario, clock, node, rows, deployer, journal)
-    slot = await local.resume()
+    slot = await _answer(local.resume, clock, scenario.slot_s)
     while True:
-        current = await _reach(slot, clock, scenario.slot_s)
+        current = await local.ended(await _reach(slot, clock, scenario.slot_s))
         for missed in range(slot, current):
             journal.missed(missed, DEPLOYER, rows, PASSED)
         if current > 0:
@@ -339,11 +361,26 @@ async def _reach(slot: int, clock: Clock, slot_s: float) -> int:
     return max(slot, int((clock.now() + EPSILON_S) // slot_s))
 
 
+async def _answer(ask: Callable[[], Awaitable[T]], clock: Clock, slot_s: float) -> T:
+    """Return the answer of a cluster; if it does not answer, ask again in the next slot."""
+    while True:
+        try:
+            return await ask()
+        except Transient:
+            await clock.sleep_until((clock.now() // slot_s + 1) * slot_s)
+
+
 async def _settled(cluster: Cluster) -> bool:
     try:
         return await cluster.settled()
     except Transient:
         return False
+
+
+def _is_over(slot: int, clock: Clock, slot_s: float) -> bool:
+    """Return True if a decision comes after its slot, however short it was: on wall time, what
+    comes before it takes time too."""
+    return clock.now() > (slot + 1) * slot_s + EPSILON_S
 
 
 def _timed(decision: Decision[T], clock: Clock, since_s: float) -> Decision[T]:
@@ -355,12 +392,3 @@ def _timed(decision: Decision[T], clock: Clock, since_s: float) -> Decision[T]:
         return decision  # virtual time: all as declared, nothing to copy
     now = (replace(call, took_s=clock.thought_s(since_s, call.took_s)) for call in decision.calls)
     return Decision(decision.value, tuple(now))
-
-
-def _in_time(decision: Decision[T], slot_s: float, held: T) -> Decision[T]:
-    """Return the decision to apply: ``decision``, or ``held`` marked LATE if it outlasted the
-    slot."""
-    (call,) = decision.calls
-    if not call.outlasts(slot_s):
-        return decision
-    return Decision(held, (replace(call, outcome=LATE),))

@@ -76,6 +76,10 @@ class Node(Protocol):
     async def orders(self) -> Orders | None:
         """Return the newest orders that have reached the node, None before the first."""
 
+    async def deployed(self) -> Stamp:
+        """Return the newest stamp of a command to the nodes, also within its slot; ``Stamp(-1)``
+        before the first. A restarted process continues from it."""
+
     async def deploy(
         self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
@@ -130,7 +134,8 @@ class Journal(Protocol):
         """Record that no decision of a slot is known, so that the last one stays in force.
 
         ``rows`` are the nodes of a deployer's tier, empty for the others; ``fault`` is the reason.
-        After a restart, a decision of the same slot may be on record already; then that one counts.
+        After a restart, a decision of the same slot may be on record before or after; then that one
+        counts.
         """
 
     def observed(self, state: ClusterState) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
+
+LOOK_S: Final = 1.0  # real seconds after which a sleeper looks at the clock again
 
 
 class WallClock:
@@ -28,9 +31,10 @@ class WallClock:
         return (self._now_s() - self._began_s) * self._speed
 
     async def sleep_until(self, time_s: float) -> None:
-        # The machine's clock may be set back or stall while the loop sleeps: look again.
+        # The machine's clock may stall or be set while the loop sleeps: look again, and often,
+        # since a sleep that began by a wrong time would outlast its correction.
         while (left_s := time_s - self.now()) > 0:
-            await asyncio.sleep(left_s / self._speed)
+            await asyncio.sleep(min(left_s / self._speed, LOOK_S))
 
     def thought_s(self, since_s: float, declared_s: float) -> float:
         del declared_s

@@ -147,6 +147,9 @@ class Twin:
         table = self.records[: self._dispatched]
         return not np.any((table["failure"] == 0) & (table["returned_s"] > self._now_s))
 
+    async def deployed(self) -> Stamp:
+        return self._newest
+
     async def deploy(
         self, stamp: Stamp, deployment: Deployment, thought_s: Floats
     ) -> NDArray[np.bool_]:
@@ -244,6 +247,10 @@ class TwinNode:
 
     async def orders(self) -> Orders | None:
         return await self._twin.orders()
+
+    async def deployed(self) -> Stamp:
+        rows: list[int] = self._rows.tolist()
+        return max(self._twin._stamps[row] for row in rows)
 
     async def deploy(
         self, stamp: Stamp, deployment: Deployment, thought_s: Floats

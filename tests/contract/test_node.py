@@ -522,6 +522,23 @@ def test_a_slot_is_seen_when_it_has_ended(bench: Bench) -> None:
     run(test())
 
 
+def test_the_newest_command_is_known_within_its_slot(bench: Bench) -> None:
+    """A process that is restarted in the slot knows by it what has been done."""
+
+    async def test() -> None:
+        assert await bench.node.deployed() == Stamp(-1)
+        await bench.deploy((BIG, ABSENT, ABSENT), Stamp(0))
+        assert await bench.node.deployed() == Stamp(0)
+        assert each((await bench.node.observe()).want_slot) == -1, "that is of the last boundary"
+        await bench.end_slot()
+        await bench.deploy(NOTHING, Stamp(0))
+        assert await bench.node.deployed() == Stamp(0)
+        await bench.deploy(NOTHING, Stamp(1, 2))
+        assert await bench.node.deployed() == Stamp(1, 2)
+
+    run(test())
+
+
 def test_requests_are_seen_where_they_are_born_and_where_they_wait(bench: Bench) -> None:
     async def test() -> None:
         first = int(bench.under_control[0])

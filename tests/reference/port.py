@@ -74,6 +74,9 @@ class Reference:
             if plan is not None:
                 self.model.route(orders.stamp.slot, plan, thought_s)
 
+    async def deployed(self) -> Stamp:
+        return await self.node(self._state.rows).deployed()
+
     async def deploy(self, stamp: Stamp, deployment: Deployment, thought_s: Floats) -> Bools:
         return await self.node(self._state.rows).deploy(stamp, deployment, thought_s)
 
@@ -155,6 +158,9 @@ class ReferenceNode:
 
     async def orders(self) -> Orders | None:
         return await self._reference.orders()
+
+    async def deployed(self) -> Stamp:
+        return max(self._reference._newest[row] or Stamp(-1) for row in self._rows.tolist())
 
     async def deploy(self, stamp: Stamp, deployment: Deployment, thought_s: Floats) -> Bools:
         return self._reference.deploy_on(self._rows, stamp, deployment, thought_s)

@@ -204,6 +204,9 @@ class FarNode:
             found = await self._exchange.twin.orders()  # asked for again until it comes
         return found
 
+    async def deployed(self) -> Stamp:
+        return await self._node.deployed()
+
     async def deploy(
         self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
     ) -> NDArray[np.bool_]:

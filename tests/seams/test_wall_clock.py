@@ -59,6 +59,7 @@ class Machine:
     time_s: float = 0.0
     newest: Orders | None = None
     want_slot: int = -1
+    seen_want_slot: int = -1  # at the last slot boundary, as states have it
     decided: Counter[tuple[str, int]] = field(default_factory=Counter)  # tier, slot
     obeyed: Counter[tuple[str, int]] = field(default_factory=Counter)
 
@@ -69,6 +70,7 @@ class Machine:
 
     async def sleep_until(self, time_s: float) -> None:
         self.time_s = max(self.time_s, time_s)
+        self.seen_want_slot = self.want_slot
         await asyncio.sleep(0)
 
     def thought_s(self, since_s: float, declared_s: float) -> float:
@@ -79,7 +81,7 @@ class Machine:
     async def observe(self) -> ClusterState:
         slot = int(self.time_s // SLOT_S) - 1
         pods = [[ABSENT] * 2] * 2
-        return running(SCENARIO, pods, slot=slot, want_slot=np.full(2, self.want_slot))
+        return running(SCENARIO, pods, slot=slot, want_slot=np.full(2, self.seen_want_slot))
 
     async def telemetry(self, first_slot: int) -> Telemetry:
         return telemetry([1.0, 1.0])
@@ -95,6 +97,9 @@ class Machine:
 
     async def settled(self) -> bool:
         return True
+
+    async def deployed(self) -> Stamp:
+        return Stamp(self.want_slot)
 
     async def deploy(
         self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
@@ -310,7 +315,9 @@ class Ending(Machine):
 
     async def orders(self) -> Orders | None:
         over = self.newest is not None and self.time_s >= SLOTS * SLOT_S
-        return replace(self.newest, final=True) if over and self.newest else self.newest
+        if over and self.newest:
+            return replace(self.newest, stamp=Stamp(SLOTS), final=True)
+        return self.newest
 
 
 @pytest.mark.parametrize("slot", [0, 2])
@@ -375,6 +382,147 @@ def test_an_unreachable_world_is_recorded_and_the_last_decision_holds(tmp_path: 
     assert [line["slot"] for line in trial.lines("planner")] == [0, 4, 6]  # as soon as it can be
 
 
+def test_a_decision_that_ends_after_its_slot_is_late_however_short_it_was(tmp_path: Path) -> None:
+    """In slot 2, telemetry takes 4 s and the scheduler 7 s of the slot's 10 s."""
+
+    class Slow(Machine):
+        async def observe(self) -> ClusterState:
+            if self.time_s == 20.0:
+                self.time_s += 4.0
+            return await super().observe()
+
+    trial = Trial(tmp_path, Slow())
+    trial.central(Deciders(trial.machine, advance(trial.machine, "scheduler", 2, 7.0)))
+    trial.check("scheduler")
+    late = [line for line in trial.lines("scheduler") if line["outcome"] == "late"]
+    assert [(line["slot"], line["took_s"]) for line in late] == [(2, 7.0)]
+
+
+def test_a_deployment_that_ends_after_its_slot_is_late_however_short_it_was(tmp_path: Path) -> None:
+    class Slow(Ending):
+        async def orders(self) -> Orders | None:
+            found = await super().orders()
+            if self.time_s == 20.0:
+                self.time_s += 4.0
+            return found
+
+    trial = Trial(tmp_path, Slow())
+    given_orders(trial.machine)
+    trial.node(Deciders(trial.machine, advance(trial.machine, "deployer", 2, 7.0)))
+    trial.check("deployer", times=2)
+    late = [line for line in trial.lines("deployer") if line["outcome"] == "late"]
+    assert [(line["slot"], line["decided"]) for line in late] == [(2, {})] * 2
+
+
+@pytest.mark.parametrize("process", ["centre", "node"])
+def test_a_process_that_restarts_in_an_unreachable_world_waits_for_it(
+    process: str, tmp_path: Path
+) -> None:
+    class Deaf(Ending):
+        def _answer(self) -> None:
+            if self.time_s < 20.0:
+                raise Transient("the cluster does not answer")
+
+        async def orders(self) -> Orders | None:
+            self._answer()
+            return await super().orders()
+
+        async def deployed(self) -> Stamp:
+            self._answer()
+            return await super().deployed()
+
+    trial = Trial(tmp_path, Deaf())
+    if process == "centre":
+        trial.central(Deciders(trial.machine))
+        trial.check("scheduler")
+        assert trial.missed("scheduler") == [0, 1]
+    else:
+        given_orders(trial.machine)
+        trial.node(Deciders(trial.machine))
+        trial.check("deployer", times=2)
+        assert trial.missed("deployer") == [0, 0, 1, 1]
+
+
+def test_final_orders_are_repeated_until_they_are_out(tmp_path: Path) -> None:
+    class Deaf(Machine):
+        async def announce(self, orders: Orders, thought_s: float) -> None:
+            if orders.final and self.time_s < 100.0:
+                raise Transient("the cluster does not answer")
+            await super().announce(orders, thought_s)
+
+    trial = Trial(tmp_path, Deaf())
+    trial.central(Deciders(trial.machine))
+    trial.check("scheduler")
+    assert trial.machine.newest is not None
+    assert (trial.machine.newest.stamp, trial.machine.newest.final) == (Stamp(SLOTS), True)
+
+
+def test_a_centre_that_restarts_after_the_end_decides_and_records_nothing(tmp_path: Path) -> None:
+    trial = Trial(tmp_path)
+    trial.central(Deciders(trial.machine))
+    trial.machine.time_s += 25.0
+    trial.central(Deciders(trial.machine))
+    trial.check("scheduler")
+    assert trial.machine.newest is not None
+    assert trial.machine.newest.stamp == Stamp(SLOTS)
+
+
+def test_a_node_that_was_away_at_the_end_records_no_slot_after_it(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, Ending())
+    given_orders(trial.machine)
+    with pytest.raises(Killed):
+        trial.node(Deciders(trial.machine, kill("deployer", 6)))
+    trial.machine.time_s = 200.0
+    trial.node(Deciders(trial.machine))
+    trial.check("deployer", times=2)
+    assert trial.missed("deployer") == [6, 6, 7, 7]
+
+
+def test_final_orders_end_no_slot_before_their_own(tmp_path: Path) -> None:
+    """The node's clock is 2 s behind the centre's: final orders are there while it is restarted in
+    its slot 7, which it has not decided yet."""
+
+    class Early(Ending):
+        async def orders(self) -> Orders | None:
+            self.time_s += 2.0
+            found = await super().orders()
+            self.time_s -= 2.0
+            return found
+
+    trial = Trial(tmp_path, Early())
+    given_orders(trial.machine)
+    with pytest.raises(Killed):
+        trial.node(Deciders(trial.machine, kill("deployer", 7)))
+    trial.machine.time_s = 78.5
+    trial.node(Deciders(trial.machine))
+    trial.check("deployer", times=2)
+    assert trial.missed("deployer") == []
+
+
+def test_a_slot_that_was_missed_and_then_decided_after_a_restart_counts_as_decided(
+    tmp_path: Path,
+) -> None:
+    class Deaf(Machine):
+        async def observe(self) -> ClusterState:
+            if self.time_s == 20.0:
+                raise Transient("the telemetry store does not answer")
+            return await super().observe()
+
+        async def sleep_until(self, time_s: float) -> None:
+            if self.time_s == 20.0:
+                self.time_s = 23.0
+                raise Killed
+            await super().sleep_until(time_s)
+
+    trial = Trial(tmp_path, Deaf())
+    with pytest.raises(Killed):
+        trial.central(Deciders(trial.machine))
+    trial.central(Deciders(trial.machine))
+    trial.check("scheduler")
+    assert trial.missed("scheduler") == []
+    assert trial.machine.obeyed["scheduler", 2] == 1
+
+
 def test_heavy_thought_does_not_hold_up_the_event_loop(tmp_path: Path) -> None:
     """On wall time, parts that compute do so in a thread: a heart that beats every 5 ms goes on
     beating while each decision blocks its thread for 60 ms."""
@@ -421,3 +569,12 @@ def test_wall_clock_sleeps_until_its_time() -> None:
     asyncio.run(clock.sleep_until(5.0))
     assert 5.0 <= clock.now() < 60.0
     asyncio.run(clock.sleep_until(1.0))  # has passed
+
+
+def test_a_sleep_that_began_by_a_wrong_time_ends_soon_after_its_correction() -> None:
+    import time
+
+    began_s = time.time()
+    wrong_s = iter([began_s - 3600.0])  # one look at a clock that was set back an hour
+    clock = WallClock(began_s, now_s=lambda: next(wrong_s, time.time()))
+    asyncio.run(asyncio.wait_for(clock.sleep_until(0.1), timeout=10.0))

@@ -79,6 +79,9 @@ class World:
     async def settled(self) -> bool:
         return self.time_s >= (self.slots + self.drain_slots) * SLOT_S
 
+    async def deployed(self) -> Stamp:
+        return Stamp(-1)  # run() restarts nothing
+
     async def deploy(
         self, stamp: Stamp, deployment: Deployment, thought_s: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
@@ -496,6 +499,25 @@ def test_an_announcement_that_failed_changes_nothing_that_is_in_force() -> None:
     strategy = Strategy(script, script, script.deployer())
     asyncio.run(run(SCENARIO, there, there, there, strategy, Diary(log), 5))
     assert seen == [-1, 0, 1, 1, 3]
+
+
+def test_a_policy_whose_announcement_failed_goes_with_the_next_slots_orders() -> None:
+    """Slot 3's policy is on record as decided, so it must not be lost for an epoch."""
+
+    class Deaf(World):
+        async def announce(self, orders: Orders, thought_s: float) -> None:
+            if orders.stamp == Stamp(3, 1):
+                raise Transient("announce did not answer")
+            await super().announce(orders, thought_s)
+
+    log: list[EVENT] = []
+    there, script, diary = Deaf(log, slots=5), Script(log), Diary(log)
+    strategy = Strategy(script, script, script.deployer())
+    asyncio.run(run(SCENARIO, there, there, there, strategy, diary, 5))
+    assert [slot for slot, *_ in diary.planned_in] == [0, 3]
+    assert diary.missed_in == []
+    assert there.newest is not None
+    assert there.newest.in_force.policy_slot == 3
 
 
 def test_a_policy_decided_again_keeps_the_slot_that_it_was_decided_in() -> None:
