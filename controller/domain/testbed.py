@@ -39,7 +39,7 @@ class Lm:
     name: str
     title: str
     model: str
-    modality: str  # text-to-text, image-to-text, text-to-image
+    modality: str  # INPUT-to-OUTPUT, such as text-to-image
     ram_gb: float  # pod memory while active, M_i of Eq. 1
     vram_gb: float  # GPU memory while active on a GPU, V_i of Eq. 1
     gpu_only: bool = False

@@ -167,6 +167,8 @@ def _input_error(source: str, detail: ErrorDetails, schema: dict[str, Any]) -> I
             remedy = f"known are {', '.join(parent.get('properties', {})) or 'none'}"
         case "string_pattern_mismatch" if detail.get("ctx", {}).get("pattern") == NAME_PATTERN:
             problem, remedy = "is not a name", NAME_RULE
+        case "string_pattern_mismatch" if remedy:
+            problem = "is malformed"
         case "value_error":
             problem, value = str(detail.get("ctx", {}).get("error", problem)), None
     return InputError(

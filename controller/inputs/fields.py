@@ -20,6 +20,11 @@ Model = Annotated[
     StringConstraints(max_length=120, pattern=r"^\S(.*\S)?$"),
     Field(description="a model's name on one line"),
 ]
+Modality = Annotated[
+    str,
+    StringConstraints(max_length=63, pattern=r"^[a-z]+(-[a-z]+)*-to-[a-z]+(-[a-z]+)*$"),
+    Field(description="INPUT-to-OUTPUT in lower-case words, such as text-to-image"),
+]
 Positive = Annotated[
     float,
     Field(strict=True, gt=0, allow_inf_nan=False, description="a finite number above 0"),

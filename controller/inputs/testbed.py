@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -20,6 +20,7 @@ from controller.inputs.documents import parse
 from controller.inputs.fields import (
     Count,
     Flag,
+    Modality,
     Model,
     Name,
     NonNegative,
@@ -151,7 +152,7 @@ class Lm(Record):
     name: Name
     title: Text
     model: Model = Field(description="repository of the weights")
-    modality: Literal["text-to-text", "image-to-text", "text-to-image"]
+    modality: Modality
     gpu_only: Flag = Field(default=False, description="true: never runs on CPUs alone")
     memory: Memory
     vram: Vram

@@ -2,13 +2,16 @@
 
 The paper leaves open: V and p0 (here 1 and 0.1), the linear smoothing f (here (1 + x) / 2, so a
 device without headroom keeps half its weight), whether headroom is taken before or after the
-action (before: eta_n(t) carries no action), and what a large text LM is, whose alpha is 1.2 (one
-with at least twice the RAM of the smallest text LM).
+action (before: eta_n(t) carries no action), what a large text LM is, whose alpha is 1.2 (one
+with at least twice the RAM of the smallest text LM), and which alpha an LM of another modality has.
+The paper sets text LMs apart from image LMs, which are slower and gain more from a GPU; every LM
+that is not text-to-text counts as the latter.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,8 @@ from controller.policies.patterns import (
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+TEXT: Final = "text-to-text"
+
 
 @dataclass(frozen=True, slots=True)
 class LyapunovParameters:
@@ -41,7 +46,7 @@ class LyapunovParameters:
     alpha_cpu: float = 1.0
     alpha_gpu_text: float = 1.0
     alpha_gpu_large_text: float = 1.2
-    alpha_gpu_image: float = 1.5
+    alpha_gpu_image: float = 1.5  # of every LM that is not text-to-text
 
 
 class LyapunovDeployer:
@@ -51,7 +56,7 @@ class LyapunovDeployer:
         self._parameters = parameters
         self._kinds = enumerate_fixed(scenario)
         lms, nodes = scenario.testbed.lms, scenario.testbed.nodes
-        self._image = np.array(["image" in lm.modality for lm in lms])
+        self._image = np.array([lm.modality != TEXT for lm in lms])
         self._alpha_gpu = _alpha_gpu(scenario, self._image, parameters)
         self._cores = np.array([node.cores for node in nodes])
         self._ram_gb = np.array([node.ram_gb for node in nodes])

@@ -135,6 +135,20 @@ def test_an_lm_given_twice_is_refused(document: Any) -> None:
         parse(TestbedFile, "s", document)
 
 
+@pytest.mark.parametrize("modality", ["text-to-image", "audio-to-text", "image-text-to-text"])
+def test_an_lm_of_any_modality_is_data(document: Any, modality: str) -> None:
+    document["all"]["vars"]["edgelm_lms"][1]["modality"] = modality
+    assert parse(TestbedFile, "s", document).to_domain().lms[1].modality == modality
+
+
+@pytest.mark.parametrize("modality", ["", "audio", "to-text", "Audio-to-text", "audio2text"])
+def test_a_wrong_modality_is_refused_with_its_form(document: Any, modality: str) -> None:
+    document["all"]["vars"]["edgelm_lms"][1]["modality"] = modality
+    problem = rf"edgelm_lms\[1\]\.modality: is malformed \(got '{modality}'\); INPUT-to-OUTPUT"
+    with pytest.raises(InputError, match=problem):
+        parse(TestbedFile, "s", document)
+
+
 def test_a_node_given_twice_is_refused() -> None:
     text = locate("testbeds", "paper").read_text().replace("        vm4:\n", "        vm3:\n")
     with pytest.raises(InputError, match="duplicate key 'vm3'"):

@@ -36,7 +36,7 @@ PAPER = LyapunovParameters()
 MODALITIES = ("text-to-text", "text-to-text", "image-to-text", "text-to-image")
 
 
-def tiny() -> Scenario:
+def tiny(modalities: tuple[str, ...] = MODALITIES) -> Scenario:
     """One node, one GPU of two slices, the paper's four LMs by memory; the large text LM has three
     times the RAM of the small one."""
     models = [
@@ -46,7 +46,7 @@ def tiny() -> Scenario:
         Model(ram_gb=3.5, vram_gb=6, gpu_only=True),
     ]
     scenario = with_cores_on_gpu(world([node(cores=16, ram_gb=17, gpus=1, slices=2)], models), 1.0)
-    lms = zip(scenario.testbed.lms, MODALITIES, strict=True)
+    lms = zip(scenario.testbed.lms, modalities, strict=True)
     named = tuple(replace(lm, modality=modality) for lm, modality in lms)
     return replace(scenario, testbed=replace(scenario.testbed, lms=named))
 
@@ -155,6 +155,16 @@ def test_the_choice_has_the_highest_score_of_all_feasible_actions(
     share = fixed_share(TINY, 0)
     assert chosen.cores[0].tolist() == [{OFF: 0.0, CPU: share, GPU: 1.0}[m] for m in mode]
     assert chosen.vgpus[0].tolist() == [int(m == GPU) for m in mode]
+
+
+@given(states)
+@settings(max_examples=50, deadline=None)
+def test_an_lm_of_another_modality_than_text_counts_as_an_image_lm(state: ClusterState) -> None:
+    other = tiny(("text-to-text", "text-to-text", "audio-to-text", "text-to-video"))
+    chosen, again = (
+        decide(LyapunovDeployer(scenario, PAPER).deploy(state, OPEN)) for scenario in (TINY, other)
+    )
+    assert np.array_equal(chosen.mode, again.mode)
 
 
 def choose(p: LyapunovParameters = PAPER, **changes: object) -> list[int]:
