@@ -28,7 +28,7 @@ from controller.campaigns.file import (
 from controller.campaigns.reasoner import Reasoner
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
-from controller.inputs.catalog import check_feasible, load_profile, load_testbed
+from controller.inputs.catalog import check_together, load_profile, load_testbed, locate
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
 from controller.workloads.spec import WorkloadFile, find_trace, generate, load_workload
@@ -145,13 +145,16 @@ class Shelf:
             self._workloads[reference] = workload
         return self._workloads[reference]
 
-    def check(self, testbed: str, profile: ProfileFile, workload: str, faults: Faults) -> None:
+    def check(self, testbed: str, entry: ProfileEntry, workload: str, faults: Faults) -> None:
         """Raise InputError unless these go together."""
+        profile = self.profile(entry)
         key = (testbed, profile.name, workload, faults.name)
         if key in self._checked:
             return
         machine, arrivals = self.testbed(testbed), self.workload(workload)
-        check_feasible(machine, profile)
+        named = (("testbeds", testbed), ("profiles", entry.name))
+        files = (str(locate(kind, self._path(reference))) for kind, reference in named)
+        check_together(machine, profile, ", ".join(files))
         scenario = Scenario(machine.to_domain(), profile.to_domain())
         faults.check(scenario.testbed, "campaign")
         trace = trace_of(arrivals)
@@ -175,12 +178,11 @@ def _cells(campaign: CampaignFile, axes: Axes, shelf: Shelf, mode: str | None) -
     ]
     places = product(axes.testbeds, axes.profiles, axes.workloads, axes.settings())
     for testbed, entry, workload, setting in places:
-        profile = shelf.profile(entry)
-        shelf.check(testbed, profile, workload, setting["faults"])
+        shelf.check(testbed, entry, workload, setting["faults"])
         for one, seed in product(contestants, axes.seeds):
             experiment = Experiment(
                 testbed=shelf.testbed(testbed),
-                profile=profile,
+                profile=shelf.profile(entry),
                 workload=shelf.workload(workload),
                 strategy=one.name,
                 parameters=one.parameters,

@@ -16,6 +16,7 @@ from controller.campaigns.grid import resolve
 from controller.domain.errors import InputError
 from controller.inputs.catalog import (
     KINDS,
+    check_together,
     load_profile,
     load_testbed,
     locate,
@@ -104,6 +105,16 @@ def check_file(path: Path) -> tuple[str, str]:
         case _:
             grid = resolve(path.absolute())
             return kind, f"{grid.campaign.name}: {len(grid.cells)} runs"
+
+
+def check_pair(testbed: Path, profile: Path) -> None:
+    """Check that the files of a testbed and of a profile go together, as before a run.
+
+    Raises:
+        InputError: they do not; names both files and every problem.
+    """
+    machine, speeds = load_testbed(testbed.absolute()), load_profile(profile.absolute())
+    check_together(machine, speeds, f"{testbed}, {profile}")
 
 
 def _kind(data: object, path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -55,15 +56,17 @@ def validate(
 ) -> None:
     """Check input files: testbeds, profiles, workloads, requests, prices, campaigns.
 
-    A campaign is checked with every file that it names.
+    A campaign is checked with every file that it names, each testbed with each profile given.
 
     \b
     Examples:
       edgelm validate inventory/paper.yaml my/campaign.yaml
+      edgelm validate my/testbed.yaml my/profile.yaml
     """
-    from controller.campaigns.validation import check_file
+    from controller.campaigns.validation import check_file, check_pair
 
     wrong = 0
+    good: dict[str, list[Path]] = {}
     for path in files:
         try:
             kind, content = check_file(path)
@@ -71,7 +74,16 @@ def validate(
             wrong += 1
             typer.echo(f"edgelm: {error}", err=True)
         else:
+            good.setdefault(kind, []).append(path)
             typer.echo(f"{path}: good {kind} ({content})")
+    for testbed, profile in product(good.get("testbed", ()), good.get("profile", ())):
+        try:
+            check_pair(testbed, profile)
+        except InputError as error:
+            wrong += 1
+            typer.echo(f"edgelm: {error}", err=True)
+        else:
+            typer.echo(f"{testbed}, {profile}: go together")
     if wrong:
         raise typer.Exit(BAD_INPUT)
 

@@ -14,6 +14,7 @@ from controller.inputs.testbed import TestbedFile, scaled
 __all__ = [
     "KINDS",
     "check_feasible",
+    "check_together",
     "combine",
     "load_profile",
     "load_testbed",
@@ -85,6 +86,31 @@ def load_profile(name_or_path: str | Path) -> ProfileFile:
     """
     path = locate("profiles", name_or_path)
     return parse(ProfileFile, str(path), read_yaml(path))
+
+
+def check_together(testbed: TestbedFile, profile: ProfileFile, files: str) -> None:
+    """Check a testbed and a profile as :func:`check_feasible`, where their files are known.
+
+    Args:
+        files: names of both files, for the error.
+
+    Raises:
+        InputError: they do not go together; names the shipped profiles that fit the testbed.
+    """
+    problem = _misfit(testbed, profile)
+    if problem:
+        shipped = [name for name in names("profiles") if not _misfit(testbed, load_profile(name))]
+        fitting = ", ".join(f"{name} (--profile {name})" for name in shipped)
+        remedy = f"shipped profiles that fit this testbed: {fitting}" if shipped else ""
+        raise InputError(files, problem, remedy=remedy)
+
+
+def _misfit(testbed: TestbedFile, profile: ProfileFile) -> str:
+    try:
+        check_feasible(testbed, profile)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def template_dir() -> Path:

@@ -102,6 +102,17 @@ def test_validate_names_every_wrong_file_and_passes_the_right_ones(tmp_path: Pat
     assert "seeds" in done.stderr
 
 
+def test_validate_checks_testbeds_with_the_profiles_beside_them() -> None:
+    campus, paper = locate("testbeds", "campus"), locate("testbeds", "paper")
+    t4 = locate("profiles", "t4")
+    assert f"{campus}, {t4}: go together\n" in edgelm("validate", t4, campus).stdout
+    done = edgelm("validate", campus, paper, t4)
+    assert done.returncode == 2
+    assert f"{campus}, {t4}: go together\n" in done.stdout
+    assert f"{paper}, {t4}: testbed paper: " in done.stderr
+    assert "shipped profiles that fit this testbed: a5000 (--profile a5000)" in done.stderr
+
+
 BAD = {
     "campaign": (["run", "papper"], r"papper.*paper"),
     "strategy": (["run", "smoke", "--strategy", "RF,XX"], r"XX.*choose one of RR, RL"),
@@ -113,6 +124,10 @@ BAD = {
     "load nan": (["run", "smoke", "--load", "nan"], r"command line: loads\[0\]"),
     "testbed": (["run", "smoke", "--testbed", "papper"], r"papper.*campus, paper"),
     "profile": (["run", "smoke", "--profile", "t4"], r"testbed paper.*profile t4 has no times"),
+    "testbed without its profile": (
+        ["run", "smoke", "--testbed", "campus"],
+        r"campus\.yaml, .*a5000\.yaml: testbed campus: .*'NVIDIA T4'.*fit .*: t4 \(--profile t4\)",
+    ),
     "workload": (["run", "smoke", "--workload", "none.yaml"], r"none\.yaml: does not exist"),
     "report": (["report", "nowhere"], r"campaign"),
     "kind": (["list", "colours"], r"colours.*strategies, testbeds"),

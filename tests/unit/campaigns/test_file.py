@@ -155,6 +155,14 @@ def test_a_wrong_campaign_is_refused_before_anything_runs(case: str, tmp_path: P
         resolve(write(tmp_path, **content))
 
 
+def test_an_lm_that_the_profile_lacks_is_refused_with_both_files(tmp_path: Path) -> None:
+    testbed = locate("testbeds", "paper").read_text().replace("name: LM4", "name: LM5")
+    (tmp_path / "ours.yaml").write_text(testbed)
+    files = rf"{tmp_path / 'ours.yaml'}, {locate('profiles', 'a5000')}"
+    with pytest.raises(InputError, match=rf"{files}: testbed paper: LM5: is not in profile a5000"):
+        resolve(write(tmp_path, testbeds=["ours.yaml"]))
+
+
 def test_a_workload_for_another_testbed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine-load.yaml").write_text(
         "name: mine\nsummary: x\nprocess: {kind: poisson, requests_per_slot: {LM1: 1, LM9: 2}}\n"
