@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from controller.domain.errors import InputError
 from controller.domain.testbed import Testbed
+from controller.inputs.documents import combine
+from controller.inputs.fields import NonNegative, Positive, Record
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Spans = list[tuple[int, float, float]]  # node row, down_s, up_s
 
 
-class Outage(BaseModel):
+class Outage(Record):
     """A node that goes down at a known time of the run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     node: str
-    down_s: Seconds
-    up_s: Positive | None = Field(None, description="null: it stays down")
+    down_s: NonNegative
+    up_s: Positive | None = Field(None, description="later than down_s; null: it stays down")
 
     @model_validator(mode="after")
     def _in_order(self) -> Outage:
@@ -32,38 +29,39 @@ class Outage(BaseModel):
         return self
 
 
-class RandomOutages(BaseModel):
+class RandomOutages(Record):
     """Losses of nodes as a Poisson process per node; repair times are exponential."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    per_node_hour: Positive = Field(description="losses an hour of a node that is up")
-    repair_s: Positive = Field(description="mean time until it is up again")
+    per_node_hour: Positive = Field(description="losses an hour of a node that is up, above 0")
+    repair_s: Positive = Field(description="mean time until it is up again, above 0")
     nodes: tuple[str, ...] | None = Field(None, description="null: any worker")
 
 
-class Faults(BaseModel):
+class Faults(Record):
     """Node outages of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("none", min_length=1)
     outages: tuple[Outage, ...] = ()
     random: RandomOutages | None = None
 
     def check(self, testbed: Testbed, source: str) -> None:
-        """Raise InputError for a node that the testbed lacks."""
-        named = [outage.node for outage in self.outages]
-        named += (self.random.nodes or ()) if self.random else ()
-        for node in named:
-            if node not in testbed.node_names:
-                raise InputError(
-                    source,
-                    f"testbed {testbed.name} has no such node",
-                    field=f"faults {self.name}",
-                    value=node,
-                    remedy=f"its nodes are {', '.join(testbed.node_names)}",
-                )
+        """Raise InputError for nodes that the testbed lacks."""
+        named = [(f"outages[{k}].node", outage.node) for k, outage in enumerate(self.outages)]
+        drawn = (self.random.nodes or ()) if self.random else ()
+        named += [(f"random.nodes[{k}]", node) for k, node in enumerate(drawn)]
+        errors = [
+            InputError(
+                source,
+                f"testbed {testbed.name} has no such node",
+                field=f"faults {self.name!r}: {place}",
+                value=node,
+                remedy=f"its nodes are {', '.join(testbed.node_names)}",
+            )
+            for place, node in named
+            if node not in testbed.node_names
+        ]
+        if errors:
+            raise combine(source, errors)
 
 
 def draw_outages(

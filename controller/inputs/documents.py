@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import yaml
@@ -65,7 +66,11 @@ def read_yaml(path: Path) -> object:
             content = file.read(MAX_BYTES + 1)
         text = content.decode("utf-8")
     except OSError as error:
-        raise InputError(source, f"cannot be read: {error.strerror or error}") from error
+        raise InputError(
+            source,
+            f"cannot be read: {error.strerror or error}",
+            remedy="check path and permissions",
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError(source, f"is not UTF-8 text: byte {error.start} is wrong") from error
     if len(content) > MAX_BYTES:
@@ -125,8 +130,16 @@ def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
     return where + _one_line(", ".join(filter(None, (error.context, error.problem))) or error)
 
 
-def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
+def parse(
+    model: type[T] | TypeAdapter[T],
+    source: str,
+    data: object,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> T:
     """Return ``data`` as a ``model``.
+
+    Args:
+        names: field at the top -> what errors call it.
 
     Raises:
         InputError: the data is invalid; names source, field, value and remedy of every error.
@@ -140,7 +153,9 @@ def parse(model: type[T] | TypeAdapter[T], source: str, data: object) -> T:
     except ValidationError as error:
         schema = _schema(cast("Hashable", model))
         details = error.errors(include_url=False)
-        raise combine(source, [_input_error(source, one, schema) for one in details]) from error
+        raise combine(
+            source, [_input_error(source, one, schema, names) for one in details]
+        ) from error
 
 
 def combine(source: str, errors: list[InputError]) -> InputError:
@@ -153,7 +168,9 @@ def combine(source: str, errors: list[InputError]) -> InputError:
     return InputError(source, "\n  ".join([f"{len(errors)} errors:", *lines]))
 
 
-def _input_error(source: str, detail: ErrorDetails, schema: dict[str, Any]) -> InputError:
+def _input_error(
+    source: str, detail: ErrorDetails, schema: dict[str, Any], names: Mapping[str, str]
+) -> InputError:
     location = detail["loc"]
     place = _schema_at(schema, location)
     problem, remedy = detail["msg"].replace("Input should", "should"), place.get("description", "")
@@ -171,10 +188,11 @@ def _input_error(source: str, detail: ErrorDetails, schema: dict[str, Any]) -> I
             problem = "is malformed"
         case "value_error":
             problem, value = str(detail.get("ctx", {}).get("error", problem)), None
+            remedy = "" if "properties" in place else remedy  # a record's docstring is none
     return InputError(
         source,
         _one_line(problem),
-        field=_path(location),
+        field=_path(tuple(names.get(str(part), part) for part in location[:1]) + location[1:]),
         value=None if value is None else _Shown(value),
         remedy=remedy,
     )

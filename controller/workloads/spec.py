@@ -199,5 +199,8 @@ def find_trace(file: str, folder: Path | None = None) -> Path:
         if place.is_file():
             return place.resolve()
     raise InputError(
-        file, "no such request file", remedy=f"looked at {' and '.join(map(str, places))}"
+        file,
+        "no such request file",
+        remedy=f"looked at {' and '.join(map(str, places))}; put it beside the workload file, or "
+        "name another",
     )

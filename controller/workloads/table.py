@@ -27,7 +27,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(str(path), f"cannot be read: {error.strerror}") from error
+        raise InputError(
+            str(path), f"cannot be read: {error.strerror}", remedy="check path and permissions"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

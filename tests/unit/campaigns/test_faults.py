@@ -65,9 +65,18 @@ def test_only_the_nodes_named_are_lost() -> None:
 
 
 def test_an_unknown_node_is_named_with_the_choices() -> None:
-    faults = Faults(name="bad", outages=(Outage(node="vm9", down_s=1, up_s=2),))
-    with pytest.raises(InputError, match=r"vm9.*vm2, vm3"):
-        faults.check(TESTBED, "campaign")
+    faults = Faults(
+        name="bad",
+        outages=(Outage(node="vm2", down_s=1), Outage(node="vm9", down_s=1, up_s=2)),
+        random=RandomOutages(per_node_hour=1, repair_s=1, nodes=("vm8",)),
+    )
+    with pytest.raises(InputError) as caught:
+        faults.check(TESTBED, "my.yaml")
+    first, *lines = str(caught.value).splitlines()
+    assert first == "my.yaml: 2 errors:"
+    assert "faults 'bad': outages[1].node: " in lines[0]
+    assert "'vm9'); its nodes are vm2, vm3" in lines[0]
+    assert "faults 'bad': random.nodes[0]: " in lines[1]
 
 
 @pytest.mark.parametrize(("down_s", "up_s"), [(5, 5), (5, 4), (-1, 4), (float("nan"), 4)])

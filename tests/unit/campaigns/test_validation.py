@@ -52,6 +52,12 @@ def test_requests_are_counted() -> None:
     assert (kind, content) == ("requests", f"{len(lines) - 1} requests")
 
 
+@pytest.mark.parametrize("name", ["none.csv", "none.yaml"])
+def test_a_missing_file_is_refused_with_what_to_do(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"No such file.*; check path and permissions"):
+        check_file(tmp_path / name)
+
+
 @pytest.mark.parametrize("text", ["- 1", "word", "colour: red"])
 def test_what_is_nothing_of_ours_is_said_so(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
