@@ -86,7 +86,7 @@ def simulate(
         "reasoners": (reasoner,),
         **constants,
     }
-    grid = resolve_grid(parse(CampaignFile, "simulate", content), Path())
+    grid = resolve_grid(parse(CampaignFile, "simulate", content), Path("simulate"))
     return run_in_memory(grid.cells[0].label, run_once(grid, approver))
 
 

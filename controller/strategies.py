@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import numpy as np
@@ -221,8 +222,10 @@ def recipe(name: str) -> Recipe:
         InputError: unknown name; lists the choices.
     """
     if name not in STRATEGIES:
-        choices = ", ".join(STRATEGIES)
-        raise InputError("strategy", "is not known", value=name, remedy=f"choose one of {choices}")
+        near = get_close_matches(name.upper(), STRATEGIES, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        remedy = f"{guess}choose one of {', '.join(STRATEGIES)}"
+        raise InputError("strategy", "is not known", value=name, remedy=remedy)
     return STRATEGIES[name]
 
 

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from controller import strategies
 from controller.campaigns.experiment import EPOCHS
 from controller.campaigns.faults import Faults
 from controller.campaigns.reasoner import Reasoner, ReasonerItem
@@ -45,6 +46,16 @@ def _entry(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _known(entry: StrategyEntry) -> StrategyEntry:
+    """Refuse a strategy or parameter that does not exist."""
+    try:
+        if entry.name != ALL:
+            strategies.resolved_parameters(entry.name, entry.parameters)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return entry
+
+
 def _list_of_all(value: object) -> object:
     return (ALL,) if value == ALL else value
 
@@ -54,7 +65,7 @@ def _counted(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return tuple(range(value))
     if not isinstance(value, list | tuple):
-        raise ValueError(f"must be a whole number, 1 or more, or a list of seeds, not {value!r}")
+        raise ValueError(f"is neither a number of seeds nor a list of them (got {value!r})")
     return value
 
 
@@ -96,7 +107,9 @@ class ProfileEntry(Record):
 
 
 StrategyItem = Annotated[
-    StrategyEntry, BeforeValidator(_entry, json_schema_input_type=str | StrategyEntry)
+    StrategyEntry,
+    BeforeValidator(_entry, json_schema_input_type=str | StrategyEntry),
+    AfterValidator(_known),
 ]
 ProfileItem = Annotated[
     ProfileEntry, BeforeValidator(_entry, json_schema_input_type=Reference | ProfileEntry)
@@ -112,7 +125,7 @@ Seeds = Annotated[
     tuple[Seed, ...],
     SOME,
     BeforeValidator(_counted, json_schema_input_type=Count | Many[Seed]),
-    Field(description="how many (0, 1, ...), or which"),
+    Field(description="how many, such as 3 for 0, 1 and 2; or a list, such as [0, 7]"),
 ]
 Testbeds = Annotated[Many[Reference], SOME]
 Profiles = Annotated[Many[ProfileItem], SOME]
@@ -199,20 +212,23 @@ class CampaignFile(Axes, _Title):
 
 
 def load_campaign_file(name_or_path: str | Path) -> tuple[CampaignFile, Path]:
-    """Return a campaign by shipped name or path, and the folder that its references start from.
+    """Return a campaign by shipped name or path, and its file.
 
     Raises:
         InputError: it does not exist or is not a campaign file.
     """
     path = locate("campaigns", name_or_path)
-    return parse(CampaignFile, str(path), read_yaml(path)), path.parent
+    return parse(CampaignFile, str(path), read_yaml(path)), path
 
 
-def override(campaign: CampaignFile, changes: Mapping[str, Any]) -> CampaignFile:
+def override(
+    campaign: CampaignFile, changes: Mapping[str, Any], options: Mapping[str, str] | None = None
+) -> CampaignFile:
     """Return the campaign with some axes replaced, in its parts too.
 
     Args:
         changes: axis -> values as in a campaign file; None leaves the campaign's.
+        options: axis -> option of the command line that gave it, for errors.
 
     Raises:
         InputError: there is no such axis, or a value is out of range.
@@ -222,11 +238,12 @@ def override(campaign: CampaignFile, changes: Mapping[str, Any]) -> CampaignFile
         if axis not in Axes.model_fields:
             choices = ", ".join(Axes.model_fields)
             raise InputError(
-                "command line", "is no axis of a campaign", field=axis, remedy=f"choose {choices}"
+                "changes", "is no axis of a campaign", field=axis, remedy=f"choose {choices}"
             )
     data = campaign.model_dump(exclude_unset=True)
     data["parts"] = [
         {axis: value for axis, value in part.items() if axis not in given}
         for part in data.get("parts", ())
     ]
-    return parse(CampaignFile, "command line", {**data, **given})
+    source = "changes" if options is None else "command line"
+    return parse(CampaignFile, source, {**data, **given}, options or {})

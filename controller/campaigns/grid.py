@@ -78,34 +78,40 @@ class Grid:
 
 
 def resolve(
-    name_or_path: str | Path, changes: Mapping[str, Any] | None = None, mode: str | None = None
+    name_or_path: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    mode: str | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> Grid:
     """Return the grid of a campaign, a shipped name or a file.
 
     Args:
-        changes: axes that replace the campaign's, see :func:`file.override`.
+        changes, options: axes that replace the campaign's, see :func:`file.override`.
         mode: replaces that of strategies with agents.
 
     Raises:
         InputError: the campaign, or something that it names, is wrong.
     """
-    campaign, beside = load_campaign_file(name_or_path)
-    return resolve_grid(override(campaign, changes or {}), beside, mode)
+    campaign, path = load_campaign_file(name_or_path)
+    return resolve_grid(override(campaign, changes or {}, options), path, mode)
 
 
-def resolve_grid(campaign: CampaignFile, folder: Path, mode: str | None = None) -> Grid:
-    """Read everything that the campaign names and check that it goes together. ``mode`` replaces
-    that of strategies with agents.
+def resolve_grid(campaign: CampaignFile, path: Path, mode: str | None = None) -> Grid:
+    """Read everything that the campaign names and check that it goes together.
+
+    Args:
+        path: the campaign's file; what it names may lie beside it.
+        mode: replaces that of strategies with agents.
 
     Raises:
         InputError: something named does not exist, is malformed, or does not fit the rest.
     """
-    shelf = Shelf(folder)
+    shelf = Shelf(path)
     cells: dict[str, Cell] = {}
     for axes in campaign.products():
         for cell in _cells(campaign, axes, shelf, mode):
             cells.setdefault(cell.run_id, cell)
-    _refuse_ambiguity(tuple(cells.values()))
+    _refuse_ambiguity(str(path), tuple(cells.values()))
     return Grid(campaign, tuple(cells.values()), dict(shelf.traces))
 
 
@@ -113,7 +119,7 @@ def resolve_grid(campaign: CampaignFile, folder: Path, mode: str | None = None) 
 class Shelf:
     """The files that a campaign names; each is read and each combination checked once."""
 
-    folder: Path
+    campaign: Path
     traces: dict[str, Path] = field(default_factory=dict)
     _testbeds: dict[str, TestbedFile] = field(default_factory=dict)
     _profiles: dict[tuple[Any, ...], ProfileFile] = field(default_factory=dict)
@@ -156,7 +162,7 @@ class Shelf:
         files = (str(locate(kind, self._path(reference))) for kind, reference in named)
         check_together(machine, profile, ", ".join(files))
         scenario = Scenario(machine.to_domain(), profile.to_domain())
-        faults.check(scenario.testbed, "campaign")
+        faults.check(scenario.testbed, str(self.campaign))
         trace = trace_of(arrivals)
         if trace is not None:
             arrivals = with_trace_at(arrivals, str(self.traces[trace.sha256]))
@@ -165,7 +171,7 @@ class Shelf:
 
     def _path(self, reference: str) -> str | Path:
         """Return a file from the campaign file's folder, or the reference as a shipped name."""
-        beside = self.folder / reference
+        beside = self.campaign.parent / reference
         is_file = "/" in reference or reference.endswith((".yaml", ".yml", ".json"))
         return beside if is_file and beside.is_file() else reference
 
@@ -251,14 +257,14 @@ def _deciders(parameters: Mapping[str, Any]) -> str:
     return f" ({mode})" if mode == APPROVE else ""
 
 
-def _refuse_ambiguity(cells: tuple[Cell, ...]) -> None:
+def _refuse_ambiguity(source: str, cells: tuple[Cell, ...]) -> None:
     """Raise if a name stands for two things: figures tell runs apart by names."""
     places: dict[tuple[Any, ...], str] = {}
     for cell in cells:
         place = tuple(cell.axes().values())
         if places.setdefault(place, cell.run_id) != cell.run_id:
             raise InputError(
-                "campaign",
+                source,
                 "two different runs have the same names",
                 value=cell.title(),
                 remedy="give testbeds, profiles, workloads, faults and strategies (label) that "

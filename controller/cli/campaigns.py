@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from controller.bootstrap.agents import Access
     from controller.campaigns.grid import Grid
     from controller.campaigns.runner import Tally
+
+# Axis of a campaign -> the option that replaces it.
+OPTIONS: Final = {
+    "strategies": "--strategy",
+    "seeds": "--seeds",
+    "epochs": "--epochs",
+    "testbeds": "--testbed",
+    "profiles": "--profile",
+    "workloads": "--workload",
+    "loads": "--load",
+    "reasoners": "--reasoner",
+}
 
 
 @app.command()
@@ -102,7 +114,7 @@ def run(
         "loads": numbers("--load", load),
         "reasoners": reasoners(reasoner, model, temperature, reasoning_effort),
     }
-    grid = resolve(campaign, axes, mode)
+    grid = resolve(campaign, axes, mode, OPTIONS)
     if needs_person(grid) and not has_person():
         raise InputError(
             campaign, "needs a person at a terminal", field="mode", value="approve",

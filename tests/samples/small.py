@@ -41,4 +41,4 @@ def small_campaign(**changes: Any) -> CampaignFile:
 
 
 def small_grid(**changes: Any) -> Grid:
-    return resolve_grid(small_campaign(**changes), Path())
+    return resolve_grid(small_campaign(**changes), Path("small"))

@@ -115,13 +115,24 @@ def test_validate_checks_testbeds_with_the_profiles_beside_them() -> None:
 
 BAD = {
     "campaign": (["run", "papper"], r"papper.*paper"),
-    "strategy": (["run", "smoke", "--strategy", "RF,XX"], r"XX.*choose one of RR, RL"),
+    "strategy": (
+        ["run", "smoke", "--strategy", "RF,XX"],
+        r"--strategy\[1\].*XX.*choose one of RR, RL",
+    ),
+    "strategy in small letters": (
+        ["run", "smoke", "--strategy", "rf"],
+        r"command line: --strategy\[0\].*'rf'\); did you mean RF\?",
+    ),
+    "server without a model": (
+        ["run", "smoke", "--reasoner", "http://127.0.0.1:9/v1"],
+        r"command line: --reasoner\[0\]: .*needs models \(--model NAME\)",
+    ),
     "seeds": (["run", "smoke", "--seeds", "0"], r"--seeds.*'0' is no whole number, 1 or more"),
     "epochs": (["run", "smoke", "--epochs", "many"], r"--epochs.*'many' is no whole number"),
     "jobs": (["run", "smoke", "--jobs", "-1"], r"--jobs.*'-1'"),
     "load": (["run", "smoke", "--load", "fast"], r"--load: is no list of numbers.*'fast'.*0\.5"),
-    "negative load": (["run", "smoke", "--load", "-1"], r"command line: loads\[0\].*-1"),
-    "load nan": (["run", "smoke", "--load", "nan"], r"command line: loads\[0\]"),
+    "negative load": (["run", "smoke", "--load", "-1"], r"command line: --load\[0\].*-1"),
+    "load nan": (["run", "smoke", "--load", "nan"], r"command line: --load\[0\]"),
     "testbed": (["run", "smoke", "--testbed", "papper"], r"papper.*campus, paper"),
     "profile": (["run", "smoke", "--profile", "t4"], r"testbed paper.*profile t4 has no times"),
     "testbed without its profile": (

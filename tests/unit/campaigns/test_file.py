@@ -118,10 +118,18 @@ def test_overrides_replace_axes_in_the_parts_too() -> None:
 
 
 BAD = {
-    "unknown strategy": ({"strategies": ["RF", "XX"]}, r"XX.*choose one of RR, RL"),
+    "unknown strategy": (
+        {"strategies": ["RF", "XX"]},
+        r"mine\.yaml: strategies\[1\]: .*XX.*; choose one of RR, RL",
+    ),
+    "misspelt strategy": ({"strategies": ["rf"]}, r"strategies\[0\].*'rf'.*did you mean RF\?"),
     "unknown parameter": (
         {"strategies": [{"name": "RF", "parameters": {"nope": 1}}]},
-        r"RF: nope: is not a parameter",
+        r"mine\.yaml: strategies\[0\]: strategy RF: nope: is not a parameter",
+    ),
+    "bad parameter of a part": (
+        {"parts": [{"strategies": [{"name": "LL", "parameters": {"v": -1}}]}]},
+        r"mine\.yaml: parts\[0\]\.strategies\[0\]: strategy LL: v: must be .*got -1",
     ),
     "unknown testbed": ({"testbeds": ["papper"]}, r"papper.*campus, paper"),
     "unknown workload": ({"workloads": ["papper"]}, r"papper.*bursty"),
@@ -130,6 +138,11 @@ BAD = {
     "load zero": ({"loads": [0]}, r"loads\[0\].*above 0"),
     "load nan": ({"loads": [float("nan")]}, r"loads\[0\]"),
     "no seeds": ({"seeds": 0}, r"seeds"),
+    "negative number of seeds": ({"seeds": -1}, r"seeds: .*got -1\); how many, such as 3"),
+    "negative time": (
+        {"faults": [{"name": "x", "outages": [{"node": "vm7", "down_s": -5}]}]},
+        r"faults\[0\]\.outages\[0\]\.down_s: .*got -5\); a finite number, 0 or more",
+    ),
     "negative seed": ({"seeds": [-1]}, r"seeds"),
     "no epochs": ({"epochs": 0}, r"epochs"),
     "empty axis": ({"workloads": []}, r"workloads"),
@@ -138,7 +151,7 @@ BAD = {
     "unfit profile": ({"profiles": ["t4"]}, r"profile t4 has no times"),
     "unknown node": (
         {"faults": [{"name": "x", "outages": [{"node": "vm1", "down_s": 1}]}]},
-        r"vm1.*vm2, vm3",
+        r"mine\.yaml: faults 'x': outages\[0\]\.node: .*'vm1'\); its nodes are vm2, vm3",
     ),
     "faults of one name": ({"faults": [{"name": "x"}, {"name": "x"}]}, r"different names"),
     "unknown scale": (
@@ -161,6 +174,27 @@ def test_an_lm_that_the_profile_lacks_is_refused_with_both_files(tmp_path: Path)
     files = rf"{tmp_path / 'ours.yaml'}, {locate('profiles', 'a5000')}"
     with pytest.raises(InputError, match=rf"{files}: testbed paper: LM5: is not in profile a5000"):
         resolve(write(tmp_path, testbeds=["ours.yaml"]))
+
+
+def test_all_wrong_fields_are_named_at_once(tmp_path: Path) -> None:
+    outages = [{"node": "vm7", "down_s": -5}, {"node": "vm7", "down_s": 5, "up_s": 3}]
+    path = write(
+        tmp_path, strategies=["rf", "XX"], seeds=-1, faults=[{"name": "x", "outages": outages}]
+    )
+    with pytest.raises(InputError) as caught:
+        resolve(path)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path}: 5 errors:"
+    fields = [line.split(": ")[0].strip() for line in lines]
+    outage = "faults[0].outages"
+    assert fields == [
+        "strategies[0]",
+        "strategies[1]",
+        "seeds",
+        f"{outage}[0].down_s",
+        f"{outage}[1]",
+    ]
+    assert lines[-1].endswith("up_s must be later than down_s 5.0, not 3.0")
 
 
 def test_a_workload_for_another_testbed_is_refused(tmp_path: Path) -> None:
