@@ -79,7 +79,7 @@ def _caption(data: Data, gaps: Sequence[Gap]) -> str:
     )
     if any(data.is_diagnostic(one.strategy) for one in gaps):
         text += (
-            " ORACLE is SOLVER that is told each slot's prompts beforehand: its lead is what that "
+            " ORACLE is SOLVER that knows each slot's prompts beforehand: its lead is what that "
             "information is worth."
         )
     return text
