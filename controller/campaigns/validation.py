@@ -70,7 +70,7 @@ def json_schema(kind: str) -> dict[str, Any]:
 
 def catalog() -> dict[str, dict[str, str]]:
     """Return kind -> name -> summary of everything that is shipped."""
-    titles = {name: strategies.STRATEGIES[name].title for name in strategies.names()}
+    titles = {name: recipe.title for name, recipe in strategies.STRATEGIES.items()}
     shipped = {kind: {name: _summary(kind, name) for name in names(kind)} for kind in KINDS}
     return {"strategies": titles, **shipped}
 
