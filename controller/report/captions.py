@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.report.analysis.data import Data
-from controller.report.text import significant, subject, tied
+from controller.report.text import leading, significant, tied
 
 
 def averaged(data: Data, interval: str) -> str:
@@ -14,6 +14,12 @@ def averaged(data: Data, interval: str) -> str:
 
 
 def lowest_objective(data: Data) -> str:
-    """Say that "A has" or "A and B have" the lowest objective."""
+    """Say that "A has" or "A and B have" the lowest objective, or that all have the same."""
     means = {s: data.interval("objective", s).mean for s in data.ranking()}
-    return f"{subject(tied(means, significant), 'has', 'have')} the lowest objective"
+    return leading(
+        means,
+        tied(means, significant),
+        "has the lowest objective",
+        "have the lowest objective",
+        "All strategies have the same objective",
+    )

@@ -66,6 +66,14 @@ def subject(names: list[str], one: str, several: str) -> str:
     return f"{listed(names)} {one if len(names) == 1 else several}"
 
 
+def leading(
+    values: Mapping[str, float], best: list[str], one: str, several: str, alike: str
+) -> str:
+    """Write who is best as :func:`subject` does, or ``alike`` if several are compared and all of
+    them are."""
+    return alike if 1 < len(values) == len(best) else subject(best, one, several)
+
+
 def _span(first: int, last: int) -> str:
     if first == last:
         return str(first)

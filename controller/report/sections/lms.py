@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from controller.report.captions import averaged
 from controller.report.figure import Figure, Pen, draw_key, name_rows, new_figure
 from controller.report.structure import Section
 from controller.report.table import make_frame
-from controller.report.text import listed, percent, subject, tied
+from controller.report.text import leading, listed, percent, subject, tied
 from controller.results.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def _per_lm_finding(success: Cells, strategies: tuple[str, ...], lms: tuple[str,
         return f"{best[0]} answers {percent(ratio)} of requests for {lm}, its worst-served LM"
     if ratio == 1:
         return f"{subject(best, 'answers', 'answer')} every request of every LM in time"
+    if len(best) == len(strategies):
+        return f"No strategy serves its worst-served LM better than another: {percent(ratio)}"
     if len(best) > 1:
         return f"{listed(best)} serve their worst-served LM best: {percent(ratio)}"
     return f"{best[0]} serves its worst-served LM best: {percent(ratio)} of {lm}"
@@ -265,10 +268,9 @@ def failures(data: Data) -> Figure | None:
     draw_key(figure, {REASONS.get(reason, reason): _colour(reason) for reason in reasons})
     rivals = [s for s in shares if s in data.contestants()] or list(shares)
     failed = {s: sum(shares[s].values()) for s in rivals}
-    least = subject(tied(failed, percent), "fails", "fail")
     return Figure(
         name="failures",
-        title=f"{least} the fewest requests: {percent(min(failed.values()))}",
+        title=_failures_finding(failed),
         caption="Share of all requests that failed, by reason; mean over seeds.",
         alt="Failed share by strategy: "
         + "; ".join(f"{s} {sum(of.values()):.1%}" for s, of in shares.items())
@@ -279,6 +281,20 @@ def failures(data: Data) -> Figure | None:
             tuple((s, *(of.get(r, 0.0) for r in reasons)) for s, of in shares.items()),
         ),
     )
+
+
+def _failures_finding(failed: Mapping[str, float]) -> str:
+    least, share = tied(failed, percent), percent(min(failed.values()))
+    if len(failed) == 1:
+        return f"{least[0]} fails {share} of its requests"
+    who = leading(
+        failed,
+        least,
+        "fails the fewest requests",
+        "fail the fewest requests",
+        "No strategy fails fewer requests than another",
+    )
+    return f"{who}: {share}"
 
 
 def _set_time_axis(axes: Axes, tau_s: float) -> None:

@@ -16,7 +16,7 @@ from controller.report.captions import averaged
 from controller.report.figure import Figure, Pen, draw_key, new_figure
 from controller.report.structure import Section
 from controller.report.table import make_frame
-from controller.report.text import subject, tied
+from controller.report.text import leading, tied
 from controller.results.statistics import Interval
 
 if TYPE_CHECKING:
@@ -110,7 +110,13 @@ def backlog(data: Data) -> Figure | None:
     least = tied(rivals, "{:.0f}".format)
     return Figure(
         name="backlog",
-        title=f"{subject(least, 'keeps', 'keep')} the shortest queues",
+        title=leading(
+            rivals,
+            least,
+            "keeps the shortest queues",
+            "keep the shortest queues",
+            "No strategy keeps shorter queues than another",
+        ),
         caption=(
             f"Prompts waiting or in service, seed {seed}, averaged over bins of time; the colour "
             "scale is a square root. The tail after the last arrivals is the drain."

@@ -15,7 +15,7 @@ from controller.report.figure import Figure, Pen, limits, new_figure
 from controller.report.labels import Label, place_labels
 from controller.report.structure import Section
 from controller.report.table import make_frame
-from controller.report.text import subject, tied
+from controller.report.text import leading, subject, tied
 from controller.results.statistics import Interval
 
 if TYPE_CHECKING:
@@ -140,11 +140,17 @@ def _finding(points: Points) -> str:
     fairest = tied(fairness, _written("f_norm"), highest=True)
     if len(points) == 1:
         return f"Latency and fairness of {fastest[0]}"
+    if len(fastest) == len(fairest) == len(points):
+        return "No strategy differs from another in latency or fairness"
     if fastest == fairest:
         return f"{subject(fastest, 'is', 'are')} both the fastest and the fairest"
-    return (
-        f"{subject(fastest, 'is', 'are')} the fastest; {subject(fairest, 'is', 'are')} the fairest"
+    speed = leading(
+        latency, fastest, "is the fastest", "are the fastest", "No strategy is faster than another"
     )
+    evenness = leading(
+        fairness, fairest, "is the fairest", "are the fairest", "no strategy is fairer than another"
+    )
+    return f"{speed}; {evenness}"
 
 
 def _written(measure: str) -> Callable[[float], str]:

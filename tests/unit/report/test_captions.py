@@ -3,13 +3,17 @@
 import re
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 from controller.report import style, write_report
+from controller.report.analysis.records import Records
+from controller.report.analysis.requests import GRID_S, LmOutcomes
 from controller.report.captions import averaged
+from controller.report.sections.lms import failures
 from controller.report.sections.objective import summary
 from controller.report.sections.tradeoff import latency_fairness
-from controller.report.text import counted, percent, tied
+from controller.report.text import counted, leading, percent, tied
 from tests.samples.sample_campaign import Sample, write_sample
 from tests.unit.report.campaigns import data_of, headline_of
 
@@ -19,6 +23,37 @@ TIE = data_of([("RR", 0, 0.5), ("SOLVER", 0, 0.12341), ("MA", 0, 0.12342)])
 def test_all_that_read_the_same_lead():
     assert tied({"A": 0.00001, "B": 0.0, "C": 0.5}, percent) == ["B"]
     assert tied({"A": 0.99951, "B": 1.0, "C": 0.5}, "{:.3f}".format, highest=True) == ["A", "B"]
+
+
+def test_where_all_tie_nobody_leads():
+    values = {"A": 1.0, "B": 1.0, "C": 2.0}
+    words = ("leads", "lead", "None leads")
+    assert leading(values, ["A"], *words) == "A leads"
+    assert leading(values, ["A", "B"], *words) == "A and B lead"
+    assert leading(values, ["A", "B", "C"], *words) == "None leads"
+    assert leading({"A": 1.0}, ["A"], *words) == "A leads"
+
+
+@pytest.mark.parametrize(
+    ("failed", "title"),
+    [
+        ({"RF": 1, "LL": 2, "MA": 1}, "RF and MA fail the fewest requests: 10"),
+        ({"RF": 0, "LL": 0}, "No strategy fails fewer requests than another: 0"),
+        ({"RF": 1}, "RF fails 10\xa0% of its requests"),
+    ],
+)
+def test_the_fewest_failures_are_fewer_than_others(failed, title):
+    nothing = np.zeros(GRID_S.shape)
+    runs = {
+        s: {0: {"LM1": LmOutcomes(10, nothing, np.zeros(4), {"timeout": n})}}
+        for s, n in failed.items()
+    }
+    data = data_of([(s, 0, 0.5) for s in failed])
+    vars(data)["records"] = Records(outcomes=runs)
+    with mpl.rc_context(style.RC):
+        figure = failures(data)
+    assert figure is not None
+    assert figure.title.startswith(title)
 
 
 def test_the_headline_names_who_ties():
@@ -35,7 +70,7 @@ def test_markers_at_one_place_are_all_seen():
     with mpl.rc_context(style.RC):
         figure = latency_fairness(TIE)
     assert figure is not None
-    assert figure.title == "RR, SOLVER and MA are both the fastest and the fairest"
+    assert figure.title == "No strategy differs from another in latency or fairness"
     ours = [line for line in figure.drawing.axes[0].lines if line.get_gid()]
     assert [line.get_markerfacecolor() == "none" for line in ours] == [False, True, True]
     assert ours[0].get_markersize() < ours[1].get_markersize() < ours[2].get_markersize()
