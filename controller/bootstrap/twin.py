@@ -20,6 +20,7 @@ from controller.agents.lines import whole_lines
 from controller.bootstrap.agents import Access, staffed
 from controller.bootstrap.transcripts import RunTranscript, transcript_kept_at
 from controller.campaigns.approvals import Asking, Confirm, approver_of
+from controller.campaigns.code_digest import code_digest
 from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
 from controller.campaigns.faults import draw_outages
 from controller.campaigns.grid import Grid
@@ -95,6 +96,7 @@ def simulate(
         journal=journal,
         usage=Usage(slots, twin.gpu_busy_s, twin.pod_starts),
         wall_s=time.perf_counter() - started_s,
+        code=code_digest(experiment.strategy),
         target=experiment.target,
         reasoner=experiment.reasoner.described() if experiment.reasoner else None,
         transcript=calls.lines() if experiment.reasoner else None,

@@ -22,7 +22,7 @@ from typing import Final
 from controller.campaigns.claims import claim, locked
 from controller.campaigns.watch import Advance
 from controller.domain.errors import EdgelmError
-from controller.results.completeness import is_complete
+from controller.results.completeness import code_of, is_complete
 from controller.results.folder import STORAGE_ERRORS, publish, run_folder
 
 DONE: Final = "done"
@@ -58,6 +58,7 @@ class Task:
 
     run_id: str
     experiment: str  # canonical JSON
+    code: str = ""  # make a finished run again if code of another digest made it; "": keep it
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,7 @@ def _attempt(root: Path, engine: Engine, task: Task, listener: Listener, *, warm
             if not owned:
                 time.sleep(POLL_S)
                 return Ended(run_id, BUSY)
-            made = not is_complete(run_folder(root, run_id))
+            made = not _counts(run_folder(root, run_id), task.code)
             if made:
                 publish(root, run_id, engine.execute(task.experiment, root, listener))
         return Ended(run_id, DONE, made, time.perf_counter() - started_s)
@@ -250,6 +251,11 @@ def _attempt(root: Path, engine: Engine, task: Task, listener: Listener, *, warm
     except Exception as error:  # a fault of one run must not end the campaign
         message = f"{type(error).__name__}: {error}"
         return Ended(run_id, FAILED, error=message, trace=traceback.format_exc())
+
+
+def _counts(folder: Path, code: str) -> bool:
+    """Return True if a run is finished, by code of this digest where one is given."""
+    return is_complete(folder) and code in ("", code_of(folder))
 
 
 def _cause(exit_code: int | None) -> str:

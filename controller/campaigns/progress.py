@@ -19,8 +19,8 @@ QUIET_S: Final = 30.0  # after which a log says how far a run is
 
 
 class Progress(Protocol):
-    """A display of how a campaign goes on, and the way to the person who runs it. A context manager
-    around the whole campaign."""
+    """Display of a campaign's progress, and prompt for its user's approval. A context manager around
+    the whole campaign."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,7 +33,7 @@ class Progress(Protocol):
 
     def begin(self, finished: int, strategies: Iterable[str], jobs: int) -> None:
         """Show the start: ``finished`` runs are done, runs of these ``strategies`` are not, and
-        ``jobs`` are made at once."""
+        ``jobs`` run in parallel."""
 
     def note(self, text: str) -> None:
         """Show a sentence that the person should know."""
@@ -48,14 +48,14 @@ class Progress(Protocol):
         """Ask the person and return True for a yes.
 
         Raises:
-            Permanent: nobody is there. Silence is no answer.
+            Permanent: there is no interactive terminal to ask on.
         """
 
 
 class TimeToGo:
-    """An estimate of the time that a campaign still takes: a run takes as long as the mean of its
-    strategy, or of all until there is one. Agents take twenty times as long as random choice, so
-    one mean for all would mislead."""
+    """Estimate of a campaign's remaining time: over the remaining runs, the sum of the mean duration
+    of their strategy, or of all strategies if it has none yet, divided by the parallel jobs. One
+    mean for all would mislead: agents take far longer than random choice."""
 
     def __init__(self, strategies: Iterable[str], jobs: int) -> None:
         self._left = Counter(strategies)
@@ -68,8 +68,8 @@ class TimeToGo:
         """Number of runs to go."""
         return self._left.total()
 
-    def note(self, strategy: str, wall_s: float) -> None:
-        """Record the end of a run; 0 s if it failed or was made elsewhere, which says nothing about
+    def record(self, strategy: str, wall_s: float) -> None:
+        """Record the end of a run; 0 s if it failed or was done by another process, which says nothing about
         other runs."""
         self._left[strategy] -= 1
         if wall_s > 0:
@@ -115,7 +115,8 @@ class Silence:
 
 
 class Lines:
-    """A progress of one line per run, for logs and pipes; more where a run takes long."""
+    """A progress of one line per run, for logs and pipes, and the state of a run after
+    QUIET_S without output."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
@@ -138,7 +139,7 @@ class Lines:
         self._write(text)
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
-        self._to_go.note(strategy, wall_s)
+        self._to_go.record(strategy, wall_s)
         number = f"{self._total - self._to_go.left:{len(str(self._total))}}/{self._total}"
         result = f"FAILED: {error}" if error else f"{wall_s:.2f} s"
         self._write(f"[{number}] {title}: {result}{self._to_go.text()}")
@@ -153,7 +154,7 @@ class Lines:
 
     def _write(self, line: str) -> None:
         self._written_s = time.monotonic()
-        with contextlib.suppress(OSError):  # a log that nobody reads any more ends no campaign
+        with contextlib.suppress(OSError):  # a closed pipe must not end the campaign
             print(line, file=self._out, flush=True)
 
 
@@ -199,7 +200,7 @@ class Bar:
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
         from rich.markup import escape
 
-        self._to_go.note(strategy, wall_s)
+        self._to_go.record(strategy, wall_s)
         if error:
             failed = f"[red]failed[/] {escape(title)}: {escape(error)}"
             self._bar.console.print(failed, highlight=False)
@@ -223,7 +224,11 @@ def has_person() -> bool:
 
 
 def _asked(text: str) -> bool:
-    """Ask on the terminal and return True for a yes; an end of input is a no."""
+    """Ask on the terminal and return True for a yes; an end of input is a no.
+
+    Raises:
+        Permanent: there is no interactive terminal.
+    """
     if not has_person():
         raise Permanent(f"{NOBODY}: {text.splitlines()[0]}")
     width = shutil.get_terminal_size().columns
@@ -233,7 +238,7 @@ def _asked(text: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def fitting(*, quiet: bool = False) -> Progress:
+def choose_progress(*, quiet: bool = False) -> Progress:
     """Return the bar on a terminal, lines elsewhere, silence if ``quiet``."""
     if quiet:
         return Silence()

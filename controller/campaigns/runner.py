@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from controller.campaigns.code_digest import code_digest
 from controller.campaigns.grid import Cell, Grid
 from controller.campaigns.pool import BUSY, FAILED, STORAGE, Ended, Engine, Listener, Pool, Task
 from controller.campaigns.progress import Progress
 from controller.campaigns.states import States, joined
 from controller.campaigns.watch import Advance
 from controller.domain.errors import Permanent
-from controller.results.completeness import is_complete
+from controller.results.completeness import code_of, is_complete
 from controller.results.folder import DONE, STORAGE_ERRORS, failure_path, run_folder
 
 SAVE_EVERY_S: Final = 2.0
@@ -37,8 +38,12 @@ class Tally:
         return self.done == self.total
 
 
-def run_grid(grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progress) -> Tally:
+def run_grid(
+    grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progress, *, again: bool = False
+) -> Tally:
     """Make every run of ``grid`` that ``root`` lacks; those that failed before are tried again.
+
+    Finished runs of other code are kept and named, or with ``again`` replaced.
 
     A kill at any moment loses at most the runs in flight. KeyboardInterrupt passes through when the
     state is saved.
@@ -49,7 +54,7 @@ def run_grid(grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progre
     """
     try:
         with joined(root, grid) as states, progress:
-            return _GridWork(grid, root, states, progress).finish(engine, jobs)
+            return _GridWork(grid, root, states, progress, again=again).finish(engine, jobs)
     except OSError as error:
         if error.errno in STORAGE_ERRORS:
             raise _full(root, str(error)) from error
@@ -59,11 +64,18 @@ def run_grid(grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progre
 class _GridWork:
     """One process's work on a grid."""
 
-    def __init__(self, grid: Grid, root: Path, states: States, progress: Progress) -> None:
+    def __init__(
+        self, grid: Grid, root: Path, states: States, progress: Progress, *, again: bool
+    ) -> None:
         self._root, self._states, self._progress = root, states, progress
+        self._again = again
         state = states.by_run()
         self._cells = {cell.run_id: cell for cell in grid.cells}
-        self._waiting = deque(sorted((c for c in grid.cells if state[c.run_id] != DONE), key=_turn))
+        finished = [cell for cell in grid.cells if state[cell.run_id] == DONE]
+        self._outdated = [cell for cell in finished if _is_outdated(root, cell)]
+        waiting = [cell for cell in grid.cells if state[cell.run_id] != DONE]
+        waiting += self._outdated if again else []
+        self._waiting = deque(sorted(waiting, key=_turn))
         self._errors: dict[str, str] = {}
         self._done = len(grid.cells) - len(self._waiting)
         self._made = 0
@@ -76,11 +88,13 @@ class _GridWork:
         self._progress.begin(self._done, [cell.label for cell in self._waiting], size)
         for run_id, problem in self._states.damaged.items():
             self._progress.note(f"runs/{run_id} is made again: {problem}")
+        if self._outdated:
+            self._progress.note(_other_code(self._outdated, again=self._again))
         try:
             with Pool(self._root, engine, size, listener) as workers:
                 while self._waiting or not workers.idle:
                     while self._waiting and workers.free:
-                        workers.begin(_task(self._waiting.popleft()))
+                        workers.begin(_task(self._waiting.popleft(), again=self._again))
                     for ended in workers.ended(WAIT_S):
                         self._take(ended)
                     self._save_now_and_then()
@@ -129,8 +143,23 @@ def _turn(cell: Cell) -> tuple[int, bool]:
     return cell.experiment.seed, cell.experiment.reasoner is None
 
 
-def _task(cell: Cell) -> Task:
-    return Task(cell.run_id, cell.experiment.canonical_json())
+def _task(cell: Cell, *, again: bool) -> Task:
+    code = code_digest(cell.experiment.strategy) if again else ""
+    return Task(cell.run_id, cell.experiment.canonical_json(), code)
+
+
+def _is_outdated(root: Path, cell: Cell) -> bool:
+    """Return True if other code than this has made a finished run. Runs of an edgelm that did not
+    write the digest count as current: nobody knows."""
+    made_by = code_of(run_folder(root, cell.run_id))
+    return made_by not in ("", code_digest(cell.experiment.strategy))
+
+
+def _other_code(cells: Sequence[Cell], *, again: bool) -> str:
+    strategies = ", ".join(dict.fromkeys(cell.experiment.strategy for cell in cells))
+    runs = f"{len(cells)} finished {'run' if len(cells) == 1 else 'runs'} ({strategies})"
+    fate = "made again" if again else "kept; --again makes them again"
+    return f"{runs}: made by other code than this, {fate}"
 
 
 def _full(root: Path, error: str) -> Permanent:

@@ -42,7 +42,7 @@ def run(
     ] = None,
     jobs: Annotated[int | None, number_of("Runs at once.  [default: one per core]")] = None,
     strategy: Annotated[str | None, instead("Strategies ('all': every one)")] = None,
-    seeds: Annotated[int | None, number_of("How many seeds: 0, 1, ...")] = None,
+    seeds: Annotated[int | None, number_of("Number of seeds; N runs seeds 0 to N-1.")] = None,
     epochs: Annotated[int | None, number_of("Epochs of a run.")] = None,
     testbed: Annotated[str | None, instead("Testbeds, names or files,")] = None,
     profile: Annotated[str | None, instead("Profiles, names or files,")] = None,
@@ -71,24 +71,41 @@ def run(
         typer.Option(metavar="EFFORT", help="Reasoning effort: minimal, low, medium or high."),
     ] = None,
     mode: Annotated[
-        str | None, typer.Option(help="Mode of the agents: off, advise, approve or apply.")
+        str | None,
+        typer.Option(
+            help="Mode of the agents: off and advise apply the incumbent's decisions, approve asks "
+            "you about each policy, apply applies the agents'."
+        ),
     ] = None,
     requests_per_minute: Annotated[
-        float | None, typer.Option(metavar="N", min=0.1, help="Rate limit of a remote reasoner.")
+        float | None,
+        typer.Option(
+            metavar="N", min=0.1, help="Requests a minute to a remote reasoner, all runs together."
+        ),
     ] = None,
     tokens_per_minute: Annotated[
-        float | None, typer.Option(metavar="N", min=0.1, help="Rate limit of a remote reasoner.")
+        float | None,
+        typer.Option(
+            metavar="N", min=0.1, help="Tokens a minute to a remote reasoner, all runs together."
+        ),
     ] = None,
     prices: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Prices of models, added to the shipped list."),
     ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Replace finished runs whose strategy's code has changed since."
+        ),
+    ] = False,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Run a campaign, or resume it.
 
-    Finished runs are kept: after a crash, Ctrl-C or a full disk, repeat the same command.
+    Finished runs are kept: after a crash, Ctrl-C or a full disk, repeat the same command. After
+    an edit of a strategy, give --again.
 
     \b
     Examples:
@@ -130,7 +147,7 @@ def run(
     for who, notes in check_reasoners(grid, access).items():
         for note in notes:
             typer.echo(f"{who}: {note}", err=True)
-    tally = _run_grid(grid, root, at_once, access)
+    tally = _run_grid(grid, root, at_once, access, again=again)
     page = None
     if report and tally.done:
         typer.echo("writing the report", err=True)
@@ -140,17 +157,17 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _run_grid(grid: Grid, root: Path, jobs: int, access: Access) -> Tally:
+def _run_grid(grid: Grid, root: Path, jobs: int, access: Access, *, again: bool) -> Tally:
     from controller.bootstrap.twin import twin_engine
-    from controller.campaigns.progress import fitting
+    from controller.campaigns.progress import choose_progress
     from controller.campaigns.runner import run_grid
 
     try:
-        return run_grid(grid, root, twin_engine(access), jobs, fitting())
+        return run_grid(grid, root, twin_engine(access), jobs, choose_progress(), again=again)
     except KeyboardInterrupt:
-        again = shlex.join(["edgelm", *sys.argv[1:]])
-        kept = "Finished runs are kept, and the agents' calls of the others. Resume with:"
-        typer.echo(f"\nInterrupted. {kept}\n  {again}", err=True)
+        command = shlex.join(["edgelm", *sys.argv[1:]])
+        kept = "Finished runs are kept, and the recorded agents' calls of the others. Resume with:"
+        typer.echo(f"\nInterrupted. {kept}\n  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -161,8 +178,8 @@ def _report(root: Path) -> Path:
         return write_report(root)
     except OSError as error:
         raise Permanent(
-            f"{root}/report: cannot be written: {error.strerror or error}; the runs are kept: make "
-            f"room or give back the permission, then run `edgelm report {root}`"
+            f"{root}/report: cannot be written: {error.strerror or error}; the runs are kept: free "
+            f"disk space or restore the permission, then run `edgelm report {root}`"
         ) from error
 
 
@@ -171,7 +188,7 @@ def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool)
 
     found = standings(root)
     if as_json:
-        for warning in _idle_agents(root):
+        for warning in _never_started(root):
             typer.echo(warning, err=True)
         document = {
             "folder": str(root),
@@ -185,7 +202,7 @@ def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool)
         return
     if found:
         print_table(found)
-    for warning in _idle_agents(root):
+    for warning in _never_started(root):
         typer.echo(warning, err=True)
     for run_id, error in tally.errors.items():
         typer.echo(f"failed {run_id}: {error} (more in {root}/failures/{run_id}.txt)", err=True)
@@ -195,9 +212,9 @@ def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool)
         typer.echo(f"report: {page}")
 
 
-def _idle_agents(root: Path) -> list[str]:
-    """Return a warning for each finished run whose agents never had a pod started: their decisions
-    count as good, and nobody was served."""
+def _never_started(root: Path) -> list[str]:
+    """Return a warning for each finished run whose agents never had a pod started: the
+    decisions were valid, and no request was served."""
     from controller.results.campaign import read_campaign
 
     return [
@@ -237,7 +254,7 @@ def replay(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Repeat a run from its transcript, without any model, and compare.
+    """Repeat a run from its transcript, without any model, and compare its files byte for byte.
 
     \b
     Examples:

@@ -51,10 +51,10 @@ def list_names(
 @app.command()
 def validate(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="YAML, JSON or request files.")
+        list[Path], typer.Argument(metavar="FILE...", help="YAML or JSON files, traces (.csv).")
     ],
 ) -> None:
-    """Check input files: testbeds, profiles, workloads, requests, prices, campaigns.
+    """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, experiments.
 
     A campaign is checked with every file that it names, each testbed with each profile given.
 

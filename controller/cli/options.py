@@ -13,32 +13,36 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 
 def count(text: str) -> int:
-    """Parse a whole number, 1 or more."""
+    """Parse a whole number, 1 or more.
+
+    Raises:
+        typer.BadParameter: it is something else.
+    """
     if not text.isdecimal() or int(text) < 1:
         raise typer.BadParameter(f"{text!r} is no whole number, 1 or more")
     return int(text)
 
 
 def number_of(what: str) -> Any:
-    """Return the option of a whole number, 1 or more."""
+    """Build an option for a whole number, 1 or more."""
     return typer.Option(metavar="N", parser=count, help=what)
 
 
 def instead(what: str) -> Any:
-    """Return the option of a list that replaces the campaign's."""
+    """Build an option for a comma-separated list that replaces the campaign's."""
     return typer.Option(metavar="NAME,...", help=f"{what} instead of the campaign's.")
 
 
 def listed(text: str | None) -> tuple[str, ...] | None:
-    """Split a list at its commas."""
+    """Split at commas; None stays None."""
     return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Parse a list of numbers.
+    """Parse comma-separated numbers; None stays None.
 
     Raises:
-        InputError: it is something else.
+        InputError: a part is not a number.
     """
     try:
         return None if text is None else tuple(float(part) for part in text.split(","))
@@ -51,8 +55,12 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 def reasoners(
     who: str | None, model: str | None, temperature: float | None, effort: str | None
 ) -> tuple[dict[str, Any], ...] | None:
-    """Return the reasoners of the command line as fields of a campaign file, None if no option
-    concerns them."""
+    """Return the reasoners given on the command line as fields of a campaign file, None if no option
+    is given. Without ``who`` the other options change the reference reasoner.
+
+    Raises:
+        InputError: ``model`` names a model for some of the tiers only.
+    """
     from controller.campaigns.reasoner import REFERENCE, reasoner_fields
 
     changes: dict[str, Any] = {"temperature": temperature, "reasoning_effort": effort}

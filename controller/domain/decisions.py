@@ -21,11 +21,11 @@ SCHEDULER: Final = "scheduler"
 DEPLOYER: Final = "deployer"
 TIERS: Final = (PLANNER, SCHEDULER, DEPLOYER)
 
-OK: Final = "ok"
-REPAIRED: Final = "repaired"
-FALLBACK: Final = "fallback"
-LATE: Final = "late"
-VOID: Final = "void"
+OK: Final = "ok"  # a valid reply
+REPAIRED: Final = "repaired"  # a valid reply after correction
+FALLBACK: Final = "fallback"  # no valid reply: a rule decided
+LATE: Final = "late"  # took longer than its slot: the previous decision stays in force
+VOID: Final = "void"  # valid, but the Pending rule stopped a part of it
 OUTCOMES: Final = (OK, REPAIRED, FALLBACK, LATE, VOID)
 
 
@@ -81,9 +81,9 @@ class RoutingPlan(ByValue):
 class Deployment(ByValue):
     """Desired pods, level-triggered. Rows are those of the observed state."""
 
-    mode: Ints  # (n, I) OFF, CPU, GPU
-    cores: Floats  # (n, I) requests = limits; 0 where off
-    vgpus: Ints  # (n, I) 0 unless GPU
+    mode: Ints  # (rows, I) OFF, CPU, GPU
+    cores: Floats  # (rows, I) CPU cores, request and limit of the pod; 0 where OFF
+    vgpus: Ints  # (rows, I) 0 unless GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stamp:
-    """Age of a command. Of two stamps, the greater is the newer, and its command wins."""
+    """Place of a command in their order: the command with the greatest stamp wins."""
 
     slot: int
     sequence: int = 0  # counts the commands of one sender in a slot
@@ -142,25 +142,28 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Record of one decision: a line of decisions.jsonl without its slot and value.
+    """Record of one decision: its time, its outcome, the tokens and the cost of all its model calls.
+    It is a line of decisions.jsonl without slot and value.
 
     ``detail`` is for people and never parsed: programs read the other fields.
     """
 
-    took_s: float = 0.0
+    took_s: float = 0.0  # time of the decision
     outcome: str = OK
     detail: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
     cost_usd: float | None = None
-    drift: float | None = None  # scheduling agents: mean distance of the split from the plan
+    # Scheduling agents: total variation distance between where the prompts of the epoch went and
+    # where the policy wants them, mean over LMs, in [0, 1].
+    drift: float | None = None
     undone: Undone | None = None  # planning agents: the guard undid their policy
     approval: str = ""  # planning agents in mode approve: APPROVED, REJECTED
     advice: Advice | None = None  # mode advise
     fault: str = ""  # a Transient error: nothing was decided, the last decision stays in force
 
     def outlasts(self, slot_s: float) -> bool:
-        """Return True if the decision came after the end of its slot; at the end is in time."""
+        """Return True if the decision took longer than a slot of ``slot_s`` seconds."""
         return self.took_s > slot_s
 
 

@@ -1,8 +1,9 @@
-"""The paper's figures of merit, Eq. 2-10, as pure functions.
+"""The paper's figures of merit, Eq. 5, 6 and 8-10, as pure functions.
 
 Edge cases, decided once: a type without arrivals has no rate and takes no part in the fairness
 index; no success at all makes the mean latency as bad as it can be (T_norm = 1); all rates zero is
-the worst fairness (F = 1/I, F_norm = 0), since nobody is served; a single type is always fair.
+the worst fairness (F = 1/K over K types with a rate, F_norm = 0), since nobody is served; one type,
+or none, is fair (F = F_norm = 1).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def service_rates(successes: ArrayLike, arrivals: ArrayLike) -> Floats:
 
 
 def jain(rates: ArrayLike) -> float:
-    """Return Jain's index F (Eq. 6) over the types with a rate, in [1/I, 1]."""
+    """Return Jain's index F (Eq. 6) over the K types that have a rate, in [1/K, 1]; 1 if K = 0."""
     rho = _present(rates)
     total, squares = float(rho.sum()), float((rho**2).sum())
     if len(rho) == 0:
@@ -38,7 +39,7 @@ def jain(rates: ArrayLike) -> float:
 
 
 def normalised_jain(rates: ArrayLike) -> float:
-    """Return F_norm (Eq. 8), in [0, 1]; 1 for a single type."""
+    """Return F_norm (Eq. 8), in [0, 1]; 1 for one type or none."""
     types = len(_present(rates))
     if types <= 1:
         return 1.0

@@ -74,6 +74,7 @@ class Overview:
     reasoners: tuple[ReasonerGroup, ...]
     shortfalls: tuple[Shortfall, ...]
     one_seed: bool
+    by_other_code: tuple[str, ...]  # strategies whose runs several versions of the code made
     missing: tuple[Missing, ...]
     more_missing: int
     facts: Facts
@@ -91,6 +92,7 @@ def overview(data: Data) -> Overview:
         reasoners=tuple(data.reasoners(data.present(), in_short=True)),
         shortfalls=tuple(shortfalls(data)),
         one_seed=data.most_seeds() == 1,
+        by_other_code=_by_other_code(data),
         missing=missing[:MANY],
         more_missing=max(0, len(missing) - MANY),
         facts=_facts(data),
@@ -110,6 +112,14 @@ def headline(data: Data) -> Headline | None:
     share = next(c.share for c in compare_with_reference(data) if c.strategy == best)
     paper = reference in PAPER_BASELINES
     return Headline(leaders, means[best], reference, share=share, against_paper=paper)
+
+
+def _by_other_code(data: Data) -> tuple[str, ...]:
+    digests: dict[str, set[str]] = {}
+    for run in data.campaign.runs:
+        if run.figures:
+            digests.setdefault(run.strategy, set()).add(run.figures.code)
+    return tuple(strategy for strategy, found in digests.items() if len(found) > 1)
 
 
 def missing_runs(data: Data) -> tuple[Missing, ...]:

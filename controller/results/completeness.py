@@ -46,6 +46,16 @@ def problem_of(folder: Path, *, sums_needed: bool = True) -> str:
     return ""
 
 
+def code_of(folder: Path) -> str:
+    """Return the digest of the code that made a complete run; "" if an older edgelm wrote it.
+
+    Raises:
+        DamagedRun: summary.json cannot be read.
+    """
+    summary = read_object(folder, SUMMARY, read_checked(folder, SUMMARY, None))
+    return str(summary.get("code", ""))
+
+
 def read_object(folder: Path, name: str, content: bytes) -> Mapping[str, Any]:
     """Parse a file's content as a JSON object.
 

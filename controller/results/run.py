@@ -85,6 +85,7 @@ class Summary(_Figures):
     """The figures of summary.json that the report needs. A figure that later versions added has a
     default, so that older runs stay readable."""
 
+    code: str = ""  # digest of the code that decided; unknown in older runs
     target: str = "twin"  # before format 2 nothing else was run on
     objective: float
     success_rate: float | None

@@ -31,6 +31,7 @@ class Outcome:
     journal: RunJournal
     usage: Usage
     wall_s: float
+    code: str = ""  # digest of the code that decided
     target: str = "twin"  # what it ran on: twin, emulated or live
     reasoner: Mapping[str, Any] | None = None  # who answered a run's agents
     transcript: str | None = None  # of a run with agents
@@ -46,6 +47,7 @@ def run_summary(outcome: Outcome) -> dict[str, Any]:
             outcome.journal.entries,
             outcome.usage,
         ),
+        "code": outcome.code,
         "target": outcome.target,
         "reasoner": outcome.reasoner,
         "wall_s": round(outcome.wall_s, 3),
@@ -53,8 +55,8 @@ def run_summary(outcome: Outcome) -> dict[str, Any]:
 
 
 def run_files(experiment: str, outcome: Outcome) -> dict[str, bytes]:
-    """Return the files of a run's folder by name. All but ``wall_s`` follow from ``experiment``,
-    the canonical JSON that names the run."""
+    """Return the files of a run's folder by name. All but ``code`` and ``wall_s`` follow from
+    ``experiment``, the canonical JSON that names the run."""
     testbed, journal = outcome.scenario.testbed, outcome.journal
     transcript = outcome.transcript
     return {

@@ -21,14 +21,16 @@ def check_collection(name: str) -> str:
     """Return the name if it is valid for a collection.
 
     Raises:
-        InputError: not of the form ``node_slots``.
+        InputError: not lower-case letters, digits and _ as in ``node_slots``, over 63 characters, or
+            beginning with sqlite_.
     """
     if _COLLECTION.fullmatch(name) is None:
         raise InputError(
             "store",
             "not a collection's name",
             value=name,
-            remedy="use lower-case letters, digits and _, beginning with a letter",
+            remedy="use up to 63 lower-case letters, digits and _, beginning with a letter, but "
+            "not with sqlite_",
         )
     return name
 
@@ -37,7 +39,7 @@ def check_key(collection: str, key: str) -> str:
     """Return the key if it is valid for a document.
 
     Raises:
-        InputError: not a string, empty, or not valid Unicode.
+        InputError: not a string, empty, or with a NUL or a lone surrogate.
     """
     if not isinstance(key, str) or not key or not _is_text(key):
         raise InputError(
@@ -66,7 +68,8 @@ def check_scalar(field: str, value: Any) -> Scalar:
     """Return the value if fields can be compared with it.
 
     Raises:
-        InputError: a list, an object, NaN or an integer beyond 64 bits.
+        InputError: a list, an object, NaN, infinity, an integer beyond 64 bits, or a string with a
+            NUL or a lone surrogate.
     """
     if not isinstance(value, Scalar) or not _is_storable(value):
         raise InputError(
@@ -83,7 +86,8 @@ def encode(collection: str, key: str, document: Mapping[str, Any]) -> str:
     """Return the document as JSON.
 
     Raises:
-        InputError: a part of it is not JSON, or has another meaning in another store.
+        InputError: a value is none that :func:`check_scalar` takes, or the name of a field is empty,
+            ``_id``, begins with ``$``, or has a dot, a NUL or a lone surrogate.
     """
     _check_object(f"{collection}/{key}", document)
     return json.dumps(dict(document), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -114,7 +118,8 @@ def _check_value(path: str, value: Any) -> None:
             "not storable as JSON",
             field=path,
             value=value,
-            remedy="use null for NaN and infinity, and plain numbers for NumPy's",
+            remedy="use null for NaN and infinity, plain numbers of up to 64 bits, and strings "
+            "without NUL",
         )
 
 

@@ -2,6 +2,7 @@
 same bytes as that of a campaign that nothing happened to."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -330,3 +331,29 @@ def test_another_grid_in_the_same_folder_keeps_the_runs(tmp_path: Path) -> None:
     more = edgelm(out, grid=(*grid, "3")).stdout
     assert "3 of 3 runs are done, 1 of them now" in more
     assert "1 of 1 run is done, 0 of them now" in edgelm(out, grid=(*grid, "1")).stdout
+
+
+def test_runs_of_edited_code_are_named_and_made_again_on_demand(
+    peaceful: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert edgelm(out, jobs=2).returncode == 0
+    run = out / "runs" / finished(out)[0]
+    former = (run / "summary.json").read_text()
+    text = re.sub(r'"code": "[0-9a-f]+"', '"code": "0123456789ab"', former)
+    assert text != former
+    (run / "summary.json").write_text(text)
+    sums = (run / "SHA256SUMS").read_text()
+    digests = [hashlib.sha256(each.encode()).hexdigest() for each in (former, text)]
+    (run / "SHA256SUMS").write_text(sums.replace(*digests))
+
+    kept = edgelm(out)
+    assert "1 finished run (" in kept.stderr
+    assert "made by other code than this, kept; --again" in kept.stderr
+    assert (run / "summary.json").read_text() == text
+
+    again = edgelm(out, "--again")
+    assert again.returncode == 0, again.stderr
+    assert "[6/6]" in again.stderr
+    assert contents(out) == peaceful
+    assert "other code" not in edgelm(out, "--again").stderr

@@ -19,7 +19,8 @@ _KEY = re.compile(r"[!-~]*")  # what an HTTP header can carry
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The base URL, without a slash at its end."""
+    """An OpenAI-compatible server: its base URL without a trailing slash, and whether it is on this
+    machine."""
 
     url: str
     loopback: bool
@@ -34,16 +35,16 @@ class Address:
 
     @classmethod
     def of(cls, text: str) -> Address:
-        """Return the address; ``http://host:port`` means its ``/v1``, where such servers have their
-        routes.
+        """Parse a URL; an empty path becomes ``/v1``, the usual prefix of the API.
 
         Raises:
-            InputError: it is no address, or carries a password or a query.
+            InputError: not an http or https URL, or one with a user name, password, query or
+                fragment.
         """
         try:
             parts = urlsplit(text.strip())
             host, port = parts.hostname or "", parts.port
-        except ValueError:  # whose text may hold a part of a password
+        except ValueError:  # its text may hold a part of a password: drop it
             raise _wrong("is not an address", text) from None
         if parts.username is not None or parts.password is not None:
             raise _wrong("carries a name or password", text, f"put the key into {KEY_VARIABLE}")
@@ -56,11 +57,12 @@ class Address:
 
 
 def checked_key(text: str, address: Address) -> str:
-    """Return the key without the white space around it; empty is none.
+    """Return the key without surrounding white space; an empty string means no key.
 
     Raises:
-        InputError: no header could carry it, or everybody between here and ``address`` could read
-            it. The message does not show it.
+        InputError: the key has characters other than printable ASCII, or would go unencrypted to
+            another machine. Shorter than SHORTEST it is a placeholder, free to go anywhere. The
+            message never shows the key.
     """
     key = text.strip()
     if not _KEY.fullmatch(key):
@@ -84,6 +86,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _wrong(problem: str, value: str | None, remedy: str = _EXAMPLE) -> InputError:
-    """Return the value for a message, or nothing: what stands before an @ may be a password."""
+    """Return the error for a wrong URL. It omits a value with an @, since a password may stand
+    before that."""
     secret = value is not None and any(sign in value for sign in ("@", "%40"))
     return InputError(SOURCE, problem, field="url", value=None if secret else value, remedy=remedy)

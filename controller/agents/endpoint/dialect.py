@@ -1,5 +1,5 @@
-"""Options of a chat completion that a server understands, found out by asking: an option
-that it refuses is left out from then on."""
+"""Request options that a server accepts, learned from its errors: a rejected option is sent in
+another form, or omitted, from then on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNKNOWN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of every completion; None is the server's own choice."""
+    """Options of every completion; None is not sent: the server's default applies."""
 
     temperature: float | None = None
     reasoning_effort: str | None = None
@@ -37,29 +37,32 @@ class Options:
 class Dialect:
     """Names and forms in which one model takes options."""
 
-    format: str = SCHEMA
-    length: str = "max_completion_tokens"
-    temperature: bool = True
-    reasoning_effort: bool = True
+    format: str = SCHEMA  # or OBJECT, PROSE
+    length: str = "max_completion_tokens"  # name of the token limit; "" does not send it
+    temperature: bool = True  # it is sent
+    reasoning_effort: bool = True  # it is sent
 
-    def said(self, options: Options) -> dict[str, Any]:
+    def members(self, options: Options) -> dict[str, Any]:
         """Return the options as members of the request."""
-        members: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         if self.temperature and options.temperature is not None:
-            members["temperature"] = options.temperature
+            found["temperature"] = options.temperature
         if self.reasoning_effort and options.reasoning_effort is not None:
-            members["reasoning_effort"] = options.reasoning_effort
+            found["reasoning_effort"] = options.reasoning_effort
         if self.length and options.max_tokens is not None:
-            members[self.length] = options.max_tokens
-        return members
+            found[self.length] = options.max_tokens
+        return found
 
     def without(self, complaint: Failure, options: Options) -> Dialect | None:
-        """Return the dialect that leaves out what the server complains about; None if that is
-        nothing which could be left out. A value out of range is no reason: it is the user's
-        mistake."""
+        """Return the next dialect to try after a rejection (HTTP 400 or 422): the option that the
+        error names is downgraded or dropped. None if there is no such option.
+
+        Any complaint about the response format downgrades it. The other options are dropped only
+        if the error says that they are not supported: a value out of range is the user's mistake.
+        """
         if complaint.status not in (400, 422):
             return None
-        patterns = {name: rf"\b{name}\b" for name in self.said(options)} | {"format": _FORMAT}
+        patterns = {name: rf"\b{name}\b" for name in self.members(options)} | {"format": _FORMAT}
         culprit = _first(patterns, complaint.param) or _first(patterns, complaint.text)
         if culprit == "format":
             weaker = _WEAKER_FORMAT.get(self.format)
@@ -73,7 +76,7 @@ class Dialect:
         return replace(self, reasoning_effort=False)
 
     def difference(self, before: Dialect) -> str:
-        """Return the reason to leave ``before``, for a user."""
+        """Return the change from ``before`` in a few words for the user, as "no temperature sent"."""
         if self.format != before.format:
             return f"asked for {self.format} instead of {before.format}"
         if self.length != before.length:
@@ -85,8 +88,8 @@ class Dialect:
 
 
 def render_options(dialect: Dialect, options: Options, model: str, ask: Ask) -> str:
-    """Return the request up to its messages, as JSON without the braces."""
-    members: dict[str, Any] = {"model": model, **dialect.said(options)}
+    """Return model, options, response format and tools as JSON members, without the braces."""
+    members: dict[str, Any] = {"model": model, **dialect.members(options)}
     if dialect.format == SCHEMA:
         described = {"name": ask.name, "strict": True, "schema": ask.schema}
         members["response_format"] = {"type": SCHEMA, "json_schema": described}
@@ -98,8 +101,8 @@ def render_options(dialect: Dialect, options: Options, model: str, ask: Ask) -> 
 
 
 def render_messages(dialect: Dialect, ask: Ask) -> str:
-    """Return the messages as JSON. A server that is not sent the schema reads it in the last
-    one."""
+    """Return the messages as JSON. A schema that is not sent as response_format is
+    appended to the last one."""
     if dialect.format == SCHEMA:
         return _dump(ask.messages)
     *others, last = ask.messages
@@ -118,8 +121,8 @@ def _with_text(message: Message, text: str) -> Message:
 
 
 def _first(patterns: Mapping[str, str], text: str) -> str:
-    """Return the name that the text mentions first; messages go on to what to use instead, or
-    repeat the whole request."""
+    """Return the name that occurs first in the text, "" without any. Errors name the rejected
+    option first, then alternatives or the whole request."""
     found = {
         match.start(): name
         for name, pattern in patterns.items()

@@ -1,4 +1,4 @@
-"""The question before a run: is there a server, does it know the models, does it take the key?"""
+"""Health check of a model endpoint before a run: reachability, key, models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controller.domain.errors import InputError, Permanent
 if TYPE_CHECKING:
     from controller.agents.endpoint.endpoint import Endpoint
 
-ATTEMPTS: Final = 2  # who has mistyped an address wants to know soon
+ATTEMPTS: Final = 2  # per model; few, so that a mistyped address is reported soon
 LIST_S: Final = 5.0  # for the list of models
 LISTED: Final = 8  # models that a message names
 _SCHEMA: Final = {
@@ -31,11 +31,14 @@ _MESSAGES: Final = (
 
 
 async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
-    """Ask every model once.
+    """Send each model one small request, in up to ATTEMPTS attempts within ``limit_s`` seconds per
+    model.
 
     Raises:
-        InputError: key, model or address are wrong; says what to do.
-        Permanent: the server is there and cannot answer.
+        InputError: the server cannot be reached, is no chat-completions endpoint, rejects key,
+            model or options, or leaves its answer empty beside its reasoning.
+        Permanent: no answer within ``limit_s``, or a failure that the user cannot correct here (a
+            rate limit, a status of 5xx).
     """
     if not endpoint.has_key and endpoint.address.encrypted and not endpoint.address.loopback:
         raise InputError(
@@ -89,7 +92,7 @@ async def _explain(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn
         case 404 | 405 | 400 | 422:
             await _explain_refusal(endpoint, model, failure)
         case status if 300 <= status < 400:
-            _refuse_server(endpoint, f"it sends requests elsewhere ({failure.error})")
+            _refuse_server(endpoint, f"it redirects ({failure.error})")
     raise Permanent(
         f"{SOURCE}: {url} cannot answer for {model}: {failure.error}; "
         "see the provider's status and your account's limits, then start again"
@@ -98,7 +101,10 @@ async def _explain(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn
 
 def _refuse_key(endpoint: Endpoint, failure: Failure) -> NoReturn:
     if not endpoint.has_key:
-        problem, remedy = f"wants a key, and {KEY_VARIABLE} is empty", f"export {KEY_VARIABLE}=..."
+        problem, remedy = (
+            f"requires a key, and {KEY_VARIABLE} is empty",
+            f"export {KEY_VARIABLE}=...",
+        )
     else:
         problem = f"does not accept the key in {KEY_VARIABLE}"
         remedy = "check that the key is valid, is this provider's, and may use the model"
@@ -124,7 +130,7 @@ async def _explain_refusal(endpoint: Endpoint, model: str, failure: Failure) -> 
         _refuse_server(endpoint, failure.error)
     raise InputError(
         SOURCE,
-        f"{endpoint.address.url} refuses the question to {model} ({failure.error})",
+        f"{endpoint.address.url} rejects the request to {model} ({failure.error})",
         field="options",
         remedy="correct the temperature, reasoning effort or token limit that it names",
     )
@@ -133,7 +139,7 @@ async def _explain_refusal(endpoint: Endpoint, model: str, failure: Failure) -> 
 def _refuse_server(endpoint: Endpoint, why: str) -> NoReturn:
     raise InputError(
         SOURCE,
-        f"does not speak OpenAI's chat completions: {why}",
+        f"does not support OpenAI's chat completions: {why}",
         field="url",
         value=endpoint.address.url,
         remedy="give the address under which /chat/completions is found, often ending in /v1",
@@ -141,7 +147,7 @@ def _refuse_server(endpoint: Endpoint, why: str) -> NoReturn:
 
 
 async def _models(endpoint: Endpoint) -> list[str]:
-    """Return the names that the server lists; none where it has no such list."""
+    """Return the names that the server lists; empty if it has no such list."""
     answer = await endpoint.transport.get("/models", LIST_S)
     if not isinstance(answer, HttpAnswer):
         return []

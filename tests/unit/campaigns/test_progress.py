@@ -22,22 +22,22 @@ def test_lines_say_how_far_and_what_failed() -> None:
 def test_a_run_is_expected_to_take_as_long_as_its_strategy_did() -> None:
     to_go = TimeToGo(["MA", "MA", "RF", "RF", "LL"], jobs=2)
     assert to_go.text() == ""
-    to_go.note("MA", 20.0)
-    to_go.note("RF", 1.0)
+    to_go.record("MA", 20.0)
+    to_go.record("RF", 1.0)
     # MA 20, RF 1, LL unknown: 10.5, the mean of all; two at a time
     assert to_go.text() == ", about 16 s to go"
-    to_go.note("RF", 1.0)
-    to_go.note("LL", 1.0)
+    to_go.record("RF", 1.0)
+    to_go.record("LL", 1.0)
     assert to_go.text() == ", about 20 s to go"  # one run alone
-    to_go.note("MA", 20.0)
+    to_go.record("MA", 20.0)
     assert to_go.text() == ""
 
 
 def test_long_times_are_told_in_long_units() -> None:
     to_go = TimeToGo(["MA"] * 1000, jobs=1)
-    to_go.note("MA", 1.0)
+    to_go.record("MA", 1.0)
     assert to_go.text() == ", about 17 min to go"
-    to_go.note("MA", 99.0)
+    to_go.record("MA", 99.0)
     assert to_go.text() == ", about 13.9 h to go"
 
 
@@ -62,9 +62,9 @@ def test_a_log_says_how_far_a_run_is_when_it_has_been_quiet_for_long(
 
 def test_what_failed_or_was_made_elsewhere_does_not_say_how_long_others_take() -> None:
     to_go = TimeToGo(["MA"] * 4, jobs=1)
-    to_go.note("MA", 0.0)
+    to_go.record("MA", 0.0)
     assert to_go.text() == ""
-    to_go.note("MA", 30.0)
+    to_go.record("MA", 30.0)
     assert to_go.text() == ", about 60 s to go"
 
 

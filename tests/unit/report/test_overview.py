@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
+from controller.report.analysis.data import analyse
 from controller.report.overview import MANY, missing_runs, overview
 from controller.report.render import make_renderer
 from controller.report.sections.significance import wins
 from controller.report.text import listed, percent, ranges, significant
-from tests.unit.report.campaigns import data_of, headline_of, words_of
+from tests.unit.report.campaigns import data_of, headline_of, summary, words_of
 
 NBSP = "\u00a0"
 
@@ -74,3 +77,12 @@ def test_ranges_and_lists():
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a"]) == "a"
     assert listed([]) == ""
+
+
+def test_strategies_whose_runs_several_versions_of_the_code_made_are_named():
+    data = data_of([("RR", 0, 0.1), ("RR", 1, 0.1), ("RL", 0, 0.2)])
+    assert overview(data).by_other_code == ()
+    first = data.campaign.runs[0]
+    edited = replace(first, figures=summary(0.1, code="0123456789ab"))
+    runs = (edited, *data.campaign.runs[1:])
+    assert overview(analyse(replace(data.campaign, runs=runs))).by_other_code == ("RR",)

@@ -98,7 +98,7 @@ def test_no_key_is_fine_on_this_machine() -> None:
 def test_a_server_on_this_machine_may_want_a_key() -> None:
     with serving(complaint(401, "Unauthorized")) as server:
         said = checked(server, key="")
-    assert "wants a key" in said
+    assert "requires a key" in said
     assert "export OPENAI_API_KEY" in said
 
 
@@ -173,7 +173,7 @@ def test_a_server_of_another_kind(reply: Reply) -> None:
         said = checked(server)
         assert repr(server.url) in said
     assert said.startswith("InputError")
-    assert "does not speak OpenAI's chat completions" in said
+    assert "does not support OpenAI's chat completions" in said
     assert "/v1" in said
 
 
