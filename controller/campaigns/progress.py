@@ -19,8 +19,8 @@ QUIET_S: Final = 30.0  # after which a log says how far a run is
 
 
 class Progress(Protocol):
-    """Display of a campaign's progress, and prompt for its user's approval. A context manager around
-    the whole campaign."""
+    """Display of a campaign's progress, and prompt for its user's approval. A context manager
+    around the whole campaign."""
 
     def __enter__(self) -> Self: ...
 
@@ -53,9 +53,9 @@ class Progress(Protocol):
 
 
 class TimeToGo:
-    """Estimate of a campaign's remaining time: over the remaining runs, the sum of the mean duration
-    of their strategy, or of all strategies if it has none yet, divided by the parallel jobs. One
-    mean for all would mislead: agents take far longer than random choice."""
+    """Estimate of a campaign's remaining time: over the remaining runs, the sum of the mean
+    duration of their strategy, or of all strategies if it has none yet, divided by the parallel
+    jobs. One mean for all would mislead: agents take far longer than random choice."""
 
     def __init__(self, strategies: Iterable[str], jobs: int) -> None:
         self._left = Counter(strategies)
@@ -69,8 +69,8 @@ class TimeToGo:
         return self._left.total()
 
     def record(self, strategy: str, wall_s: float) -> None:
-        """Record the end of a run; 0 s if it failed or was done by another process, which says nothing about
-        other runs."""
+        """Record the end of a run; 0 s if it failed or was done by another process, which says
+        nothing about other runs."""
         self._left[strategy] -= 1
         if wall_s > 0:
             self._made[strategy] += 1

@@ -55,8 +55,8 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 def reasoners(
     who: str | None, model: str | None, temperature: float | None, effort: str | None
 ) -> tuple[dict[str, Any], ...] | None:
-    """Return the reasoners given on the command line as fields of a campaign file, None if no option
-    is given. Without ``who`` the other options change the reference reasoner.
+    """Return the reasoners given on the command line as fields of a campaign file, None if no
+    option is given. Without ``who`` the other options change the reference reasoner.
 
     Raises:
         InputError: ``model`` names a model for some of the tiers only.

@@ -142,8 +142,8 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Record of one decision: its time, its outcome, the tokens and the cost of all its model calls.
-    It is a line of decisions.jsonl without slot and value.
+    """Record of one decision: its time, its outcome, tokens and cost of all its model calls. It is
+    a line of decisions.jsonl without slot and value.
 
     ``detail`` is for people and never parsed: programs read the other fields.
     """

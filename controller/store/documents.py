@@ -21,8 +21,8 @@ def check_collection(name: str) -> str:
     """Return the name if it is valid for a collection.
 
     Raises:
-        InputError: not lower-case letters, digits and _ as in ``node_slots``, over 63 characters, or
-            beginning with sqlite_.
+        InputError: not lower-case letters, digits and _ as in ``node_slots``, over 63 characters,
+            or beginning with sqlite_.
     """
     if _COLLECTION.fullmatch(name) is None:
         raise InputError(
@@ -86,8 +86,8 @@ def encode(collection: str, key: str, document: Mapping[str, Any]) -> str:
     """Return the document as JSON.
 
     Raises:
-        InputError: a value is none that :func:`check_scalar` takes, or the name of a field is empty,
-            ``_id``, begins with ``$``, or has a dot, a NUL or a lone surrogate.
+        InputError: a value is none that :func:`check_scalar` takes, or the name of a field is
+            empty, ``_id``, begins with ``$``, or has a dot, a NUL or a lone surrogate.
     """
     _check_object(f"{collection}/{key}", document)
     return json.dumps(dict(document), ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -76,7 +76,7 @@ class Dialect:
         return replace(self, reasoning_effort=False)
 
     def difference(self, before: Dialect) -> str:
-        """Return the change from ``before`` in a few words for the user, as "no temperature sent"."""
+        """Return the change from ``before`` in a few words: "no temperature sent"."""
         if self.format != before.format:
             return f"asked for {self.format} instead of {before.format}"
         if self.length != before.length:
