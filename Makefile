@@ -59,11 +59,14 @@ $(VENV)/ready: requirements.lock pyproject.toml | $(BIN)/python
 	  requirements.lock > $(VENV)/uv.lock \
 	  && python -m pip install --quiet --require-hashes --requirement $(VENV)/uv.lock; } || true
 	if test -x $(BIN)/uv; \
-	then uv pip install --python $(BIN)/python --require-hashes --requirement requirements.lock \
+	then uv pip install --python $(BIN)/python --compile-bytecode --require-hashes \
+	    --requirement requirements.lock \
 	  && uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	else python -m pip install --require-hashes --requirement requirements.lock \
 	  && python -m pip install --no-deps --no-build-isolation --editable .; \
 	fi
+	@echo "Compiling the twin once, so that no first run waits for it"
+	@python -c 'from controller.bootstrap.twin import warm_up; warm_up()'
 	@touch $@
 
 $(BIN)/python:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from controller.domain.decisions import PLANNER
 from controller.results.completeness import read_object
 from controller.results.digests import DamagedRun, read_checked
 from controller.results.folder import (
@@ -186,6 +187,12 @@ class Run:
         return self._lines(DECISIONS)
 
     @cached_property
+    def policies(self) -> list[dict[str, Any]]:
+        """The planner's decisions. They are one in hundreds: parsing the others takes seconds."""
+        found = self._lines(DECISIONS, among=f'"{PLANNER}"'.encode())
+        return [one for one in found if one.get("tier") == PLANNER]
+
+    @cached_property
     def transcript(self) -> list[dict[str, Any]]:
         """transcript.jsonl: an object per call of an agent, after one that describes the run."""
         return self._lines(TRANSCRIPT)
@@ -208,9 +215,12 @@ class Run:
             return {}
         return read_object(self._place, name, self.content(name))
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
+    def _lines(self, name: str, among: bytes = b"") -> list[dict[str, Any]]:
+        """Return the object of each line that contains ``among``."""
         found = []
         for number, line in enumerate(self.content(name).splitlines(), 1):
+            if among not in line:
+                continue
             try:
                 one = json.loads(line)
             except (ValueError, RecursionError) as error:

@@ -100,7 +100,7 @@ def planner_epochs(run: Run, constants: Constants, counts: RunCounts) -> list[Pl
     """
     run = replace(run)  # its tables are dropped with it
     with reading(run, "decisions.jsonl"):
-        policies = policies_of(run.decisions)
+        policies = policies_of(run.policies)
     with reading(run, "slots.parquet"):
         drift = _drift(movements(run.requests, run.slots, constants.slot_s), policies)
     with reading(run, TRANSCRIPT):

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.domain.decisions import PLANNER
-
 Ints = NDArray[np.int64]
 
 
@@ -37,8 +35,8 @@ class Policy:
 
 
 def policies_of(decisions: Iterable[Mapping[str, Any]]) -> list[Policy]:
-    """Return the macro-policies among a run's decisions, in order."""
-    return [_policy(line) for line in decisions if line["tier"] == PLANNER]
+    """Return the macro-policies that a planner's decisions hold, in order."""
+    return [_policy(line) for line in decisions]
 
 
 def has_intent(policies: Sequence[Policy]) -> bool:

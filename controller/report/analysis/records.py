@@ -87,7 +87,7 @@ def read_records(
             if strategy in agents:
                 counts = count_decisions(run.decisions, slot_s, epoch_slots)
                 records.counts.setdefault(strategy, {})[seed] = counts
-            policies = policies_of(run.decisions)
+            policies = policies_of(run.policies)
         if has_intent(policies):
             with _noting(records.problems, run, "slots.parquet"):
                 found = align(movements(run.requests, run.slots, slot_s), policies)
