@@ -149,7 +149,8 @@ class LoopbackTransport:
 
     async def _reply_or_silence(self, asked: asyncio.Task[HttpAnswer | Failure]) -> None:
         """Wait for a reply; raise TimeoutError if the server owes it and does nothing for it."""
-        idle, before_s = 0, self._server.cpu_s()
+        idle = 0
+        before_s: float | None = None  # most replies are there before the first look
         while not (await asyncio.wait({asked}, timeout=LOOK_S))[0]:
             now_s = self._server.cpu_s()
             idle = idle + 1 if now_s is not None and now_s == before_s else 0
