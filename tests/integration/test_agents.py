@@ -562,7 +562,7 @@ FREE = "http://127.0.0.1:9/v1"  # discard: nobody listens
         (("--reasoner", "openai"), r"needs a key, and OPENAI_API_KEY is empty"),
         (("--reasoner", "http://me:secret@localhost/v1", *URL_MODEL), "carries a name or passw"),
         (("--reasoner", "HTTPS://me:secret@localhost/v1", *URL_MODEL), "carries a name or passw"),
-        (("--reasoner", "oracle"), r"reasoners.*kind"),
+        (("--reasoner", "oracle"), r"--reasoner.*kind"),
         (("--reasoner", "faulty:flood=0.5"), "no such fault"),
         (("--reasoner", "faulty:"), "a faulty reasoner needs faults"),
         (("--model", "planner=a"), "must name a model for each tier"),

@@ -120,7 +120,7 @@ def test_equal_shares_on_all_hosts_are_no_intent():
 def test_files_are_read_as_they_are_written(tmp_path: Path):
     write_sample(tmp_path, Sample(strategies=("MA",), seeds=(0,), epochs=2, agents=("MA",)))
     (run,) = read_campaign(tmp_path).runs
-    found, policies = movements(run.requests, run.slots, 30.0), policies_of(run.decisions)
+    found, policies = movements(run.requests, run.slots, 30.0), policies_of(run.policies)
     assert found.nodes == ("vm2", "vm3", "vm4")
     assert found.ready.shape == (25, 3, 4)
     assert [p.slot for p in policies] == [0, 10, 20]
