@@ -1,0 +1,11 @@
+"""HTTP server of one large model (LM): a front that answers, and a worker process that computes.
+
+__main__.py    options, signals, the order of a shutdown
+front.py       HTTP: requests, results, probes, metrics
+serving.py     queue of requests: deadlines, cancellation, the worker's restarts
+checkpoint.py  accepted requests and recorded prompts on disk
+worker.py      process that owns the engine
+engines/       a class per kind of LM, and their table
+messages.py    what a request looks like
+threads.py     number of threads that the cgroup's CPU quota allows
+"""
