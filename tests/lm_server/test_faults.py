@@ -99,6 +99,23 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
         again.close()
 
 
+def test_old_requests_are_forgotten_once_they_are_over(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    for name in ("over", "open"):
+        checkpoint.accept({"id": name, "prompts": [{}], "deadline_unix_s": 1.0})
+        checkpoint.record(name, {0: b"zero"})
+    checkpoint.end("over", "")
+    assert checkpoint.forget(time.time() - 60) == 0
+    assert checkpoint.forget(time.time() + 60) == 1
+    checkpoint.close()
+    again = Checkpoint(tmp_path)
+    assert list(again.requests) == ["open"]
+    assert again.result("open", 0) == b"zero"
+    assert len(list((tmp_path / "results").iterdir())) == 1
+    assert len((tmp_path / "checkpoint.csv").read_text().splitlines()) == 1
+    again.close()
+
+
 def test_damage_in_the_middle_is_no_progress(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.csv").write_bytes(b"recorded,abc,0,beef\nended,abc,-1,done\n")
     with pytest.raises(DamagedCheckpoint, match=r"checkpoint\.csv: line 1 is damaged: move"):

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from lm_server.engines import ENGINES
 from lm_server.front import Front, make_app
 from lm_server.serving import Serving
 from lm_server.worker import Worker
+
+FORGET_EVERY_S = 600.0
 
 
 class Server(uvicorn.Server):
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("--grace-s", type=float, default=20.0, help="for the batch in hand")
     parser.add_argument("--silent-s", type=float, default=5.0, help="a worker's longest silence")
     parser.add_argument("--floor-gb", type=float, default=1.0, help="free space for new requests")
+    parser.add_argument("--keep-h", type=float, default=24.0, help="how long results stay")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if not options.model.exists():
@@ -77,6 +81,7 @@ async def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
     sys.stdout.flush()
     front = asyncio.create_task(server.serve(sockets=[listener]))
     work = asyncio.create_task(serving.run())
+    cleaning = asyncio.create_task(_forget_old(checkpoint, options.keep_h * 3600))
     asked = asyncio.create_task(told.wait())
     await asyncio.wait({front, work, asked}, return_when=asyncio.FIRST_COMPLETED)
 
@@ -90,10 +95,17 @@ async def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
     server.should_exit = True
     await asyncio.wait({front}, timeout=2.0)
     asked.cancel()
+    cleaning.cancel()
     serving.close()
     checkpoint.close()
     if not work.cancelled() and work.done() and (error := work.exception()):
         raise error
+
+
+async def _forget_old(checkpoint: Checkpoint, keep_s: float) -> None:
+    while True:
+        checkpoint.forget(time.time() - keep_s)
+        await asyncio.sleep(min(keep_s, FORGET_EVERY_S))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -69,7 +69,7 @@ class Checkpoint:
         """Write a new request durably and return its progress."""
         sequence = 1 + max((one.sequence for one in self.requests.values()), default=0)
         document = json.dumps({"sequence": sequence, "request": request}).encode()
-        _write(self._folder / "requests" / f"{_hash(request['id'])}.json", document)
+        _write(self._request(request["id"]), document)
         progress = self.requests[request["id"]] = Progress(request, sequence)
         return progress
 
@@ -109,8 +109,27 @@ class Checkpoint:
             return None
         return content if hashlib.sha256(content).hexdigest() == sha256 else None
 
+    def forget(self, accepted_before_unix_s: float) -> int:
+        """Remove requests that are over and were accepted before a time; return how many."""
+        over = [one for one, progress in self.requests.items() if progress.failure is not None]
+        old = [one for one in over if self._accepted_s(one) < accepted_before_unix_s]
+        for request_id in old:
+            for index in self.requests.pop(request_id).recorded:
+                self._result(request_id, index).unlink(missing_ok=True)
+            self._request(request_id).unlink(missing_ok=True)
+        return len(old)
+
     def close(self) -> None:
         self._lines.close()
+
+    def _accepted_s(self, request_id: str) -> float:
+        try:
+            return self._request(request_id).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def _request(self, request_id: str) -> Path:
+        return self._folder / "requests" / f"{_hash(request_id)}.json"
 
     def _result(self, request_id: str, index: int) -> Path:
         return self._folder / "results" / f"{_hash(request_id)}-{index}"
@@ -129,17 +148,17 @@ class Checkpoint:
             self.requests[request["id"]] = Progress(request, document["sequence"])
 
     def _read_lines(self) -> None:
-        """Read the lines, and cut off a last one that a kill has torn."""
+        """Read the lines. A last one that a kill has torn and those of forgotten requests go."""
         content = self._path.read_bytes() if self._path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self._path, len(whole))
         by_hash = {_hash(request_id): one for request_id, one in self.requests.items()}
+        kept = []
         for number, line in enumerate(whole.decode("utf-8", "replace").splitlines(), 1):
             kind, name, index, value = self._parse(number, line)
             progress = by_hash.get(name)
-            if progress is None:  # of a request that was forgotten
+            if progress is None:
                 continue
+            kept.append(f"{line}\n")
             if kind == BEGUN:
                 progress.recomputed += index in progress.begun
                 progress.begun.add(index)
@@ -147,6 +166,9 @@ class Checkpoint:
                 progress.recorded[index] = value
             else:
                 progress.failure = "" if value == "done" else value
+        remaining = "".join(kept).encode()
+        if remaining != content:
+            _write(self._path, remaining)
 
     def _parse(self, number: int, line: str) -> tuple[str, str, int, str]:
         parts = line.split(",")
