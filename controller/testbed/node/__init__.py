@@ -1,0 +1,1 @@
+"""Node service: a state machine of a node's requests, and what it is fed with."""
