@@ -113,8 +113,8 @@ class Server:
 @contextlib.contextmanager
 def serving(folder: Path, *options: str, **times: Any) -> Iterator[Server]:
     server = Server(folder, **times)
-    server.start(*options)
     try:
+        server.start(*options)
         yield server
     finally:
         if server.process is not None:

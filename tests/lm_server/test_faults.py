@@ -27,31 +27,26 @@ def recorded(server: Server) -> Counter[tuple[str, str]]:
 
 def test_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    server = Server(tmp_path)
-    server.start()
     names: list[str] = []
-    for kill in range(KILLS):
-        wait_for(lambda: server.metric("edgelm_queue_prompts") < 32)
-        for _ in range(2):
-            names.append(f"r{len(names)}")
-            assert server.submit(names[-1], prompts=4)[0] == 202
-        time.sleep(rng.uniform(0, 0.3))
-        if kill % 2:
-            os.kill(server.worker(), signal.SIGKILL)
-        else:
-            server.kill()
-            server.start(ready=False)
-    try:
+    with serving(tmp_path) as server:
+        for kill in range(KILLS):
+            wait_for(lambda: server.metric("edgelm_queue_prompts") < 32)
+            for _ in range(2):
+                names.append(f"r{len(names)}")
+                assert server.submit(names[-1], prompts=4)[0] == 202
+            time.sleep(rng.uniform(0, 0.3))
+            if kill % 2:
+                os.kill(server.worker(), signal.SIGKILL)
+            else:
+                server.kill()
+                server.start(ready=False)
         views = [server.wait_for_end(name) for name in names]
-        assert [view["state"] for view in views] == ["done"] * len(names)  # lost: 0
-        assert all(view["recorded"] == [0, 1, 2, 3] for view in views)
         counts = recorded(server)
-        assert len(counts) == 4 * len(names)
-        assert set(counts.values()) == {1}  # returned twice: 0
-        recomputed = sum(view["recomputed_prompts"] for view in views)
-        assert recomputed <= BATCH * KILLS
-    finally:
-        server.kill()
+    assert [view["state"] for view in views] == ["done"] * len(names)  # lost: 0
+    assert all(view["recorded"] == [0, 1, 2, 3] for view in views)
+    assert len(counts) == 4 * len(names)
+    assert set(counts.values()) == {1}  # returned twice: 0
+    assert sum(view["recomputed_prompts"] for view in views) <= BATCH * KILLS
 
 
 def test_a_batch_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
