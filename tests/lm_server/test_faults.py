@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lm_server.checkpoint import Checkpoint, DamagedCheckpoint
-from lm_server.threads import allowed_threads
 
 from tests.lm_server.servers import PACKAGE, Server, serving, wait_for
 
@@ -131,28 +130,6 @@ def test_a_full_disk_refuses_what_is_new(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, floor_bytes=2**62)
     assert not checkpoint.has_room
     checkpoint.close()
-
-
-@pytest.mark.parametrize(
-    ("files", "threads"),
-    [
-        ({"cpu.max": "100000 100000"}, 1),
-        ({"cpu.max": "190000 100000"}, 1),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "max 100000"}, None),
-        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({"cpu.max": "nonsense"}, None),
-        ({}, None),
-    ],
-)
-def test_threads_follow_the_quota(
-    tmp_path: Path, files: dict[str, str], threads: int | None
-) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert allowed_threads(tmp_path) == (threads or len(os.sched_getaffinity(0)))
 
 
 def test_the_server_needs_nothing_of_edgelm() -> None:

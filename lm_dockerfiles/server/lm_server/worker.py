@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from lm_server.engines import ENGINES, Engine
 from lm_server.engines.stopped import Stopped
-from lm_server.threads import allowed_threads
+from lm_server.threads import engine_threads
 
 LOADED: Final = "loaded"
 RESULTS: Final = "results"
@@ -97,7 +97,7 @@ def work(theirs: Connection, name: str, path: Path, beaten: Any, stop: Any) -> N
     engine = ENGINES[name](path)
     engine.load()
     beat()
-    threads = allowed_threads()
+    threads = engine_threads()
     theirs.send(Answer(LOADED, batch=engine.batch, emulated=engine.emulated, threads=threads))
     out_of_memory = 0
     try:
@@ -124,4 +124,4 @@ def _compute(engine: Engine, batch: Batch, stop: Any, beat: Any) -> Answer:
     except Exception as error:  # an engine's text may quote the prompt: the kind alone is told
         return Answer(FAILED, batch.number, error=type(error).__name__)
     took_s = time.monotonic() - began_s
-    return Answer(RESULTS, batch.number, tuple(results), took_s, threads=allowed_threads())
+    return Answer(RESULTS, batch.number, tuple(results), took_s, threads=engine_threads())
