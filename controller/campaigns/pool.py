@@ -255,7 +255,7 @@ def _attempt(root: Path, engine: Engine, task: Task, listener: Listener, *, warm
 
 def _counts(folder: Path, code: str) -> bool:
     """Return True if a run is finished, by code of this digest where one is given."""
-    return is_complete(folder) and code in ("", code_of(folder))
+    return is_complete(folder) and (not code or code == code_of(folder))
 
 
 def _cause(exit_code: int | None) -> str:

@@ -75,8 +75,8 @@ def build(name: str, scenario: Scenario, **parameters: float) -> Strategy:
 
 def test_contestants_in_the_order_of_reports() -> None:
     names = strategies.names()
-    assert names == [name for name in strategies.STRATEGIES if name in names]
-    assert names[:2] == ["RR", "RL"]
+    shipped = ["RR", "RL", "AL", "RF", "LL", "VTC-GPU", "SOLVER", "MAL", "MA"]
+    assert [name for name in names if name in shipped] == shipped  # a new one stands anywhere
     assert "ORACLE" not in names
 
 
@@ -112,7 +112,9 @@ def test_every_recipe_names_parts_that_exist() -> None:
 
 
 def test_an_unknown_name_lists_the_choices(scenario: Scenario) -> None:
-    with pytest.raises(InputError, match=rf"got 'FASTEST'.*{', '.join(strategies.names())}"):
+    with pytest.raises(
+        InputError, match=r"got 'FASTEST'.*RR, .*RL, .*AL, .*RF, .*LL, .*VTC-GPU, .*SOLVER"
+    ):
         build("FASTEST", scenario)
 
 

@@ -109,6 +109,7 @@ async def _forget_old(checkpoint: Checkpoint, keep_s: float) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    # A socket that says it is TCP's: else asyncio leaves Nagle's algorithm on, and replies wait.
     family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
     )[0]

@@ -30,7 +30,7 @@ class DamagedCheckpoint(Exception):
 
 @dataclass(slots=True)
 class Progress:
-    """What is on disk of one request."""
+    """Progress of one request, as it is on disk."""
 
     request: dict[str, Any]
     sequence: int  # order of acceptance
@@ -56,6 +56,7 @@ class Checkpoint:
         for name in ("requests", "results"):
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.requests: dict[str, Progress] = {}
+        self._sequence = 0  # of the newest request
         self._read_requests()
         self._read_lines()
         self._lines = self._path.open("ab")
@@ -67,7 +68,8 @@ class Checkpoint:
 
     def accept(self, request: dict[str, Any]) -> Progress:
         """Write a new request durably and return its progress."""
-        sequence = 1 + max((one.sequence for one in self.requests.values()), default=0)
+        self._sequence += 1
+        sequence = self._sequence
         document = json.dumps({"sequence": sequence, "request": request}).encode()
         _write(self._request(request["id"]), document)
         progress = self.requests[request["id"]] = Progress(request, sequence)
@@ -146,6 +148,7 @@ class Checkpoint:
             document = json.loads(path.read_bytes())
             request = document["request"]
             self.requests[request["id"]] = Progress(request, document["sequence"])
+            self._sequence = max(self._sequence, document["sequence"])
 
     def _read_lines(self) -> None:
         """Read the lines. A last one that a kill has torn and those of forgotten requests go."""

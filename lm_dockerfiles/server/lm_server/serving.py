@@ -113,8 +113,6 @@ class Serving:
 
     async def _replace_dead(self) -> None:
         if self._worker is None or not self._worker.is_alive:
-            self.counts["worker_restarts"] += 1
-            log.warning("the worker died and is started again")
             await self._restart()
 
     def drain(self, *, at_once: bool = False) -> None:
@@ -147,8 +145,6 @@ class Serving:
                 answer = await self._compute(progress, batch)
             except WorkerLost:
                 deaths += 1
-                self.counts["worker_restarts"] += 1
-                log.warning("the worker died in a batch and is started again")
                 await self._restart()
                 if deaths == MOST_DEATHS:
                     await self._end(progress, ENGINE_ERROR)
@@ -211,13 +207,14 @@ class Serving:
         self._loaded = None
         while not self.draining:
             if self._worker:
+                self.counts["worker_restarts"] += 1
+                log.warning("the worker died and is started again")
                 self._worker.kill()
             self._worker = await asyncio.to_thread(self._start)
             try:
                 answer = await self._answer(self._worker)
             except WorkerLost:
                 log.warning("the worker ended while it loaded the engine")
-                self.counts["worker_restarts"] += 1
                 await asyncio.sleep(RESTART_S)
                 continue
             if answer.kind == LOADED:
