@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from controller.agents.approval import Approver
-from controller.agents.lines import sorted_lines, whole_lines
+from controller.agents.lines import read_lines, sorted_lines, whole_lines
 
 
 @dataclass
@@ -43,6 +43,19 @@ def transcript_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[
     with path.open("a+", encoding="utf-8", newline="\n") as out:
         out.truncate(content.rfind(b"\n") + 1)  # a kill may have cut the last line short
         yield _Appended(former, out, cache=cache, approver=approver)
+
+
+def merged_transcript(contents: Iterable[bytes]) -> str:
+    """Return one transcript of several processes' in its final order.
+
+    A process that restarted has written its head again, and asked again what it had no answer to:
+    each line stands once, and of two calls of one place the first.
+    """
+    placed: dict[tuple[Any, ...], str] = {}
+    for content in contents:
+        for text, line in read_lines(whole_lines(content)):
+            placed.setdefault(line.place(), text)
+    return "".join(sorted_lines(placed.values()))
 
 
 class _Appended(RunTranscript):

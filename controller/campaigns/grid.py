@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from controller import strategies
 from controller.agents.parameters import ADVISE, APPROVE, OFF
-from controller.campaigns.experiment import Experiment, trace_of, with_trace_at
+from controller.campaigns.experiment import Experiment, Target, trace_of, with_trace_at
 from controller.campaigns.faults import Faults
 from controller.campaigns.file import (
     ALL,
@@ -113,6 +113,15 @@ def resolve_grid(campaign: CampaignFile, path: Path, mode: str | None = None) ->
             cells.setdefault(cell.run_id, cell)
     _refuse_ambiguity(str(path), tuple(cells.values()))
     return Grid(campaign, tuple(cells.values()), dict(shelf.traces))
+
+
+def retargeted(grid: Grid, target: Target) -> Grid:
+    """Return the grid with every run on another target: on emulated engines, or on real ones."""
+    cells = (
+        Cell(Experiment(**{**dict(cell.experiment), "target": target}), cell.label)
+        for cell in grid.cells
+    )
+    return replace(grid, cells=tuple(cells))
 
 
 @dataclass

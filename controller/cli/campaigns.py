@@ -151,8 +151,8 @@ def run(
     page = None
     if report and tally.done:
         typer.echo("writing the report", err=True)
-        page = _report(root)
-    _show_results(root, tally, page, as_json=as_json)
+        page = write_page(root)
+    show_results(root, tally, page, as_json=as_json)
     if not tally.complete:
         raise typer.Exit(FAILED)
 
@@ -171,7 +171,12 @@ def _run_grid(grid: Grid, root: Path, jobs: int, access: Access, *, again: bool)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _report(root: Path) -> Path:
+def write_page(root: Path) -> Path:
+    """Write a campaign's report.
+
+    Raises:
+        Permanent: it cannot be written.
+    """
     from controller.report import write_report
 
     try:
@@ -183,7 +188,8 @@ def _report(root: Path) -> Path:
         ) from error
 
 
-def _show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool) -> None:
+def show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool) -> None:
+    """Print what a campaign has come to."""
     from controller.report.standings import print_table, standings
 
     found = standings(root)
@@ -243,7 +249,7 @@ def report(
 
     for note in read_campaign(folder).notes:
         typer.echo(f"{folder}: {note}", err=True)
-    page = _report(folder)
+    page = write_page(folder)
     typer.echo(json.dumps({"report": str(page)}) if as_json else f"report: {page}")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -46,6 +47,8 @@ class Requests:
     work: Floats  # service time of a prompt over the LM's reference prompt
     uplink_bytes: Floats  # of the whole batch
     downlink_bytes: Floats
+    # Size of a prompt, by the columns of domain/profile.py's Prompt; empty where nobody needs it.
+    sizes: Mapping[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lm)

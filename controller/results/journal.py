@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -47,6 +47,18 @@ class Entry:
     voided: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((1, 0), np.bool_))
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A decision as summaries count it."""
+
+    tier: str
+    outcome: str
+    took_s: float
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float | None
+
+
 class RunJournal:
     """A journal in memory. It is called every slot, so it only keeps references."""
 
@@ -76,6 +88,19 @@ class RunJournal:
 
     def observed(self, state: ClusterState) -> None:
         self.states.append(state)
+
+    def made(self) -> Iterator[Made]:
+        """Yield every decision as summaries count it."""
+        return made_of(self.entries)
+
+
+def made_of(entries: Iterable[Entry]) -> Iterator[Made]:
+    """Yield the decisions of entries as summaries count them."""
+    for entry in entries:
+        for k, call in enumerate(entry.calls):
+            result = outcome(call, bool(entry.voided[k].any()))
+            tokens = call.tokens_in, call.tokens_out
+            yield Made(entry.tier, result, call.took_s, *tokens, call.cost_usd)
 
 
 def outcome(call: Call, voided: bool) -> str:

@@ -11,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Self
@@ -29,7 +30,7 @@ from controller.domain.decisions import (
 from controller.domain.errors import InputError
 from controller.domain.state import ClusterState, join_rows
 from controller.domain.testbed import Testbed
-from controller.results.journal import DecisionLines, RunJournal
+from controller.results.journal import DecisionLines, Made, RunJournal
 
 Ints = NDArray[np.int64]
 
@@ -95,8 +96,23 @@ class Spool:
         self._file.flush()
 
 
-def merge_spools(paths: Iterable[Path], testbed: Testbed) -> tuple[bytes, list[ClusterState]]:
-    """Return decisions.jsonl and the states by slot, whatever order the processes wrote in.
+@dataclass(frozen=True, slots=True)
+class MergedJournal:
+    """The journal of a run with several processes: decisions.jsonl, and the states by slot."""
+
+    lines: bytes
+    states: list[ClusterState]
+
+    def made(self) -> Iterator[Made]:
+        """Yield every decision as summaries count it."""
+        for line in self.lines.splitlines():
+            one = json.loads(line)
+            tokens = one.get("tokens_in", 0), one.get("tokens_out", 0)
+            yield Made(one["tier"], one["outcome"], one["took_s"], *tokens, one.get("cost_usd"))
+
+
+def merge_spools(paths: Iterable[Path], testbed: Testbed) -> MergedJournal:
+    """Return one journal, whatever order the processes wrote in.
 
     A decision or state that stands twice, since a process has restarted, counts once: the first.
     A decision counts more than a miss, which a process may record before it is restarted and
@@ -125,7 +141,7 @@ def merge_spools(paths: Iterable[Path], testbed: Testbed) -> tuple[bytes, list[C
     decisions = {**misses, **decisions}
     ordered = [states[place] for place in sorted(states)]
     by_slot = groupby(ordered, key=lambda state: state.slot)
-    return (
+    return MergedJournal(
         b"".join(decisions[place] for place in sorted(decisions)),
         [join_rows(list(group)) for _, group in by_slot],
     )

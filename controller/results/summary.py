@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from controller.domain.decisions import OUTCOMES, TIERS, VOID
 from controller.domain.requests import Requests, RequestTable
 from controller.domain.scenario import Scenario
 from controller.results.bound import lower_bound
-from controller.results.journal import Entry, outcome
+from controller.results.journal import Made
 
 Bools = NDArray[np.bool_]
 
@@ -25,7 +25,7 @@ class Usage:
     """The resources that a run has used."""
 
     slots: int  # slots run, the drain included
-    gpu_busy_s: float
+    gpu_busy_s: float | None  # None: nobody measured it
     pod_starts: int
 
 
@@ -33,13 +33,13 @@ def summarise(
     scenario: Scenario,
     requests: Requests,
     table: RequestTable,
-    entries: Sequence[Entry],
+    made: Iterable[Made],
     usage: Usage,
 ) -> dict[str, Any]:
     """Return summary.json but for what :func:`controller.results.writing.run_summary` adds. A
     figure without a base (the mean of no latency) is None."""
     everything = np.full(len(table), True)
-    whole = figures(scenario, table, everything)
+    whole, decisions = figures(scenario, table, everything), list(made)
     epoch = table.slot // scenario.epoch_slots
     epochs = int(epoch.max(initial=-1)) + 1
     return {
@@ -49,7 +49,7 @@ def summarise(
         "gpu_utilisation": _gpu_utilisation(scenario, usage),
         "pod_starts": usage.pod_starts,
         "moved_bytes": moved_bytes(requests, table),
-        "decisions": {tier: _decisions(entries, tier) for tier in TIERS},
+        "decisions": {tier: _decisions(decisions, tier) for tier in TIERS},
     }
 
 
@@ -110,6 +110,8 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 def _gpu_utilisation(scenario: Scenario, usage: Usage) -> float | None:
     """Return the share of the physical GPUs' time with a busy slice, the drain included."""
+    if usage.gpu_busy_s is None:
+        return None
     gpus = sum(node.gpus for node in scenario.testbed.nodes)
     available_s = gpus * usage.slots * scenario.slot_s
     return usage.gpu_busy_s / available_s if available_s else None
@@ -123,21 +125,21 @@ def _bound(scenario: Scenario, requests: Requests, success_rate: float | None) -
     return float(f"{lower_bound(scenario, requests, success_rate).objective:.10g}")
 
 
-def _decisions(entries: Sequence[Entry], tier: str) -> dict[str, Any]:
+def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
     """Return the counts, tokens, cost and latency of a tier's decisions. Those that the Pending
-    rule voided count in ``calls`` only."""
+    rule voided count in ``calls`` only. A cost that is unknown somewhere is unknown."""
     outcomes: dict[str, int] = {}
     took_s, tokens_in, tokens_out, calls = 0.0, 0, 0, 0
     cost_usd: float | None = 0.0
-    for entry, k in _each(entries, tier):
-        call = entry.calls[k]
-        result = outcome(call, bool(entry.voided[k].any()))
-        outcomes[result] = outcomes.get(result, 0) + 1
+    for one in made:
+        if one.tier != tier:
+            continue
+        outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
         calls += 1
-        took_s += call.took_s
-        tokens_in += call.tokens_in
-        tokens_out += call.tokens_out
-        cost_usd = None if cost_usd is None or call.cost_usd is None else cost_usd + call.cost_usd
+        took_s += one.took_s
+        tokens_in += one.tokens_in
+        tokens_out += one.tokens_out
+        cost_usd = None if cost_usd is None or one.cost_usd is None else cost_usd + one.cost_usd
     return {
         "calls": calls,
         **{name: outcomes.get(name, 0) for name in OUTCOMES if name != VOID},
@@ -146,9 +148,3 @@ def _decisions(entries: Sequence[Entry], tier: str) -> dict[str, Any]:
         "cost_usd": cost_usd if calls else None,
         "latency_mean_s": took_s / calls if calls else None,
     }
-
-
-def _each(entries: Sequence[Entry], tier: str) -> Iterator[tuple[Entry, int]]:
-    for entry in entries:
-        if entry.tier == tier:
-            yield from ((entry, k) for k in range(len(entry.calls)))

@@ -24,17 +24,25 @@ class WallClock:
         self, began_s: float, speed: float = 1.0, now_s: Callable[[], float] = time.time
     ) -> None:
         self._began_s = began_s
-        self._speed = speed
+        self.speed = speed
         self._now_s = now_s
 
     def now(self) -> float:
-        return (self._now_s() - self._began_s) * self._speed
+        return (self._now_s() - self._began_s) * self.speed
+
+    def unix_s(self, time_s: float) -> float:
+        """Return a time of the run as the machine's clock tells it."""
+        return self._began_s + time_s / self.speed
+
+    def at_unix_s(self, unix_s: float) -> float:
+        """Return a time of the machine's clock as a time of the run."""
+        return (unix_s - self._began_s) * self.speed
 
     async def sleep_until(self, time_s: float) -> None:
         # The machine's clock may stall or be set while the loop sleeps: look again, and often,
         # since a sleep that began by a wrong time would outlast its correction.
         while (left_s := time_s - self.now()) > 0:
-            await asyncio.sleep(min(left_s / self._speed, LOOK_S))
+            await asyncio.sleep(min(left_s / self.speed, LOOK_S))
 
     def thought_s(self, since_s: float, declared_s: float) -> float:
         del declared_s

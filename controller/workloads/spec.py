@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from controller.domain.errors import InputError
-from controller.domain.profile import linear, prompt_columns
+from controller.domain.profile import Prompt, linear, prompt_columns
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.inputs.catalog import locate, parse, read_yaml
@@ -38,6 +38,7 @@ from controller.workloads.table import read_bytes
 from controller.workloads.trace import SIZES, digest, parse_trace
 
 MAX_LOAD: Final = 1000.0
+PROMPT_COLUMNS: Final = tuple(name for name, _ in prompt_columns(Prompt()))
 SHIPPED: Final = Path(str(resources.files("controller"))) / "data" / "workloads"
 
 
@@ -142,6 +143,7 @@ def _assembled(arrivals: Arrivals, scenario: Scenario) -> Requests:
     order = np.lexsort((arrivals.lm, arrivals.origin, born_s))
     lm, prompts = arrivals.lm[order], arrivals.prompts[order]
     work, uplink, downlink = (np.zeros(len(lm)) for _ in range(3))
+    columns = {name: np.zeros(len(lm)) for name in PROMPT_COLUMNS}
     for i, name in enumerate(scenario.testbed.lm_names):
         mine = np.flatnonzero(lm == i)
         profile = scenario.profile.lms[name]
@@ -150,6 +152,8 @@ def _assembled(arrivals: Arrivals, scenario: Scenario) -> Requests:
             for column in SIZES:
                 given = arrivals.sizes[column][order[mine]]
                 sizes[column] = np.where(np.isnan(given), sizes[column], given)
+        for column, values in sizes.items():
+            columns[column][mine] = values
         work[mine] = profile.work(sizes)
         uplink[mine] = linear(profile.uplink_bytes, sizes) * prompts[mine]
         downlink[mine] = linear(profile.downlink_bytes, sizes) * prompts[mine]
@@ -162,6 +166,7 @@ def _assembled(arrivals: Arrivals, scenario: Scenario) -> Requests:
         work=work,
         uplink_bytes=uplink,
         downlink_bytes=downlink,
+        sizes=columns,
     )
 
 

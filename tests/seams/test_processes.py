@@ -101,7 +101,8 @@ def apart(one: Experiment, folder: Path, weather: Weather) -> tuple[Twin, int, b
     twin = twin_of(one)
     ran = asyncio.run(run_apart(twin, lambda: parts_of(one), one.slots, folder, weather))
     testbed = twin.scenario.testbed
-    decisions, states = merge_spools(sorted(folder.glob("*.jsonl")), testbed)
+    merged = merge_spools(sorted(folder.glob("*.jsonl")), testbed)
+    decisions, states = merged.lines, merged.states
     return twin, ran, decisions, slots_parquet(states, testbed)
 
 

@@ -174,7 +174,7 @@ class Trial:
     def lines(self, tier: str) -> list[dict[str, Any]]:
         import json
 
-        merged, _ = merge_spools(sorted(self.folder.glob("*.jsonl")), SCENARIO.testbed)
+        merged = merge_spools(sorted(self.folder.glob("*.jsonl")), SCENARIO.testbed).lines
         lines = [json.loads(line) for line in merged.splitlines()]
         return [line for line in lines if line["tier"] == tier]
 

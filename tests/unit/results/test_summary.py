@@ -155,6 +155,6 @@ def test_decisions_that_are_void_are_calls_but_not_ok() -> None:
     assert voided > 0
     table = request_table(twin.records, outcome.requests.slot)
     usage = Usage(slots, 0.0, 0)
-    summary = summarise(scenario, outcome.requests, table, journal.entries, usage)
+    summary = summarise(scenario, outcome.requests, table, journal.made(), usage)
     found = summary["decisions"]["deployer"]
     assert (found["calls"], found["ok"]) == (slots * 6, slots * 6 - voided)

@@ -1,0 +1,301 @@
+"""Runs experiments on a testbed's services: asks the controller, plays, collects the files."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import numpy as np
+
+from controller.bootstrap.transcripts import merged_transcript
+from controller.bootstrap.twin import draw_requests
+from controller.campaigns.code_digest import code_digest
+from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
+from controller.campaigns.pool import Engine, Listener
+from controller.campaigns.watch import Advance
+from controller.domain.errors import InputError, Permanent
+from controller.domain.requests import (
+    FAILURES,
+    LOST_NODE,
+    NOWHERE,
+    UNFINISHED,
+    Requests,
+    RequestTable,
+)
+from controller.domain.scenario import Scenario
+from controller.results.folder import trace_path
+from controller.results.spool import MergedJournal, merge_spools
+from controller.results.summary import Usage
+from controller.results.writing import Outcome, run_files
+from controller.testbed.clock import WallClock
+from controller.testbed.handshake import headers
+from controller.testbed.node.records import Record
+from controller.testbed.node.wire import record_from_wire
+from controller.testbed.player import Played, play
+
+POLL_S: Final = 0.5
+TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0)
+SLIP_SHARE: Final = 0.1  # of a slot: the bound of the player's p99 slip
+TIMES: Final = (
+    "arrived_s", "started_s", "finished_s", "returned_s", "uplink_s", "queue_s", "inference_s",
+    "downlink_s", "latency_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Testbed:
+    """Where the services are. The token is in a file and nowhere else."""
+
+    url: str
+    token_file: str
+    speed: float
+
+    def token(self) -> str:
+        return Path(self.token_file).read_text().strip() if self.token_file else ""
+
+
+def live_engine(testbed: Testbed) -> Engine:
+    """Return the engine that makes the runs of a campaign on a testbed."""
+    return Engine(partial(execute, testbed=testbed), _nothing)
+
+
+def execute(text: str, root: Path, listener: Listener, testbed: Testbed) -> dict[str, bytes]:
+    """Make the run of an experiment.json on a testbed."""
+    return asyncio.run(_execute(text, root, listener, testbed))
+
+
+async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) -> dict[str, bytes]:
+    experiment = load_experiment(text, "experiment.json")
+    scenario = experiment.scenario()
+    trace = trace_of(experiment.workload)
+    readable = experiment
+    if trace is not None:
+        path = str(trace_path(root, trace.sha256))
+        workload = with_trace_at(experiment.workload, path)
+        readable = experiment.model_copy(update={"workload": workload})
+    requests = draw_requests(readable, scenario)
+    started_s = time.perf_counter()
+    async with aiohttp.ClientSession(
+        headers=headers(testbed.token()), timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0)
+    ) as session:
+        centre = Centre(session, testbed.url, experiment.run_id)
+        try:
+            found = await centre.begin(text, testbed.speed)
+            found = await centre.until({"running", "ending", "done"})
+            played = await _play(centre, session, scenario, requests, found, experiment, listener)
+            found = await centre.until({"done"})
+        except BaseException:
+            await centre.cancel()
+            raise
+        records = await centre.records()
+        names = scenario.testbed.node_names
+        journals = await centre.files("journal.jsonl", names)
+        transcripts = await centre.files("transcript.jsonl", names) if experiment.reasoner else []
+    outcome = Outcome(
+        scenario=scenario,
+        requests=requests,
+        table=_table(scenario, requests, records, played),
+        journal=_merged(journals, scenario),
+        usage=Usage(found["slots"], None, found["pod_starts"]),
+        wall_s=time.perf_counter() - started_s,
+        code=code_digest(experiment.strategy),
+        target=experiment.target,
+        reasoner=experiment.reasoner.described() if experiment.reasoner else None,
+        transcript=merged_transcript(transcripts) if experiment.reasoner else None,
+        further={"player": _player_figures(played, scenario), "time_scale": testbed.speed},
+    )
+    return run_files(text, outcome)
+
+
+class Centre:
+    """The controller, as a run's maker asks it."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, run_id: str) -> None:
+        self._session, self._url, self._run_id = session, url, run_id
+        self._token = ""
+
+    async def begin(self, experiment: str, speed: float) -> dict[str, Any]:
+        """Ask for the run.
+
+        Raises:
+            InputError: the controller cannot make it.
+            Permanent: it does not answer, or is busy.
+        """
+        run = f"{self._url}/v1/runs/{self._run_id}"
+        body = {"experiment": experiment, "speed": speed}
+        try:
+            async with self._session.put(run, json=body) as answer:
+                found: dict[str, Any] = await answer.json()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Permanent(f"the controller at {self._url} does not answer: {error}") from error
+        if answer.status == 422:
+            raise InputError("the controller", found.get("problem", str(found)))
+        if answer.status != 200:
+            raise Permanent(f"the controller refuses the run: {found.get('problem', found)}")
+        self._token = found["token"]
+        return found
+
+    async def until(self, phases: set[str]) -> dict[str, Any]:
+        """Wait until the run is in one of these phases.
+
+        Raises:
+            Permanent: it failed, or was cancelled.
+        """
+        while True:
+            found = await self.look()
+            if found is not None and found["phase"] in phases:
+                return found
+            if found is not None and found["phase"] in ("failed", "cancelled"):
+                raise Permanent(f"the run {found['phase']}: {found['problem']}")
+            await asyncio.sleep(POLL_S)
+
+    async def look(self) -> dict[str, Any] | None:
+        """Return how far the run is; None while the controller does not answer."""
+        try:
+            async with self._session.get(f"{self._url}/v1/runs/{self._run_id}") as answer:
+                found: dict[str, Any] = await answer.json()
+                return found if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def urls(self) -> dict[str, str]:
+        async with self._session.get(f"{self._url}/v1/state") as answer:
+            found: dict[str, str] = (await answer.json())["nodes"]
+            return found
+
+    async def played(self, accepted: int) -> None:
+        """Tell that the player is done, again and again until the controller knows."""
+        while True:
+            try:
+                async with self._session.post(
+                    f"{self._url}/v1/runs/{self._run_id}/played", json={"requests": accepted}
+                ) as answer:
+                    if answer.status == 200:
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(POLL_S)
+
+    async def cancel(self) -> None:
+        """End the run, as far as the controller can still be asked."""
+        if not self._token:
+            return
+        url = f"{self._url}/v1/runs/{self._run_id}/cancel"
+        try:
+            async with self._session.post(url, headers={"Fencing-Token": self._token}):
+                return
+        except (aiohttp.ClientError, TimeoutError):
+            return
+
+    async def records(self) -> list[Record]:
+        async with self._session.get(f"{self._url}/v1/runs/{self._run_id}/records") as answer:
+            answer.raise_for_status()
+            return [record_from_wire(line) for line in (await answer.read()).splitlines()]
+
+    async def files(self, name: str, nodes: tuple[str, ...]) -> list[bytes]:
+        """Return a file that the centre and every node have left."""
+        found = []
+        for node in ("centre", *nodes):
+            url = f"{self._url}/v1/runs/{self._run_id}/nodes/{node}/files/{name}"
+            async with self._session.get(url) as answer:
+                answer.raise_for_status()
+                found.append(await answer.read())
+        return found
+
+
+def _merged(journals: list[bytes], scenario: Scenario) -> MergedJournal:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{k}.jsonl" for k in range(len(journals))]
+        for path, content in zip(paths, journals, strict=True):
+            path.write_bytes(content)
+        return merge_spools(paths, scenario.testbed)
+
+
+async def _play(
+    centre: Centre,
+    session: aiohttp.ClientSession,
+    scenario: Scenario,
+    requests: Requests,
+    found: Mapping[str, Any],
+    experiment: Experiment,
+    listener: Listener,
+) -> Played:
+    clock = WallClock(found["began_unix_s"], found["speed"])
+    urls = await centre.urls()
+    telling = asyncio.create_task(_tell_advance(clock, scenario, experiment, listener))
+    try:
+        played = await play(scenario, requests, clock, session, urls, experiment.run_id)
+    finally:
+        telling.cancel()
+    await centre.played(int(played.accepted.sum()))
+    return played
+
+
+async def _tell_advance(
+    clock: WallClock, scenario: Scenario, experiment: Experiment, listener: Listener
+) -> None:
+    while True:
+        slot = max(0, int(clock.now() // scenario.slot_s))
+        listener.advanced(experiment.run_id, Advance(slot, experiment.slots, 0, None))
+        await asyncio.sleep(1.0)
+
+
+def _table(
+    scenario: Scenario, requests: Requests, records: list[Record], played: Played
+) -> RequestTable:
+    """Return the records as the reported table. A request that no node has taken is
+    ``lost_node``, one without a record ``unfinished``."""
+    count, nodes = len(requests), scenario.testbed.node_names
+    times = {name: np.full(count, np.nan) for name in TIMES}
+    destination = np.full(count, NOWHERE)
+    failure = np.where(played.accepted, UNFINISHED, LOST_NODE)
+    attempts, recomputed = np.zeros((2, count), np.int64)
+    for record in records:
+        row = record.request.request_id
+        failure[row] = FAILURES.index(record.failure or "")
+        attempts[row], recomputed[row] = record.attempts, record.recomputed_prompts
+        if record.destination is not None:
+            destination[row] = nodes.index(record.destination)
+        for name in TIMES:
+            value = getattr(record, name)
+            if value is not None:
+                times[name][row] = value
+    return RequestTable(
+        lm=requests.lm,
+        origin=requests.origin,
+        destination=destination,
+        prompts=requests.prompts,
+        slot=requests.slot,
+        born_s=requests.born_s,
+        failure=failure,
+        attempts=attempts,
+        recomputed_prompts=recomputed,
+        **times,
+    )
+
+
+def _player_figures(played: Played, scenario: Scenario) -> dict[str, Any]:
+    """Return how far the player lagged behind; ``in_time`` False: the arrivals were not those of
+    the workload."""
+    slip_s = played.slip_s[np.isfinite(played.slip_s)]
+    bound_s = SLIP_SHARE * scenario.slot_s
+    p99_s = float(np.percentile(slip_s, 99)) if slip_s.size else None
+    return {
+        "sent": int(slip_s.size),
+        "not_accepted": int((~played.accepted).sum()),
+        "slip_p50_s": float(np.percentile(slip_s, 50)) if slip_s.size else None,
+        "slip_p99_s": p99_s,
+        "bound_s": bound_s,
+        "in_time": p99_s is None or p99_s <= bound_s,
+    }
+
+
+def _nothing() -> None:
+    """Services compile nothing."""

@@ -1,0 +1,152 @@
+"""The testbed's two services as processes, and all of them on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from controller.bootstrap.cluster import Testbed
+from controller.bootstrap.services import LiveWork
+from controller.domain.errors import Permanent
+from controller.store.sqlite import open_store
+from controller.testbed.central.http import make_app as make_controller_app
+from controller.testbed.central.service import Controller
+from controller.testbed.handshake import headers
+from controller.testbed.local import start
+from controller.testbed.node.http import make_app as make_node_app
+from controller.testbed.node.service import NodeService, Options
+from controller.testbed.serving import address_of, listen, serve
+
+READY_S: Final = 60.0  # real seconds that services have to come up
+LOOK_S: Final = 0.2
+
+
+def serve_controller(host: str, port: int, data: Path, token: str) -> None:
+    """Serve the controller until TERM or Ctrl-C."""
+    _log()
+    listener = listen(host, port)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    async def run() -> None:
+        with contextlib.closing(open_store(data / "controller.sqlite")) as store:
+            controller = Controller(data, store, LiveWork)
+
+            async def work() -> None:
+                await controller.open()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await controller.close()
+
+            await serve(make_controller_app(controller, token), listener, work)
+
+    asyncio.run(run())
+
+
+def serve_node(
+    name: str, host: str, port: int, url: str, controller: str, data: Path, token: str
+) -> None:
+    """Serve a node until TERM or Ctrl-C. ``url``: where others reach it; "" for the address."""
+    _log()
+    listener = listen(host, port)
+    options = Options(name, url or address_of(listener), controller.rstrip("/"), data, token)
+
+    async def run() -> None:
+        service = NodeService(options, LiveWork)
+        await serve(make_node_app(service, token), listener, service.run)
+
+    asyncio.run(run())
+
+
+@contextlib.contextmanager
+def local_testbed(nodes: tuple[str, ...], folder: Path | None, speed: float) -> Iterator[Testbed]:
+    """Run a controller and a service per node on this machine's loopback, and end them.
+
+    Args:
+        folder: of the services' data and logs; None: a temporary one.
+
+    Raises:
+        Permanent: they do not come up; names the log that says why.
+    """
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgelm-")))
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        token_file = folder / "token"
+        token_file.touch(mode=0o600)
+        token_file.write_text(secrets.token_urlsafe(32))
+        ports = _free_ports(1 + len(nodes))
+        url = f"http://127.0.0.1:{ports[0]}"
+        edgelm = [sys.executable, "-m", "controller.cli"]
+        common = ["--token-file", str(token_file), "--data"]
+        services = {
+            "controller": [
+                *edgelm, "controller", "--port", str(ports[0]), *common, str(folder / "controller"),
+            ],
+            **{
+                node: [
+                    *edgelm, "node", node, "--port", str(port), "--controller", url,
+                    *common, str(folder / node),
+                ]
+                for node, port in zip(nodes, ports[1:], strict=True)
+            },
+        }  # fmt: skip
+        process = start(services, folder)
+        try:
+            _wait_until_there(url, token_file, nodes, folder)
+            yield Testbed(url, str(token_file), speed)
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            process.wait()
+
+
+def _wait_until_there(url: str, token_file: Path, nodes: tuple[str, ...], folder: Path) -> None:
+    end_s, lacking = time.monotonic() + READY_S, list(nodes)
+    while time.monotonic() < end_s:
+        with contextlib.suppress(OSError, URLError, ValueError):
+            present = read_state(url, token_file.read_text().strip())["nodes"]
+            lacking = [node for node in nodes if node not in present]
+            if not lacking:
+                return
+        time.sleep(LOOK_S)
+    raise Permanent(
+        f"{', '.join(lacking)} did not come up within {READY_S:g} s: see the logs in {folder}"
+    )
+
+
+def read_state(url: str, token: str) -> dict[str, Any]:
+    """Return the controller's state.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    request = Request(f"{url}/v1/state", headers=headers(token))  # noqa: S310 - the user's URL
+    with urlopen(request, timeout=5.0) as answer:  # noqa: S310
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

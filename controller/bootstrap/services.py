@@ -1,0 +1,109 @@
+"""Wiring of the testbed's two services: what each needs of an experiment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+from controller import strategies
+from controller.agents.kit import AgentKit
+from controller.bootstrap.agents import Access, staffed
+from controller.bootstrap.live import DeployerInThread, PlannerInThread, SchedulerInThread
+from controller.bootstrap.transcripts import RunTranscript
+from controller.campaigns.experiment import Experiment, load_experiment
+from controller.domain.decisions import MacroPolicy
+from controller.domain.errors import InputError
+from controller.domain.randomness import Streams
+from controller.domain.scenario import Scenario
+from controller.ports import Deployer, Journal, Planner, Scheduler
+from controller.results.spool import Spool
+from controller.strategies import Parts
+from controller.testbed.emulation import EmulatedEngines
+from controller.testbed.node.processes import Engine
+
+EMULATED: Final = "emulated"
+TRANSCRIPT: Final = "transcript.jsonl"
+
+
+class LiveWork:
+    """An experiment as a service of the testbed works on it."""
+
+    def __init__(self, text: str) -> None:
+        self._experiment = load_experiment(text, "experiment.json")
+        _check(self._experiment)
+        self.run_id = self._experiment.run_id
+        self.slots = self._experiment.slots
+        self.scenario: Scenario = self._experiment.scenario()
+
+    def engine(self, row: int, folder: Path, speed: float) -> Engine:
+        return EmulatedEngines(self.scenario, row, folder, speed)
+
+    @contextlib.contextmanager
+    def journal(self, path: Path) -> Iterator[Journal]:
+        with Spool(path, self.scenario.testbed) as spool:
+            yield spool
+
+    @contextlib.asynccontextmanager
+    async def deployer(self, folder: Path) -> AsyncIterator[Deployer]:
+        async with self._staffed(folder) as agents:
+            made = self._parts(agents).deployer()
+            yield made if agents else DeployerInThread(made)
+
+    @contextlib.asynccontextmanager
+    async def deciders(self, folder: Path) -> AsyncIterator[tuple[Planner, Scheduler]]:
+        async with self._staffed(folder) as agents:
+            parts = self._parts(agents)
+            planner, scheduler = parts.planner(), parts.scheduler()
+            if agents:
+                yield planner, scheduler
+            else:
+                yield PlannerInThread(planner), SchedulerInThread(scheduler)
+
+    def _parts(self, agents: AgentKit | None) -> Parts:
+        one = self._experiment
+        return strategies.parts(
+            one.strategy, self.scenario, Streams(one.seed), one.parameters, agents=agents
+        )
+
+    @contextlib.asynccontextmanager
+    async def _staffed(self, folder: Path) -> AsyncIterator[AgentKit | None]:
+        if self._experiment.reasoner is None:
+            yield None
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        # Former calls do not answer: a process that restarts finds the world changed.
+        with (folder / TRANSCRIPT).open("a", encoding="utf-8", newline="\n") as out:
+            calls = RunTranscript(out=out, cache=folder / "baselines", approver=_Nobody())
+            async with staffed(self._experiment, self.scenario, calls, Access()) as kit:
+                yield kit
+
+
+class _Nobody:
+    """An approver where no person is: it approves nothing."""
+
+    async def approve(
+        self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
+    ) -> bool:
+        del slot, policy, held, reason
+        return False
+
+
+def _check(experiment: Experiment) -> None:
+    """Raise InputError for what only the twin can do."""
+    if experiment.target != EMULATED:
+        raise InputError(
+            "experiment.json", "cannot be run by these services", field="target",
+            value=experiment.target, remedy="emulated engines are all that there is so far",
+        )  # fmt: skip
+    if experiment.faults != type(experiment.faults)():
+        raise InputError(
+            "experiment.json", "outages can be planned in the twin only", field="faults",
+            value=experiment.faults.name, remedy="leave them out; kill a node instead",
+        )  # fmt: skip
+    if strategies.recipe(experiment.strategy).diagnostic:
+        raise InputError(
+            "experiment.json", "knows the future, which a testbed does not", field="strategy",
+            value=experiment.strategy, remedy="choose a contestant (edgelm list)",
+        )  # fmt: skip

@@ -1,0 +1,184 @@
+"""Commands of the testbed: its services, and campaigns on it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from controller.cli.app import FAILED, INTERRUPTED, app
+from controller.cli.campaigns import OPTIONS, show_results, write_page
+from controller.cli.options import AsJson, instead, listed, number_of, numbers, reasoners
+from controller.domain.errors import InputError, Permanent
+
+URL: Final = "http://127.0.0.1:8700"
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="File with the testbed's token."),
+]
+
+
+@app.command()
+def live(
+    campaign: Annotated[
+        str, typer.Argument(metavar="CAMPAIGN", help="Shipped name (edgelm list) or file.")
+    ],
+    local: Annotated[
+        bool, typer.Option("--local", help="Start all services on this machine, emulated engines.")
+    ] = False,
+    time_scale: Annotated[
+        float, typer.Option(metavar="X", help="Seconds of the run per real second.", min=0.1)
+    ] = 20.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN-live]")
+    ] = None,
+    services: Annotated[
+        Path | None, typer.Option(help="Folder of the services' data and logs; kept afterwards.")
+    ] = None,
+    strategy: Annotated[str | None, instead("Strategies ('all': every one)")] = None,
+    seeds: Annotated[int | None, number_of("Number of seeds; N runs seeds 0 to N-1.")] = None,
+    epochs: Annotated[int | None, number_of("Epochs of a run.")] = None,
+    workload: Annotated[str | None, instead("Workloads, names or files,")] = None,
+    load: Annotated[
+        str | None, typer.Option(metavar="X,...", help="Load factors: 0.5 is half of the load.")
+    ] = None,
+    reasoner: Annotated[
+        str | None, typer.Option(metavar="WHO,...", help="Reasoners, as for edgelm run.")
+    ] = None,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run a campaign on services that pass real requests to each other, in real time.
+
+    With --local, a controller, a node service per node and the servers of LMs run on this machine.
+    Engines are emulated: they take the times of the profile and compute nothing, so this shows that
+    services and twin agree, not how fast a GPU is. Give the same command again to resume.
+
+    \b
+    Examples:
+      edgelm live paper --local --strategy RL --seeds 1 --epochs 1
+      edgelm live smoke --local --time-scale 50 --out results/live
+    """
+    from controller.bootstrap.cluster import live_engine
+    from controller.bootstrap.serve import local_testbed
+    from controller.campaigns.grid import resolve, retargeted
+    from controller.campaigns.progress import choose_progress
+    from controller.campaigns.runner import run_grid
+
+    if not local:
+        raise InputError(
+            "edgelm live", "knows no testbed yet but this machine", field="--local",
+            remedy="give --local",
+        )  # fmt: skip
+    axes = {
+        "strategies": listed(strategy),
+        "seeds": seeds,
+        "epochs": epochs,
+        "workloads": listed(workload),
+        "loads": numbers("--load", load),
+        "reasoners": reasoners(reasoner, None, None, None),
+    }
+    grid = retargeted(resolve(campaign, axes, None, OPTIONS), "emulated")
+    testbeds = {cell.experiment.testbed.name: cell.experiment.testbed for cell in grid.cells}
+    if len(testbeds) != 1:
+        raise InputError(
+            campaign, "needs several testbeds, and services make one", field="testbeds",
+            value=", ".join(testbeds), remedy="give a campaign with one testbed",
+        )  # fmt: skip
+    (testbed,) = testbeds.values()
+    root = out or Path("results") / f"{grid.campaign.name}-live"
+    try:
+        with local_testbed(testbed.to_domain().node_names, services, time_scale) as here:
+            typer.echo(f"services: {here.url}", err=True)
+            tally = run_grid(grid, root, live_engine(here), 1, choose_progress())
+    except KeyboardInterrupt:
+        command = shlex.join(["edgelm", *sys.argv[1:]])
+        typer.echo(f"\nInterrupted; finished runs are kept. Resume with:\n  {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    page = write_page(root) if report and tally.done else None
+    show_results(root, tally, page, as_json=as_json)
+    if not tally.complete:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def controller(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8700,
+    data: Annotated[Path, typer.Option(help="Folder of its state.")] = Path("controller-data"),
+    token_file: TokenFile = None,
+) -> None:
+    """Serve a testbed's controller: planner, scheduler and the HTTP API (docs/testbed.md).
+
+    \b
+    Examples:
+      edgelm controller --data /var/lib/edgelm --token-file /etc/edgelm/token
+    """
+    from controller.bootstrap.serve import serve_controller
+
+    serve_controller(host, port, data, _token(token_file))
+
+
+@app.command()
+def node(
+    name: Annotated[str, typer.Argument(metavar="NODE", help="Its name in the testbed file.")],
+    controller: Annotated[str, typer.Option(metavar="URL", help="The controller.")] = URL,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8701,
+    url: Annotated[str, typer.Option(help="Where others reach it.  [default: host:port]")] = "",
+    data: Annotated[Path, typer.Option(help="Folder of its state.")] = Path("node-data"),
+    token_file: TokenFile = None,
+) -> None:
+    """Serve a node: its queues, its LM servers and its deployer.
+
+    \b
+    Examples:
+      edgelm node vm2 --controller http://vm1:8700 --token-file /etc/edgelm/token
+    """
+    from controller.bootstrap.serve import serve_node
+
+    serve_node(name, host, port, url, controller, data, _token(token_file))
+
+
+@app.command()
+def status(
+    controller: Annotated[str, typer.Option(metavar="URL", help="The controller.")] = URL,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a testbed's services do now.
+
+    \b
+    Examples:
+      edgelm status --controller http://vm1:8700
+    """
+    from controller.bootstrap.serve import read_state
+
+    try:
+        found = read_state(controller.rstrip("/"), _token(token_file))
+    except OSError as error:
+        raise Permanent(
+            f"the controller at {controller} does not answer: {error}; is `edgelm controller` "
+            "running there?"
+        ) from error
+    typer.echo(json.dumps(found, indent=None if as_json else 1))
+
+
+def _token(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        token = path.read_text().strip()
+    except OSError as error:
+        raise InputError(
+            "--token-file", f"cannot be read: {error.strerror}", value=str(path)
+        ) from error
+    if not token:
+        raise InputError(
+            "--token-file", "is empty", value=str(path), remedy="write a token into it"
+        )
+    return token

@@ -1,0 +1,1 @@
+"""The controller of a testbed: the central loop and its HTTP API."""

@@ -1,0 +1,243 @@
+"""HTTP of the controller: runs, nodes, events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import FastAPI, Header, Path, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from controller import __version__
+from controller.domain.decisions import Stamp
+from controller.domain.errors import InputError, InvalidDecision
+from controller.testbed.central.runs import ENDING, OVER, RUNNING, RunAtCentre
+from controller.testbed.central.service import Conflict, Controller
+from controller.testbed.handshake import Gate, refuse
+from controller.testbed.node.wire import record_from_wire, to_wire
+
+MOST_WAIT_S: Final = 30.0
+MOST_FILE_BYTES: Final = 512 * 2**20
+LOOK_S: Final = 1.0  # after which a long poll looks again, whether it was woken or not
+KEEP_ALIVE_S: Final = 10.0  # between two signs of life of an event stream
+
+RunId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
+NodeName = Annotated[str, Path(pattern="^[A-Za-z0-9._-]{1,63}$")]
+FileName = Literal["journal.jsonl", "transcript.jsonl"]
+Wait = Annotated[float, Query(ge=0, le=MOST_WAIT_S)]
+
+
+class NewRun(BaseModel):
+    """A run to begin."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    experiment: Annotated[str, Field(max_length=4 * 2**20)]  # experiment.json, canonical
+    speed: Annotated[FiniteFloat, Field(gt=0, le=1000)] = 1.0
+
+
+class Played(BaseModel):
+    """How many requests the workload's player has handed to nodes; none will follow."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests: Annotated[int, Field(ge=0)]
+
+
+class Report(BaseModel):
+    """A node's report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    arrivals: list[tuple[int, float]]
+    records: list[dict[str, Any]]
+    state: dict[str, Any] | None
+    open: Annotated[int, Field(ge=0)]
+
+
+def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a table of routes
+    """Return the ASGI application of the controller."""
+    app = FastAPI(title="edgelm controller", version=__version__)
+
+    @app.put("/v1/runs/{run_id}")
+    async def begin(run_id: RunId, body: NewRun) -> Response:
+        """Begin the run of an experiment, or find it again."""
+        try:
+            run = await controller.begin(run_id, body.experiment, body.speed)
+        except InputError as error:
+            return refuse(422, str(error))
+        except Conflict as error:
+            return refuse(409, str(error))
+        return JSONResponse({**run.progress(), "token": run.document["token"]})
+
+    @app.get("/v1/runs/{run_id}")
+    async def look(run_id: RunId) -> Response:
+        """Return how far a run is."""
+        run = await asyncio.to_thread(controller.find, run_id)
+        return _unknown_run() if run is None else JSONResponse(run.progress())
+
+    @app.post("/v1/runs/{run_id}/cancel")
+    async def cancel(run_id: RunId, fencing_token: Annotated[str, Header()] = "") -> Response:
+        """End a run. ``Fencing-Token``: what PUT returned."""
+        try:
+            run = await controller.cancel(run_id, fencing_token)
+        except Conflict as error:
+            return refuse(409, str(error))
+        return _unknown_run() if run is None else JSONResponse(run.progress())
+
+    @app.post("/v1/runs/{run_id}/played")
+    async def played(run_id: RunId, body: Played) -> Response:
+        """Note that the workload's player is done."""
+        run = _current(controller, run_id)
+        if run is None:
+            return _unknown_run()
+        await run.update(played=body.requests)
+        return JSONResponse({})
+
+    @app.get("/v1/runs/{run_id}/records")
+    async def records(run_id: RunId) -> Response:
+        """Return the records of all closed requests, a JSON object per line."""
+        run = await asyncio.to_thread(controller.find, run_id)
+        if run is None:
+            return _unknown_run()
+        lines = (json.dumps(to_wire(run.records[key])) for key in sorted(run.records))
+        return Response("".join(f"{line}\n" for line in lines), media_type="application/x-ndjson")
+
+    @app.get("/v1/runs/{run_id}/nodes/{node}/files/{name}")
+    async def file(run_id: RunId, node: NodeName, name: FileName) -> Response:
+        """Return a file that a node, or ``centre``, has left."""
+        run = await asyncio.to_thread(controller.find, run_id)
+        path = None if run is None else run.file(node, name)
+        if path is None or not path.is_file():
+            return refuse(404, "no such file: the run is unknown, or its node has sent none")
+        content = await asyncio.to_thread(path.read_bytes)
+        return Response(content, media_type="application/x-ndjson")
+
+    @app.get("/v1/nodes/{node}/news")
+    async def news(
+        node: NodeName,
+        url: Annotated[str, Query(max_length=300)],
+        run: Annotated[str, Query(max_length=12)] = "",
+        after: Annotated[str, Query(pattern=r"^-?\d{1,9}\.\d{1,9}$")] = "-1.0",
+        wait_s: Wait = 0.0,
+    ) -> Response:
+        """Return, as soon as there is news, the run and the newest orders (long poll)."""
+        try:
+            await controller.hear(node, url)
+        except Conflict as error:
+            return refuse(409, str(error))
+        slot, sequence = map(int, after.split("."))
+        return JSONResponse(await _news(controller, node, url, run, Stamp(slot, sequence), wait_s))
+
+    @app.post("/v1/runs/{run_id}/nodes/{node}/reports")
+    async def report(run_id: RunId, node: NodeName, body: Report) -> Response:
+        """Take a node's report; its records are on disk when this returns."""
+        run = _current(controller, run_id)
+        if run is None or node not in run.heard:
+            return _unknown_run()
+        try:
+            closed = [record_from_wire(json.dumps(one)) for one in body.records]
+            await run.take_report(node, body.model_dump(), closed)
+        except (InputError, InvalidDecision) as error:
+            return refuse(422, str(error))
+        return JSONResponse({})
+
+    @app.put("/v1/runs/{run_id}/nodes/{node}/files/{name}")
+    async def take_file(run_id: RunId, node: NodeName, name: FileName, http: Request) -> Response:
+        """Take a whole file of a node. Its journal comes last."""
+        run = _current(controller, run_id)
+        if run is None or node not in run.heard:
+            return _unknown_run()
+        content = bytearray()
+        async for part in http.stream():
+            content += part
+            if len(content) > MOST_FILE_BYTES:
+                return refuse(413, f"a file has at most {MOST_FILE_BYTES} bytes")
+        await run.take_file(node, name, bytes(content))
+        return JSONResponse({})
+
+    @app.get("/v1/events")
+    async def events(
+        after: Annotated[int, Query(ge=0)] = 0,
+        wait_s: Wait = 0.0,
+        accept: Annotated[str, Header()] = "",
+    ) -> Response:
+        """Return the events after a number: a list (long poll), or a stream of server-sent events
+        for who accepts ``text/event-stream``."""
+        if "text/event-stream" in accept:
+            return StreamingResponse(_stream(controller, after), media_type="text/event-stream")
+        return JSONResponse(list(await controller.events_after(after, wait_s)))
+
+    @app.get("/v1/state")
+    async def state() -> Response:
+        """Return who is there and what runs."""
+        run = controller.current
+        return JSONResponse(
+            {
+                "version": __version__,
+                "nodes": controller.present(),
+                "run": run and run.progress(),
+            }
+        )
+
+    @app.get("/healthz")
+    async def health() -> Response:
+        return JSONResponse({})
+
+    return Gate(app, token)
+
+
+async def _news(
+    controller: Controller, node: str, url: str, known_run: str, after: Stamp, wait_s: float
+) -> dict[str, Any]:
+    """Wait until a node must hear of something: another run, newer orders."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + wait_s
+    while True:
+        run = controller.current
+        wanted = run if run is not None and run.phase in (RUNNING, ENDING) else None
+        if wanted is not None and node not in wanted.heard:
+            wanted = None
+        orders = wanted.news(after) if wanted is not None and wanted.run_id == known_run else None
+        is_new = (wanted.run_id if wanted else "") != known_run
+        left_s = end_s - loop.time()
+        if is_new or orders is not None or left_s <= 0:
+            return {
+                "run": wanted
+                and {
+                    "id": wanted.run_id,
+                    "experiment": wanted.document["experiment"],
+                    "began_unix_s": wanted.document["began_unix_s"],
+                    "speed": wanted.document["speed"],
+                },
+                "orders": orders,
+                "nodes": controller.present(),
+            }
+        changed = controller.told if wanted is None else wanted.changed
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(left_s, LOOK_S)), changed:
+                await changed.wait()
+        await controller.hear(node, url)
+
+
+async def _stream(controller: Controller, after: int) -> AsyncIterator[str]:
+    while True:
+        found = await controller.events_after(after, KEEP_ALIVE_S)
+        for event in found:
+            after = event["number"]
+            yield f"id: {after}\nevent: {event['event']}\ndata: {json.dumps(event)}\n\n"
+        if not found:
+            yield ": still here\n\n"
+
+
+def _current(controller: Controller, run_id: str) -> RunAtCentre | None:
+    run = controller.current
+    return run if run is not None and run.run_id == run_id and run.phase not in OVER else None
+
+
+def _unknown_run() -> Response:
+    return refuse(404, "this run is unknown here, or over")

@@ -1,0 +1,222 @@
+"""HTTP of a node: clients' requests, transfers and results of other nodes."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Final, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from controller.domain.errors import InputError
+from controller.testbed.handshake import Gate, refuse
+from controller.testbed.node import events
+from controller.testbed.node.executor import Executor, checksum_of
+from controller.testbed.node.peers import ATTEMPT, CHECKSUM, HOST, OUTCOME, REASONS, REQUEST
+from controller.testbed.node.records import Request
+from controller.testbed.node.wire import outcome_from_wire, request_from_wire
+
+MOST_BYTES: Final = 64 * 2**20  # of a body
+STATUS: Final = {reason: status for status, reason in REASONS.items()}
+
+
+class Submission(BaseModel):
+    """A client's request. ``prompts`` go to the LM's server as they are."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    request_id: Annotated[int, Field(ge=0, lt=2**63)]
+    lm: str
+    prompts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=64)]
+    born_s: float | None = None  # the run's clock; of a player that knows when it was due
+
+
+class RunAtNode(Protocol):
+    """The run that a node works for."""
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def executor(self) -> Executor: ...
+
+    def now_s(self) -> float: ...
+
+    def slot_of(self, time_s: float) -> int: ...
+
+    @property
+    def node(self) -> str: ...
+
+
+class Holder(Protocol):
+    """The node's service, as far as its HTTP needs it."""
+
+    @property
+    def current(self) -> RunAtNode | None: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def metrics(self) -> str: ...
+
+
+class NodeHttp:
+    """The routes of a node. Those of a run answer 409 if the node works for another one."""
+
+    def __init__(self, holder: Holder) -> None:
+        self._holder = holder
+
+    async def submit(self, http: HttpRequest) -> Response:
+        """Take a client's request: 202 once it is on disk."""
+        run = self._run(http)
+        if run is None:
+            return _other_run()
+        body = await _read(http)
+        if body is None:
+            return _too_large()
+        try:
+            sent = Submission.model_validate_json(body)
+        except ValidationError as error:
+            return _invalid(error)
+        payload = json.dumps({"prompts": sent.prompts}, separators=(",", ":")).encode()
+        now_s = run.now_s()
+        born_s = min(now_s, now_s if sent.born_s is None else sent.born_s)
+        request = Request(
+            request_id=sent.request_id,
+            lm=sent.lm,
+            origin=run.node,
+            prompts=len(sent.prompts),
+            slot=run.slot_of(born_s),
+            born_s=born_s,
+            payload_bytes=len(payload),
+            checksum=checksum_of(payload),
+        )
+        reason = await run.executor.bear(request, payload)
+        if reason:
+            return refuse(422, reason)
+        return JSONResponse({"request_id": sent.request_id}, 202)
+
+    async def transfer(self, http: HttpRequest) -> Response:
+        """Take a request from its origin: 200 once it is on disk."""
+        run = self._run(http)
+        if run is None:
+            return _other_run()
+        payload = await _read(http)
+        if payload is None:
+            return _too_large()
+        try:
+            request = request_from_wire(http.headers.get(REQUEST, ""))
+            attempt = int(http.headers.get(ATTEMPT, ""))
+        except (InputError, ValueError) as error:
+            return refuse(422, str(error))
+        refusal = await run.executor.take_transfer(request, attempt, payload)
+        if refusal is None:
+            return JSONResponse({})
+        retry_s = refusal.retry_after_s if refusal.reason == events.FULL else None
+        return refuse(STATUS.get(refusal.reason, 422), refusal.reason, retry_s)
+
+    async def result(self, http: HttpRequest) -> Response:
+        """Take a result, or a verdict, from its host: 200 once it is on disk."""
+        run = self._run(http)
+        if run is None:
+            return _other_run()
+        result = await _read(http)
+        if result is None:
+            return _too_large()
+        if checksum_of(result) != http.headers.get(CHECKSUM):
+            return refuse(400, events.CHECKSUM)
+        try:
+            outcome = outcome_from_wire(http.headers.get(OUTCOME, ""))
+        except InputError as error:
+            return refuse(422, str(error))
+        await run.executor.take_result(outcome, http.headers.get(HOST, ""), result)
+        return JSONResponse({})
+
+    async def cancel(self, http: HttpRequest) -> Response:
+        """End a request of this origin, or one that this node hosts."""
+        run = self._run(http)
+        if run is None:
+            return _other_run()
+        run.executor.post(events.Cancelled(run.now_s(), http.path_params["request_id"]))
+        return JSONResponse({}, 202)
+
+    async def results(self, http: HttpRequest) -> Response:
+        """Return the results of a request that was born here and is over."""
+        run = self._run(http)
+        if run is None:
+            return _other_run()
+        content = run.executor.result(http.path_params["request_id"])
+        if not content:
+            return refuse(404, "no results: the request is unknown, not over, or has failed")
+        return Response(content, media_type="application/json")
+
+    async def health(self, http: HttpRequest) -> Response:
+        del http
+        return JSONResponse({})
+
+    async def state(self, http: HttpRequest) -> Response:
+        """Return what the node does now."""
+        del http
+        return JSONResponse(self._holder.describe())
+
+    async def metrics(self, http: HttpRequest) -> Response:
+        """Return the metrics in Prometheus' text format."""
+        del http
+        return PlainTextResponse(self._holder.metrics(), media_type="text/plain; version=0.0.4")
+
+    def _run(self, http: HttpRequest) -> RunAtNode | None:
+        current = self._holder.current
+        return current if current and current.run_id == http.path_params["run_id"] else None
+
+
+def make_app(holder: Holder, token: str) -> Gate:
+    """Return the ASGI application of a node."""
+    routes = NodeHttp(holder)
+    run = "/v1/runs/{run_id}"
+    one = run + "/requests/{request_id:int}"
+    app = Starlette(
+        routes=[
+            Route(f"{run}/requests", routes.submit, methods=["POST"]),
+            Route(f"{one}/cancel", routes.cancel, methods=["POST"]),
+            Route(f"{one}/results", routes.results),
+            Route(f"{run}/transfers", routes.transfer, methods=["POST"]),
+            Route(f"{run}/results", routes.result, methods=["POST"]),
+            Route("/healthz", routes.health),
+            Route("/v1/state", routes.state),
+            Route("/metrics", routes.metrics),
+        ],
+    )
+    return Gate(app, token)
+
+
+async def _read(http: HttpRequest) -> bytes | None:
+    """Return a body, None if it is too large."""
+    if int(http.headers.get("content-length") or 0) > MOST_BYTES:
+        return None
+    parts, size = [], 0
+    try:
+        async for part in http.stream():
+            size += len(part)
+            if size > MOST_BYTES:
+                return None
+            parts.append(part)
+    except ClientDisconnect:
+        return b""
+    return b"".join(parts)
+
+
+def _other_run() -> Response:
+    return refuse(409, "this node does not work for that run")
+
+
+def _too_large() -> Response:
+    return refuse(413, f"a body has at most {MOST_BYTES} bytes: split the request")
+
+
+def _invalid(error: ValidationError) -> Response:
+    found = error.errors(include_input=False, include_url=False)  # values are contents
+    problems = [{"field": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in found]
+    return JSONResponse({"problems": problems}, 422)

@@ -1,0 +1,391 @@
+"""A node's service: works for the run that the controller names, from its orders on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import aiohttp
+import numpy as np
+
+from controller import wire
+from controller.domain.errors import EdgelmError, InvalidDecision
+from controller.domain.scenario import Scenario
+from controller.domain.state import STATES, ClusterState
+from controller.loop import run_node
+from controller.ports import Deployer, Journal
+from controller.testbed.clock import WallClock
+from controller.testbed.handshake import headers
+from controller.testbed.node import events
+from controller.testbed.node.disk import NodeDisk
+from controller.testbed.node.executor import Executor
+from controller.testbed.node.log import from_line
+from controller.testbed.node.machine import NodeMachine
+from controller.testbed.node.peers import HttpPeers
+from controller.testbed.node.pods import Pods, Start
+from controller.testbed.node.port import LiveNode
+from controller.testbed.node.processes import READY, Engine, PodProcesses
+from controller.testbed.node.reports import CentreReports
+from controller.testbed.node.servers import LmServers
+from controller.testbed.node.settings import NodeSettings
+
+WAIT_S: Final = 20.0  # of a long poll
+POLL_TIMEOUT: Final = aiohttp.ClientTimeout(total=WAIT_S + 10.0, sock_connect=2.0)
+RETRY_S: Final = 0.5
+TRANSCRIPT: Final = "transcript.jsonl"
+PODS_END_S: Final = 30.0  # real seconds that pods have at the end of a run
+
+log = logging.getLogger("edgelm.node")
+
+
+class Work(Protocol):
+    """What a node needs of an experiment."""
+
+    scenario: Scenario
+
+    def engine(self, row: int, folder: Path, speed: float) -> Engine: ...
+
+    def deployer(self, folder: Path) -> AbstractAsyncContextManager[Deployer]: ...
+
+    def journal(self, path: Path) -> AbstractContextManager[Journal]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of a node's service."""
+
+    name: str
+    url: str  # where others reach it
+    controller: str
+    data: Path
+    token: str = ""
+
+
+class NodeService:
+    """One node.
+
+    Args:
+        prepare: reads an experiment.json.
+    """
+
+    def __init__(self, options: Options, prepare: Callable[[str], Work]) -> None:
+        self._options, self._prepare = options, prepare
+        self.current: LiveRun | None = None
+        self._working: asyncio.Task[None] | None = None
+        self._urls: dict[str, str] = {}
+        self._fault = ""
+        self._done = ""  # the run that this node has finished last
+        # A run that cannot go on, on a full disk say: what was acknowledged is on disk, and the
+        # next process goes on from there.
+        self._broken: asyncio.Future[None]
+
+    async def run(self) -> None:
+        """Follow the controller until cancelled.
+
+        Raises:
+            Permanent: the node cannot keep its promises any more.
+        """
+        self._broken = asyncio.get_running_loop().create_future()
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
+        async with aiohttp.ClientSession(
+            connector=connector, headers=headers(self._options.token)
+        ) as session:
+            following = asyncio.create_task(self._follow_on(session))
+            try:
+                await asyncio.wait({following, self._broken}, return_when=asyncio.FIRST_COMPLETED)
+                (self._broken if self._broken.done() else following).result()
+            finally:
+                following.cancel()
+                if self._working:
+                    self._working.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await self._working
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the node does now, for people and `edgelm status`."""
+        run = self.current
+        return {"node": self._options.name, "fault": self._fault, "run": run and run.describe()}
+
+    def metrics(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+        return self.current.metrics() if self.current else ""
+
+    async def _follow_on(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            await self._follow(session)
+
+    async def _follow(self, session: aiohttp.ClientSession) -> None:
+        """Ask for news once, and act by them."""
+        try:
+            news = await self._ask(session)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._tell(f"the controller does not answer ({type(error).__name__})")
+            await asyncio.sleep(RETRY_S)
+            return
+        self._urls.update(news["nodes"])
+        wanted = news["run"]
+        if self.current is not None and (wanted is None or wanted["id"] != self.current.run_id):
+            await self._end_work()
+        if wanted is not None and self.current is None:
+            if self._is_done(wanted["id"]):
+                self._done = wanted["id"]
+            else:
+                self._begin_work(session, wanted)
+        if self.current is not None and news["orders"] is not None:
+            await self.current.take_orders(news["orders"])
+
+    async def _ask(self, session: aiohttp.ClientSession) -> dict[str, Any]:
+        options, run = self._options, self.current
+        stamp = run.node_port.stamp if run else None
+        query = {
+            "url": options.url,
+            "run": run.run_id if run else self._done,
+            "after": f"{stamp.slot}.{stamp.sequence}" if stamp else "-1.0",
+            "wait_s": str(WAIT_S),
+        }
+        url = f"{options.controller}/v1/nodes/{options.name}/news"
+        async with session.get(url, params=query, timeout=POLL_TIMEOUT) as answer:
+            if answer.status != 200:
+                problem = (await answer.text())[:200]
+                self._tell(f"the controller refuses this node: {problem}")
+            answer.raise_for_status()
+            self._fault = ""
+            news: dict[str, Any] = await answer.json()
+            return news
+
+    def _tell(self, fault: str) -> None:
+        if fault != self._fault:
+            log.warning("%s", fault)
+        self._fault = fault
+
+    def _begin_work(self, session: aiohttp.ClientSession, wanted: dict[str, Any]) -> None:
+        work = self._prepare(wanted["experiment"])
+        self.current = LiveRun(self._options, session, wanted, work, self._urls)
+        self._working = asyncio.create_task(self._work(self.current))
+
+    async def _work(self, run: LiveRun) -> None:
+        try:
+            await run.run()
+            (self._folder(run.run_id) / "done").touch()
+            self._done = run.run_id
+        except EdgelmError as error:
+            if not self._broken.done():
+                self._broken.set_exception(error)
+        finally:
+            run.close()
+            self.current = None
+
+    async def _end_work(self) -> None:
+        """The controller has another run, or none."""
+        if self._working is not None:
+            self._working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._working
+
+    def _folder(self, run_id: str) -> Path:
+        return self._options.data / "runs" / run_id
+
+    def _is_done(self, run_id: str) -> bool:
+        return (self._folder(run_id) / "done").exists()
+
+
+class LiveRun:
+    """A node's part of one run: machine, executor, pods and deployer."""
+
+    def __init__(
+        self,
+        options: Options,
+        session: aiohttp.ClientSession,
+        wanted: dict[str, Any],
+        work: Work,
+        urls: dict[str, str],
+    ) -> None:
+        self.run_id, self.node = wanted["id"], options.name
+        self._work, self._session = work, session
+        self._folder = options.data / "runs" / self.run_id
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        scenario = work.scenario
+        self._testbed = scenario.testbed
+        self._row = self._testbed.node_names.index(options.name)
+        self._clock = WallClock(wanted["began_unix_s"], wanted["speed"])
+        self._slot_s = scenario.slot_s
+        self._disk = NodeDisk(self._folder / "node.sqlite")
+        lms = self._testbed.lm_names
+        self._machine = NodeMachine(
+            NodeSettings(options.name, lms, slot_s=scenario.slot_s, tau_s=scenario.tau_s)
+        )
+        self.pods = Pods(scenario, self._row)
+        engine = work.engine(self._row, self._folder / "gpus", wanted["speed"])
+        self._processes = PodProcesses(
+            session, self._folder / "pods", lms, engine, self._pod_changed
+        )
+        centre = f"{options.controller}/v1/runs/{self.run_id}/nodes/{options.name}"
+        self._reports = CentreReports(session, centre, lambda: self.executor.open_requests)
+        self.node_port = LiveNode(
+            scenario, self._row, self._clock, self._machine, self.pods, self._disk,
+            self._carry_out, self._observed,
+        )  # fmt: skip
+        self.executor = Executor(
+            self._machine,
+            self._disk,
+            self._clock,
+            HttpPeers(session, self._clock, self.run_id, options.name, urls),
+            LmServers(session, self._clock, self.run_id, self._processes.url_of),
+            self._reports,
+            self.node_port.note,
+        )
+
+    def now_s(self) -> float:
+        return self._clock.now()
+
+    def slot_of(self, time_s: float) -> int:
+        return max(0, int(time_s // self._slot_s))
+
+    async def run(self) -> None:
+        """Work until the run's final orders; leave nothing behind but files."""
+        log_lines = await asyncio.to_thread(self._disk.lines)
+        self.executor.post(events.Restarted(self.now_s(), tuple(map(from_line, log_lines))))
+        running = self._processes.running()
+        self.pods.adopt(self.node_port.wishes, running)
+        for start in running.values():
+            self._processes.adopt(start)
+        self._carry_out()
+        journal = self._folder / "journal.jsonl"
+        helpers = [
+            asyncio.create_task(self.executor.run()), asyncio.create_task(self._reports.run())
+        ]  # fmt: skip
+        try:
+            async with self._work.deployer(self._folder) as deployer:
+                with self._work.journal(journal) as spool:
+                    loop = asyncio.create_task(
+                        run_node(
+                            self._work.scenario, self._clock, self.node_port,
+                            np.array([self._row]), deployer, spool,
+                        )
+                    )  # fmt: skip
+                    await _first_end(loop, helpers)
+            await self._reports.flush()
+            await self._stop_pods()
+            for path in (self._folder / TRANSCRIPT, journal):
+                if path.exists():
+                    await self._reports.file(path)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    def close(self) -> None:
+        """End what runs here, pods as well."""
+        self._processes.kill()
+        self._disk.close()
+
+    async def take_orders(self, sent: dict[str, Any]) -> None:
+        """Take orders if they are newer than those in force here."""
+        try:
+            orders = wire.orders_from_wire(self._testbed, sent)
+        except InvalidDecision as error:
+            log.warning("orders that cannot be read are ignored: %s", error)
+            return
+        if not self.node_port.order(orders):
+            return
+        await self.node_port.keep_orders()
+        plan = orders.in_force.plan
+        if plan is None:
+            return
+        names = self._testbed.node_names
+        destinations = tuple(
+            (lm, names[to] if to >= 0 else None)
+            for lm, to in zip(
+                self._testbed.lm_names, plan.destination[self._row].tolist(), strict=True
+            )
+        )
+        self.executor.post(events.OrdersReceived(self.now_s(), orders.stamp, destinations))
+
+    def describe(self) -> dict[str, Any]:
+        machine = self._machine
+        return {
+            "id": self.run_id,
+            "slot": self.slot_of(self.now_s()),
+            "orders": {
+                "slot": self.node_port.stamp.slot,
+                "sequence": self.node_port.stamp.sequence,
+            },
+            "open": self.executor.open_requests,
+            "lms": {
+                lm: {
+                    "state": STATES[pod.state],
+                    "cores": pod.held[1],
+                    "vgpus": pod.held[2],
+                    "queue": len(machine.host.queues[lm]),
+                }
+                for lm, pod in zip(self._testbed.lm_names, self.pods.pods, strict=True)
+            },
+        }
+
+    def metrics(self) -> str:
+        machine = self._machine
+        lines = ["# TYPE edgelm_node_queue_requests gauge"]
+        lines += [
+            f'edgelm_node_queue_requests{{lm="{lm}"}} {len(queue)}'
+            for lm, queue in machine.host.queues.items()
+        ]
+        lines += [
+            "# TYPE edgelm_node_open_requests gauge",
+            f"edgelm_node_open_requests {self.executor.open_requests}",
+            "# TYPE edgelm_node_queued_bytes gauge",
+            f"edgelm_node_queued_bytes {machine.host.queued_bytes}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    # Pods
+
+    def _carry_out(self) -> None:
+        for command in self.pods.take():
+            if isinstance(command, Start):
+                self._processes.start(command)
+                self._tell_machine(command.lm, "starting")
+            else:
+                self._processes.stop(command.lm)
+                self._tell_machine(command.lm, "stopping")
+
+    def _pod_changed(self, lm: int, what: str) -> None:
+        if what == READY:
+            self.pods.ready(lm)
+        else:
+            self.pods.gone(lm)
+        self._tell_machine(lm, STATES[self.pods.pods[lm].state])
+        self._carry_out()
+
+    def _tell_machine(self, lm: int, state: str) -> None:
+        name = self._testbed.lm_names[lm]
+        self.executor.post(events.PodStateChanged(self.now_s(), name, state))
+
+    async def _stop_pods(self) -> None:
+        self.pods.stop_all()
+        self._carry_out()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PODS_END_S):
+                while any(pod.state for pod in self.pods.pods):
+                    await asyncio.sleep(0.05)
+
+    def _observed(self, state: ClusterState) -> None:
+        document = wire.state_to_wire(self._testbed, state)
+        self._reports.state({**document, "pod_starts": self.pods.starts})
+
+
+async def _first_end(loop: asyncio.Task[int], helpers: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for the loop; raise what ends a helper, without whom there is no loop."""
+    try:
+        await asyncio.wait({loop, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+        for helper in helpers:
+            if helper.done():
+                helper.result()
+        await loop
+    finally:
+        loop.cancel()

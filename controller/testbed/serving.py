@@ -1,0 +1,85 @@
+"""Serving an ASGI application until TERM or Ctrl-C, beside work of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+
+import uvicorn
+
+from controller.domain.errors import InputError
+
+CLOSE_S: Final = 3.0  # for connections that are open at the end
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, whose signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        InputError: the port is taken, or the address not this machine's.
+    """
+    try:
+        # A socket that says it is TCP's: else asyncio leaves Nagle's algorithm on.
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        raise InputError(
+            "--port", f"cannot listen on {host} ({error.strerror})", value=port,
+            remedy="give another port, or end what has it",
+        ) from error  # fmt: skip
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+async def serve(
+    app: Callable[..., Awaitable[Any]],
+    listener: socket.socket,
+    work: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve and work until told to end, or until the work ends; then end both.
+
+    Raises:
+        Exception: whatever ended the work.
+    """
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", lifespan="off",
+        timeout_graceful_shutdown=int(CLOSE_S),
+    )  # fmt: skip
+    server, told = _Server(config), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    front = asyncio.create_task(server.serve(sockets=[listener]))
+    working = asyncio.ensure_future(work())
+    asked = asyncio.create_task(told.wait())
+    await asyncio.wait({front, working, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not working.done():
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+    server.should_exit = True
+    await asyncio.wait({front}, timeout=2 * CLOSE_S)
+    if not working.cancelled():
+        working.result()
