@@ -117,10 +117,11 @@ def resolve_grid(campaign: CampaignFile, path: Path, mode: str | None = None) ->
 
 def retargeted(grid: Grid, target: Target) -> Grid:
     """Return the grid with every run on another target: on emulated engines, or on real ones."""
-    cells = (
-        Cell(Experiment(**{**dict(cell.experiment), "target": target}), cell.label)
-        for cell in grid.cells
-    )
+    cells = []
+    for cell in grid.cells:
+        # By its fields, not by model_copy, which would keep the cached id of the other target.
+        of_field = {name: getattr(cell.experiment, name) for name in Experiment.model_fields}
+        cells.append(Cell(Experiment(**{**of_field, "target": target}), cell.label))
     return replace(grid, cells=tuple(cells))
 
 
