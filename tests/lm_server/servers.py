@@ -85,7 +85,7 @@ class Server:
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                spawned = b"spawn_main" in (path / "cmdline").read_bytes()
+                spawned = b"lm_server.computing" in (path / "cmdline").read_bytes()
                 if parent == self.process.pid and spawned:
                     return int(path.name)
         raise AssertionError("there is no worker")

@@ -2,19 +2,25 @@
 
 A request is acknowledged when its file is on disk. A prompt is recorded when its line is: the
 result is written, synced and renamed before, so a recorded prompt has its result. A kill tears at
-most the last line, which is cut off; what it stood for is computed again.
+most the last lines, which are cut off; what they stood for is computed again.
 
-    DATA/requests/HASH.json     request as accepted; gone when it is forgotten
+    DATA/requests/HASH.jsonl    request as accepted: a line about it, a line of contents;
+                                gone when it is forgotten
     DATA/results/HASH-INDEX     result of a prompt
     DATA/checkpoint.csv         a line per begun batch, recorded prompt and ended request
+
+Every method that writes raises OSError if the disk does not take it, and can be called again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,16 +34,34 @@ class DamagedCheckpoint(Exception):
     """A line of the checkpoint, other than the last, that cannot have been written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A prompt whose result is on disk, and the batch that computed it."""
+
+    sha256: str
+    began_unix_s: float
+    recorded_unix_s: float
+
+
 @dataclass(slots=True)
 class Progress:
-    """Progress of one request, as it is on disk."""
+    """Progress of one request, as it is on disk. Its contents are not in memory."""
 
-    request: dict[str, Any]
+    id: str
     sequence: int  # order of acceptance
+    prompts: int
+    deadline_unix_s: float
+    digest: str  # of the request: another one under the same id has another
+    attached: bool = False  # it is cancelled when its client's connection ends
     begun: set[int] = field(default_factory=set)
-    recorded: dict[int, str] = field(default_factory=dict)  # prompt -> SHA-256 of its result
+    recorded: dict[int, Recorded] = field(default_factory=dict)
     recomputed: int = 0
     failure: str | None = None  # None while it goes on; "" when every prompt is recorded
+    reason: str = ""  # of a failure, if there is more to say
+
+    def end(self, failure: str, reason: str) -> None:
+        self.failure, self.reason = failure, reason
+        self.begun = set()  # nothing is computed again
 
 
 class Checkpoint:
@@ -51,7 +75,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, floor_bytes: int = 0) -> None:
-        self._folder, self._floor = folder, floor_bytes
+        self.folder, self._floor = folder, floor_bytes
         self._path = folder / "checkpoint.csv"
         for name in ("requests", "results"):
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,57 +83,83 @@ class Checkpoint:
         self._sequence = 0  # of the newest request
         self._read_requests()
         self._read_lines()
-        self._lines = self._path.open("ab")
+        self._lines = self._path.open("ab", buffering=0)
+        self._appending = threading.Lock()
 
     @property
     def has_room(self) -> bool:
         """True if the disk has more free space than the floor."""
-        return shutil.disk_usage(self._folder).free > self._floor
+        return shutil.disk_usage(self.folder).free > self._floor
 
-    def accept(self, request: dict[str, Any]) -> Progress:
+    def accept(self, request: dict[str, Any], *, attached: bool = False) -> Progress:
         """Write a new request durably and return its progress."""
+        about = {
+            "id": request["id"],
+            "sequence": self._sequence + 1,
+            "prompts": len(request["prompts"]),
+            "deadline_unix_s": request["deadline_unix_s"],
+            "digest": digest(request),
+            "attached": attached,
+        }
+        lines = f"{json.dumps(about)}\n{json.dumps(request['prompts'])}\n"
+        _write(self._request(request["id"]), lines.encode())
         self._sequence += 1
-        sequence = self._sequence
-        document = json.dumps({"sequence": sequence, "request": request}).encode()
-        _write(self._request(request["id"]), document)
-        progress = self.requests[request["id"]] = Progress(request, sequence)
+        progress = self.requests[request["id"]] = Progress(**about)
         return progress
+
+    def contents(self, request_id: str) -> list[dict[str, Any]]:
+        """Return the prompts of a request.
+
+        Raises:
+            OSError, ValueError: its file is gone or damaged.
+        """
+        with self._request(request_id).open("rb") as file:
+            file.readline()
+            prompts: list[dict[str, Any]] = json.loads(file.read())
+        if len(prompts) != self.requests[request_id].prompts:
+            raise ValueError("prompts are missing")
+        return prompts
 
     def begin(self, request_id: str, prompts: list[int]) -> None:
         """Note that a batch is being computed. Not synced: it only serves to count repetitions."""
+        self._append([_line(BEGUN, request_id, index) for index in prompts])
         progress = self.requests[request_id]
-        for index in prompts:
-            progress.recomputed += index in progress.begun
-            progress.begun.add(index)
-            self._append(BEGUN, request_id, index, "")
-        self._lines.flush()
+        progress.recomputed += len(progress.begun.intersection(prompts))
+        progress.begun.update(prompts)
 
-    def record(self, request_id: str, results: dict[int, bytes]) -> None:
+    def record(self, request_id: str, results: dict[int, bytes], began_unix_s: float = 0.0) -> None:
         """Write the results of a batch durably, then the lines that vouch for them."""
         for index, content in results.items():
             _write(self._result(request_id, index), content)
-        for index, content in results.items():
-            sha256 = hashlib.sha256(content).hexdigest()
-            self._append(RECORDED, request_id, index, sha256)
-            self.requests[request_id].recorded[index] = sha256
-        self._sync()
+        now_s = time.time()
+        recorded = {
+            index: Recorded(hashlib.sha256(content).hexdigest(), began_unix_s, now_s)
+            for index, content in results.items()
+        }
+        lines = [
+            _line(RECORDED, request_id, index, one.sha256, began_unix_s, now_s)
+            for index, one in recorded.items()
+        ]
+        self._append(lines, sync=True)
+        self.requests[request_id].recorded.update(recorded)
 
-    def end(self, request_id: str, failure: str) -> None:
+    def end(self, request_id: str, failure: str, reason: str = "") -> None:
         """Write durably that a request is over; ``failure`` is "" for success."""
-        self.requests[request_id].failure = failure
-        self._append(ENDED, request_id, -1, failure or "done")
-        self._sync()
+        value = f"{failure or 'done'}:{reason}" if reason else failure or "done"
+        self._append([_line(ENDED, request_id, -1, value, written_s=time.time())], sync=True)
+        self.requests[request_id].end(failure, reason)
 
     def result(self, request_id: str, index: int) -> bytes | None:
         """Return a recorded result; None if it is not recorded, or not as recorded any more."""
-        sha256 = self.requests[request_id].recorded.get(index)
-        if sha256 is None:
+        progress = self.requests.get(request_id)
+        recorded = progress.recorded.get(index) if progress else None
+        if recorded is None:
             return None
         try:
             content = self._result(request_id, index).read_bytes()
         except OSError:
             return None
-        return content if hashlib.sha256(content).hexdigest() == sha256 else None
+        return content if hashlib.sha256(content).hexdigest() == recorded.sha256 else None
 
     def forget(self, accepted_before_unix_s: float) -> int:
         """Remove requests that are over and were accepted before a time; return how many."""
@@ -131,24 +181,31 @@ class Checkpoint:
             return 0.0
 
     def _request(self, request_id: str) -> Path:
-        return self._folder / "requests" / f"{_hash(request_id)}.json"
+        return self.folder / "requests" / f"{_hash(request_id)}.jsonl"
 
     def _result(self, request_id: str, index: int) -> Path:
-        return self._folder / "results" / f"{_hash(request_id)}-{index}"
+        return self.folder / "results" / f"{_hash(request_id)}-{index}"
 
-    def _append(self, kind: str, request_id: str, index: int, value: str) -> None:
-        self._lines.write(f"{kind},{_hash(request_id)},{index},{value}\n".encode())
-
-    def _sync(self) -> None:
-        self._lines.flush()
-        os.fsync(self._lines.fileno())
+    def _append(self, lines: list[str], *, sync: bool = False) -> None:
+        """Append all lines or, on a full disk, none: half a line would damage the next one."""
+        content, number = "".join(lines).encode(), self._lines.fileno()
+        with self._appending:  # a request that is cancelled ends while a batch is recorded
+            length = os.fstat(number).st_size
+            try:
+                while content:
+                    content = content[os.write(number, content) :]
+                if sync:
+                    os.fsync(number)
+            except OSError:
+                os.ftruncate(number, length)
+                raise
 
     def _read_requests(self) -> None:
-        for path in (self._folder / "requests").glob("*.json"):
-            document = json.loads(path.read_bytes())
-            request = document["request"]
-            self.requests[request["id"]] = Progress(request, document["sequence"])
-            self._sequence = max(self._sequence, document["sequence"])
+        for path in (self.folder / "requests").glob("*.jsonl"):
+            with path.open("rb") as file:
+                progress = Progress(**json.loads(file.readline()))
+            self.requests[progress.id] = progress
+            self._sequence = max(self._sequence, progress.sequence)
 
     def _read_lines(self) -> None:
         """Read the lines. A last one that a kill has torn and those of forgotten requests go."""
@@ -157,7 +214,7 @@ class Checkpoint:
         by_hash = {_hash(request_id): one for request_id, one in self.requests.items()}
         kept = []
         for number, line in enumerate(whole.decode("utf-8", "replace").splitlines(), 1):
-            kind, name, index, value = self._parse(number, line)
+            kind, name, index, value, began_s, written_s = self._parse(number, line)
             progress = by_hash.get(name)
             if progress is None:
                 continue
@@ -166,25 +223,42 @@ class Checkpoint:
                 progress.recomputed += index in progress.begun
                 progress.begun.add(index)
             elif kind == RECORDED:
-                progress.recorded[index] = value
+                progress.recorded[index] = Recorded(value, began_s, written_s)
             else:
-                progress.failure = "" if value == "done" else value
+                failure, _, reason = value.partition(":")
+                progress.end("" if failure == "done" else failure, reason)
         remaining = "".join(kept).encode()
         if remaining != content:
             _write(self._path, remaining)
 
-    def _parse(self, number: int, line: str) -> tuple[str, str, int, str]:
+    def _parse(self, number: int, line: str) -> tuple[str, str, int, str, float, float]:
         parts = line.split(",")
         try:
-            kind, name, index, value = parts
+            kind, name, index, value, began_s, written_s = parts
             if kind not in (BEGUN, RECORDED, ENDED) or (kind == RECORDED and len(value) != 64):
                 raise ValueError
-            return kind, name, int(index), value
+            return kind, name, int(index), value, float(began_s), float(written_s)
         except ValueError:
             raise DamagedCheckpoint(
                 f"{self._path}: line {number} is damaged: move the folder away to start without "
                 "its requests, or restore the file"
             ) from None
+
+
+def digest(request: dict[str, Any]) -> str:
+    """Return what tells a request from another one of the same id."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def _line(
+    kind: str,
+    request_id: str,
+    index: int,
+    value: str = "",
+    began_s: float = 0.0,
+    written_s: float = 0.0,
+) -> str:
+    return f"{kind},{_hash(request_id)},{index},{value},{began_s:.6f},{written_s:.6f}\n"
 
 
 def _hash(request_id: str) -> str:
@@ -195,11 +269,16 @@ def _hash(request_id: str) -> str:
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole and durably, readable by its owner alone."""
     partial = path.with_name(f".{path.name}.tmp")
-    with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:  # a full disk: what could not be written is not to fill it
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,21 +1,31 @@
-"""HTTP of an LM server. Every route answers at once; the worker computes."""
+"""HTTP of an LM server. The routes never compute; those that wait do so for the worker."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+import asyncio
+import hmac
+from http import HTTPStatus
+from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Query, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import ValidationError
 from starlette.requests import Request as HttpRequest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lm_server.checkpoint import Checkpoint, Progress
-from lm_server.messages import Request, problems
+from lm_server.checkpoint import Checkpoint, Progress, digest
+from lm_server.messages import MOST_PROMPTS, MOST_WAIT_S, Request, problems
+from lm_server.metrics import metrics
 from lm_server.serving import Serving
+from lm_server.views import media_type, results, view
 
 MOST_BYTES: Final = 16 * 2**20  # of a request's body
 RETRY_S: Final = 5
+OPEN_PATHS: Final = ("/healthz", "/readyz")  # kubelet's probes carry no token
+
+Wait = Annotated[float, Query(ge=0, le=MOST_WAIT_S, allow_inf_nan=False)]
+After = Annotated[int, Query(ge=0, le=MOST_PROMPTS)]
 
 
 class TooLarge(Exception):
@@ -41,32 +51,52 @@ class Front:
         self._checkpoint, self._serving = checkpoint, serving
         self._silent_s, self._most_waiting = silent_s, most_waiting
 
-    async def submit(self, http: HttpRequest) -> Response:
-        """Accept a batch of prompts: 202 when it is on disk, 200 if it was there already."""
+    async def submit(
+        self, http: HttpRequest, wait_s: Wait = 0.0, attached: bool = False
+    ) -> Response:
+        """Accept a batch of prompts: 202 when it is on disk, 200 if it was there already.
+
+        With ``wait_s``, answer when it is over or the time is up. With ``attached``, answer when
+        it is over, and cancel it if the client goes away before.
+        """
         try:
             request = Request.model_validate_json(await _read(http)).model_dump()
         except TooLarge:
             return _refuse(413, f"a body has at most {MOST_BYTES} bytes: split the request")
         except ValidationError as error:
-            found = problems(error.errors(include_input=False, include_url=False))
-            return JSONResponse({"problems": found}, 422)
-        known = self._checkpoint.requests.get(request["id"])
-        if known is not None:
-            if _plain(known.request) != _plain(request):
-                return _refuse(409, "another request has this id: give each its own")
-            return JSONResponse(self._view(known))
-        refusal = self._refusal(len(request["prompts"]))
-        if refusal is not None:
-            return refusal
-        # Not in a thread: of two equal requests at once, the second must find the first.
-        progress = self._checkpoint.accept(request)
-        self._serving.add(progress)
-        return JSONResponse(self._view(progress), 202)
+            return _wrong(error.errors(include_input=False, include_url=False))
+        status, progress = 200, self._checkpoint.requests.get(request["id"])
+        if progress is None:
+            refusal = self._refusal(len(request["prompts"]))
+            if refusal is not None:
+                return refusal
+            try:  # not in a thread: of two equal requests at once, the second must find the first
+                progress = self._checkpoint.accept(request, attached=attached)
+            except OSError as error:
+                return self._full(error.strerror)
+            self._serving.add(progress)
+            status = 202
+        elif progress.digest != digest(request):
+            return _refuse(409, "another request has this id: give each its own")
+        del request  # its contents are on disk; the wait may be long
+        if attached:
+            await self._attend(http, progress, cancel=status == 202)
+        elif wait_s:
+            await self._serving.wait(progress, progress.prompts, wait_s)
+        return JSONResponse(view(progress, self._serving), status)
 
-    async def look(self, request_id: str) -> Response:
-        """Return how far a request is."""
+    async def look(self, request_id: str, after: After = 0, wait_s: Wait = 0.0) -> Response:
+        """Return how far a request is.
+
+        With ``wait_s``, answer when more than ``after`` prompts are recorded, the request is over,
+        or the time is up.
+        """
         progress = self._checkpoint.requests.get(request_id)
-        return _unknown() if progress is None else JSONResponse(self._view(progress))
+        if progress is None:
+            return _unknown()
+        if wait_s:
+            await self._serving.wait(progress, after, wait_s)
+        return JSONResponse(view(progress, self._serving))
 
     async def cancel(self, request_id: str) -> Response:
         """End a request; the engine is free within one token, step or slice."""
@@ -75,16 +105,21 @@ class Front:
             return _unknown()
         if progress.failure is None:
             await self._serving.cancel(progress)
-        return JSONResponse(self._view(progress), 202)
+        return JSONResponse(view(progress, self._serving), 202)
 
     async def result(self, request_id: str, index: int) -> Response:
         """Return the result of a recorded prompt."""
-        known = request_id in self._checkpoint.requests
-        content = self._checkpoint.result(request_id, index) if known else None
+        content = await asyncio.to_thread(self._checkpoint.result, request_id, index)
         if content is None:
             return _refuse(404, "no such result: it is not computed, or was removed")
-        kind = "image/png" if content.startswith(b"\x89PNG") else "text/plain; charset=utf-8"
-        return Response(content, media_type=kind)
+        return Response(content, media_type=media_type(content))
+
+    async def results(self, request_id: str) -> Response:
+        """Return the results of all recorded prompts, in base64."""
+        progress = self._checkpoint.requests.get(request_id)
+        if progress is None:
+            return _unknown()
+        return JSONResponse(await asyncio.to_thread(results, self._checkpoint, progress))
 
     async def health(self) -> Response:
         """Fail if the worker hangs. One that is loading, or being restarted, does not."""
@@ -94,51 +129,102 @@ class Front:
 
     async def ready(self) -> Response:
         """Succeed while requests are taken."""
-        engine = self._serving.loaded
-        ready = engine is not None and not self._serving.draining
+        ready = self._serving.is_loaded and not self._serving.draining
+        engine = self._serving.engine
         emulated = engine.emulated if engine else None
         return JSONResponse({"ready": ready, "emulated": emulated}, 200 if ready else 503)
 
     async def metrics(self) -> Response:
         """Return the metrics in Prometheus' text format."""
-        return PlainTextResponse(_metrics(self._serving), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(metrics(self._serving), media_type="text/plain; version=0.0.4")
+
+    async def _attend(self, http: HttpRequest, progress: Progress, *, cancel: bool) -> None:
+        """Wait until a request is over, or its client is gone."""
+        over = asyncio.create_task(self._serving.wait(progress, progress.prompts, None))
+        gone = asyncio.create_task(_gone(http))
+        try:
+            await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if cancel and not over.done():
+                await self._serving.cancel(progress)
+        finally:
+            over.cancel()
+            gone.cancel()
 
     def _refusal(self, prompts: int) -> Response | None:
         if self._serving.draining:
             return _refuse(503, "the server is shutting down: send it to another", RETRY_S)
+        if self._serving.disk_error:
+            return self._full(self._serving.disk_error)
         if not self._checkpoint.has_room:
-            return _refuse(503, "the disk is nearly full: free space for results", RETRY_S)
+            return self._full("less than --floor-gb is free")
         if self._serving.waiting_prompts + prompts > self._most_waiting:
             return _refuse(429, f"{self._most_waiting} prompts wait: try again later", RETRY_S)
         return None
 
-    def _view(self, progress: Progress) -> dict[str, Any]:
-        """Return what a client may know of a request: no contents."""
-        engine = self._serving.loaded
-        return {
-            "id": progress.request["id"],
-            "state": "open" if progress.failure is None else progress.failure or "done",
-            "prompts": len(progress.request["prompts"]),
-            "recorded": sorted(progress.recorded),
-            "recomputed_prompts": progress.recomputed,
-            "emulated": engine.emulated if engine else None,
-        }
+    def _full(self, why: str | None) -> Response:
+        folder = self._checkpoint.folder
+        return _refuse(503, f"cannot store a request ({why}): free space in {folder}", RETRY_S)
 
 
-def make_app(front: Front) -> FastAPI:
-    """Return the application of a front."""
+class WithToken:
+    """ASGI application that wants a bearer token for everything but probes."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._expected = app, f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                refusal = _refuse(401, "this server wants its token: Authorization: Bearer TOKEN")
+                refusal.headers["WWW-Authenticate"] = "Bearer"
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def make_app(front: Front, token: str = "") -> ASGIApp:
+    """Return the application of a front; with a token, clients need it."""
     app = FastAPI(title="edgelm LM server", version="1", docs_url=None, redoc_url=None)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
     schema = {"application/json": {"schema": Request.model_json_schema()}}
     body = {"requestBody": {"required": True, "content": schema}}
-    one = "/v1/requests/{request_id}"
-    app.add_api_route("/v1/requests", front.submit, methods=["POST"], openapi_extra=body)
-    app.add_api_route(one, front.look, methods=["GET"])
-    app.add_api_route(one, front.cancel, methods=["DELETE"])
-    app.add_api_route(one + "/results/{index}", front.result, methods=["GET"])
-    app.add_api_route("/healthz", front.health, methods=["GET"])
-    app.add_api_route("/readyz", front.ready, methods=["GET"])
-    app.add_api_route("/metrics", front.metrics, methods=["GET"])
-    return app
+    requests, one = "/v1/requests", "/v1/requests/{request_id}"
+    for path, method, route, status, others, extra in (
+        (requests, "POST", front.submit, 202, (200, 409, 413, 422, 429, 503), body),
+        (one, "GET", front.look, 200, (404, 422), None),
+        (one, "DELETE", front.cancel, 202, (404, 422), None),
+        (one + "/results", "GET", front.results, 200, (404, 422), None),
+        (one + "/results/{index}", "GET", front.result, 200, (404, 422), None),
+        ("/healthz", "GET", front.health, 200, (503,), None),
+        ("/readyz", "GET", front.ready, 200, (503,), None),
+        ("/metrics", "GET", front.metrics, 200, (), None),
+    ):
+        app.add_api_route(
+            path,
+            route,
+            methods=[method],
+            status_code=status,
+            responses={code: _documented(code) for code in others},
+            openapi_extra=extra,
+        )
+    return WithToken(app, token) if token else app
+
+
+def _documented(status: int) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"type": "object"}}}
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+async def _wrong_parameter(_: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # what it is registered for
+    return _wrong(error.errors())
+
+
+async def _gone(http: HttpRequest) -> None:
+    """Wait until the client has closed its connection; its body has been read."""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read(http: HttpRequest) -> bytes:
@@ -152,40 +238,14 @@ async def _read(http: HttpRequest) -> bytes:
     return b"".join(parts)
 
 
-def _plain(request: dict[str, Any]) -> str:
-    return json.dumps(request, sort_keys=True)
-
-
 def _refuse(status: int, problem: str, retry_s: int | None = None) -> Response:
     headers = {"Retry-After": str(retry_s)} if retry_s else None
     return JSONResponse({"problem": problem}, status, headers)
 
 
+def _wrong(errors: Any) -> Response:
+    return JSONResponse({"problems": problems(errors)}, 422)
+
+
 def _unknown() -> Response:
     return _refuse(404, "no request of this id is known: it was never sent, or is forgotten")
-
-
-def _metrics(serving: Serving) -> str:
-    """Return the metrics in Prometheus' text format."""
-    counts = serving.counts
-    rows: list[tuple[str, str, str, dict[str, float]]] = [
-        ("edgelm_engine_threads", "gauge", "Threads that the CPU quota allows.",
-         {"": serving.threads}),
-        ("edgelm_engine_busy_seconds_total", "counter", "Time that the engine computed.",
-         {"": serving.busy_s}),
-        ("edgelm_engine_prompts_total", "counter", "Prompts computed.", {"": counts["prompts"]}),
-        ("edgelm_engine_errors_total", "counter", "Batches that the engine failed.",
-         {"": counts["engine_errors"]}),
-        ("edgelm_worker_restarts_total", "counter", "Worker processes that were lost.",
-         {"": counts["worker_restarts"]}),
-        ("edgelm_queue_prompts", "gauge", "Prompts that are not computed yet.",
-         {"": serving.waiting_prompts}),
-        ("edgelm_requests_ended_total", "counter", "Requests by how they ended.",
-         {f'{{outcome="{one}"}}': counts[f"requests_{one}"]
-          for one in ("done", "deadline", "cancelled", "engine_error")}),
-    ]  # fmt: skip
-    lines = []
-    for name, kind, help_text, samples in rows:
-        lines += [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
-        lines += [f"{name}{labels} {value:g}" for labels, value in samples.items()]
-    return "\n".join(lines) + "\n"

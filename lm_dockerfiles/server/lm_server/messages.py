@@ -10,6 +10,11 @@ MOST_PROMPTS = 64
 MOST_TOKENS = 4096
 MOST_TEXT = 32_768  # characters
 MOST_IMAGE = 8 * 2**20  # characters of base64
+MOST_PIXELS = 2048  # of an output image's side
+MOST_STEPS = 200
+MOST_WAIT_S = 30.0
+
+Side = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 
 
 class Prompt(BaseModel):
@@ -21,6 +26,10 @@ class Prompt(BaseModel):
     image_base64: Annotated[str, Field(max_length=MOST_IMAGE)] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     output_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = 100
+    # Of an image that is asked for; the LM's own where they are left out.
+    width: Side | None = None
+    height: Side | None = None
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
 
 
 class Request(BaseModel):
