@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,58 @@ DIED: Final = "died"
 log = logging.getLogger("edgelm.node")
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process, told from a later one of the same id by the moment of its start."""
+
+    pid: int
+    since: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        return cls(pid, _since(pid))
+
+    @property
+    def is_alive(self) -> bool:
+        return self.since != "" and _since(self.pid) == self.since
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.is_alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+class Starter:
+    """The process that forks servers (lm_server/starter.py), started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+
+    async def start(self, arguments: Sequence[str], log_file: Path) -> int:
+        """Start a server; return its process id."""
+        order = json.dumps({"arguments": list(arguments), "log": str(log_file)})
+        async with self._lock:
+            while True:
+                if self._process is None or self._process.returncode is not None:
+                    self._process = await asyncio.create_subprocess_exec(
+                        sys.executable, "-m", "lm_server.starter",
+                        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                    )  # fmt: skip
+                if self._process.stdin is None or self._process.stdout is None:
+                    raise AssertionError("the starter has no pipes")
+                self._process.stdin.write(f"{order}\n".encode())
+                answer = await self._process.stdout.readline()
+                if answer:
+                    return int(answer)
+                await self._process.wait()  # it died; a new one is asked
+
+    def close(self) -> None:
+        """End it; the servers go on."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+
 class PodProcesses:
     """The LM servers of one node.
 
@@ -59,9 +112,9 @@ class PodProcesses:
         self._session, self._folder, self._names = session, folder, names
         self._engine, self._listener = engine, listener
         self._urls: dict[int, str] = {}
-        self._pids: dict[int, int] = {}
+        self._starter = Starter()
+        self._processes: dict[int, Process] = {}
         self._ports: dict[int, int] = {}
-        self._children: dict[int, asyncio.subprocess.Process] = {}
         self._stopping: set[int] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -72,11 +125,12 @@ class PodProcesses:
     def running(self) -> dict[int, Start]:
         """Return the pods that a former process left running."""
         found = {}
-        for i, name in enumerate(self._names):
+        for i in range(len(self._names)):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 card = json.loads((self._of(i) / "pod.json").read_text())
-                if _serves(card["pid"], self._folder / name):
-                    self._pids[i], self._ports[i] = card["pid"], card["port"]
+                process = Process(card["pid"], card["since"])
+                if process.is_alive:
+                    self._processes[i], self._ports[i] = process, card["port"]
                     start = card["start"]
                     found[i] = Start(**{**start, "gpus": tuple(start["gpus"])})
         return found
@@ -91,8 +145,8 @@ class PodProcesses:
     def stop(self, lm: int) -> None:
         self._stopping.add(lm)
         self._urls.pop(lm, None)
-        if lm in self._pids:
-            _signal(self._pids[lm], signal.SIGTERM)
+        if lm in self._processes:
+            self._processes[lm].signal(signal.SIGTERM)
         if lm not in self._tasks or self._tasks[lm].done():
             self._tasks[lm] = asyncio.create_task(self._watch(lm))
 
@@ -100,12 +154,13 @@ class PodProcesses:
         """End watching; the processes go on."""
         for task in self._tasks.values():
             task.cancel()
+        self._starter.close()
 
     def kill(self) -> None:
         """End all processes at once."""
         self.close()
-        for pid in self._pids.values():
-            _signal(pid, signal.SIGKILL)
+        for process in self._processes.values():
+            process.signal(signal.SIGKILL)
 
     async def _run(self, start: Start) -> None:
         """Start a pod's process and watch it to its end."""
@@ -113,28 +168,25 @@ class PodProcesses:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         arguments = await asyncio.to_thread(self._engine, start, folder)
         port = _free_port()
-        with (folder / "log.txt").open("ab") as output:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "lm_server", *arguments,
-                "--data", str(folder), "--port", str(port),
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
-        self._children[start.lm], self._pids[start.lm] = child, child.pid
-        card = {"pid": child.pid, "port": port, "start": _plain(start)}
-        self._ports[start.lm] = port
-        (folder / "pod.json").write_text(json.dumps(card))
+        pid = await self._starter.start(
+            [*arguments, "--data", str(folder), "--port", str(port)], folder / "log.txt"
+        )
+        self._processes[start.lm], self._ports[start.lm] = Process.of(pid), port
+        card = {"pid": pid, "since": self._processes[start.lm].since, "port": port}
+        (folder / "pod.json").write_text(json.dumps({**card, "start": _plain(start)}))
         if start.lm in self._stopping:
-            _signal(child.pid, signal.SIGTERM)
+            self._processes[start.lm].signal(signal.SIGTERM)
         await self._watch(start.lm)
 
     async def _watch(self, lm: int) -> None:
         """Tell when a pod becomes ready, and when it ends."""
         terminated_s = None
-        while self._alive(lm):
+        process = self._processes[lm]
+        while process.is_alive:
             if lm in self._stopping:
                 terminated_s = terminated_s or asyncio.get_running_loop().time()
                 if asyncio.get_running_loop().time() - terminated_s > KILL_S:
-                    _signal(self._pids[lm], signal.SIGKILL)
+                    process.signal(signal.SIGKILL)
                 await asyncio.sleep(LOOK_S)
             elif lm in self._urls:
                 await asyncio.sleep(WATCH_S)
@@ -142,8 +194,7 @@ class PodProcesses:
                 await self._look(lm)
                 await asyncio.sleep(LOOK_S)
         self._urls.pop(lm, None)
-        self._pids.pop(lm, None)
-        self._children.pop(lm, None)
+        self._processes.pop(lm, None)
         (self._of(lm) / "pod.json").unlink(missing_ok=True)
         if lm in self._stopping:
             self._stopping.discard(lm)
@@ -161,12 +212,6 @@ class PodProcesses:
                     self._urls[lm] = url
                     self._listener(lm, READY)
 
-    def _alive(self, lm: int) -> bool:
-        child = self._children.get(lm)
-        if child is not None:
-            return child.returncode is None
-        return lm in self._pids and _serves(self._pids[lm], self._of(lm))
-
     def _of(self, lm: int) -> Path:
         return self._folder / self._names[lm]
 
@@ -178,6 +223,15 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def _since(pid: int) -> str:
+    """Return when a process began, in the kernel's ticks; "" if there is none, or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
 def _plain(start: Start) -> dict[str, Any]:
     return {
         "lm": start.lm,
@@ -186,18 +240,3 @@ def _plain(start: Start) -> dict[str, Any]:
         "vgpus": start.vgpus,
         "gpus": list(start.gpus),
     }
-
-
-def _serves(pid: int, folder: Path) -> bool:
-    """Return True if the process of this id is an LM server of this folder, not one that got the
-    id later."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return b"lm_server" in words and os.fsencode(folder) in words
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
