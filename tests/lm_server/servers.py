@@ -93,15 +93,18 @@ class Server:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self._reap()
+        self.wait()
 
     def stop(self) -> int:
         """Send TERM; return the exit status."""
+        self.terminate()
+        return self.wait()
+
+    def terminate(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self._reap()
 
-    def _reap(self) -> int:
+    def wait(self) -> int:
         assert self.process is not None
         assert self.process.stdout is not None
         status = self.process.wait(timeout=30)

@@ -25,7 +25,7 @@ def test_results_are_there_prompt_by_prompt(server: Server) -> None:
     view = server.wait_for_end("plain")
     assert (view["state"], view["recorded"], view["emulated"]) == ("done", [0, 1, 2], True)
     status, content = server.ask("GET", "/v1/requests/plain/results/2")
-    assert (status, content) == (200, b"emulated result of seed 2")
+    assert (status, len(content.split())) == (200, 100)
     assert server.ask("GET", "/v1/requests/plain/results/3")[0] == 404
 
 

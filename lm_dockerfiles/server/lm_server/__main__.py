@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lm_server.checkpoint import DamagedCheckpoint
 from lm_server.engines import ENGINES
+from lm_server.serving import EngineUnusable
 
 
 def main() -> None:
@@ -50,6 +51,8 @@ def main() -> None:
         asyncio.run(serve(options, listener, token))
     except DamagedCheckpoint as error:
         sys.exit(f"lm_server: {error}")
+    except EngineUnusable as error:
+        sys.exit(f"lm_server: --model: {options.model} cannot be loaded ({error})")
 
 
 def _parser() -> argparse.ArgumentParser:

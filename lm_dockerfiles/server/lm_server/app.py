@@ -20,6 +20,7 @@ from lm_server.serving import Serving
 from lm_server.worker import Worker
 
 FORGET_EVERY_S = 600.0
+END_S = 0.2  # that connections and interpreter take to end
 
 
 class Server(uvicorn.Server):
@@ -35,6 +36,7 @@ async def serve(options: argparse.Namespace, listener: socket.socket, token: str
 
     Raises:
         DamagedCheckpoint: a line of the checkpoint is damaged.
+        EngineUnusable: the engine does not load.
     """
     checkpoint = Checkpoint(options.data, int(options.floor_gb * 1e9))
     serving = Serving(checkpoint, lambda: Worker(options.engine, options.model))
@@ -73,7 +75,7 @@ async def serve(options: argparse.Namespace, listener: socket.socket, token: str
     # The order of a shutdown: no new work, the batch in hand, then the connections.
     serving.drain()
     stop_s = min(serving.engine.stop_s if serving.engine else 0.0, options.grace_s)
-    stopping = asyncio.create_task(asyncio.sleep(stop_s))
+    stopping = asyncio.create_task(asyncio.sleep(stop_s - END_S))
     _, busy = await asyncio.wait({work}, timeout=options.grace_s)
     if busy:
         serving.drain(at_once=True)

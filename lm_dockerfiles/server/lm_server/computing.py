@@ -54,6 +54,23 @@ def work(front: Connection, name: str, path: Path, shared: Shared) -> None:
     Raises:
         EOFError, BrokenPipeError, ConnectionResetError: the front is gone.
     """
+    try:
+        engine = _load(front, name, path, shared)
+    except Exception as error:  # there are no prompts yet that its text could quote
+        front.send(Answer(FAILED, error=f"{type(error).__name__}: {error}"))
+        return
+    out_of_memory = 0
+    while out_of_memory < MOST_OUT_OF_MEMORY:
+        shared.beat()
+        if not front.poll(IDLE_S):
+            continue
+        batch: Batch = front.recv()
+        answer = _compute(engine, batch, shared)
+        out_of_memory += answer.kind == OUT_OF_MEMORY
+        front.send(replace(answer, is_last=out_of_memory == MOST_OUT_OF_MEMORY))
+
+
+def _load(front: Connection, name: str, path: Path, shared: Shared) -> Engine:
     began_s = shared.beaten_s  # the front beats once before it starts this process
     engine = ENGINES[name](path)
     description: dict[str, Any] = {
@@ -68,15 +85,7 @@ def work(front: Connection, name: str, path: Path, shared: Shared) -> None:
     phases |= {"warm_up": 0.0, **getattr(engine, "phases", {})}
     shared.beat()
     front.send(Answer(LOADED, threads=engine_threads(), phases=phases, **description))
-    out_of_memory = 0
-    while out_of_memory < MOST_OUT_OF_MEMORY:
-        shared.beat()
-        if not front.poll(IDLE_S):
-            continue
-        batch: Batch = front.recv()
-        answer = _compute(engine, batch, shared)
-        out_of_memory += answer.kind == OUT_OF_MEMORY
-        front.send(replace(answer, is_last=out_of_memory == MOST_OUT_OF_MEMORY))
+    return engine
 
 
 def _compute(engine: Engine, batch: Batch, shared: Shared) -> Answer:

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from lm_server.checkpoint import Checkpoint, Progress
 from lm_server.worker import (
+    FAILED,
     LOADED,
-    LOADING,
     OUT_OF_MEMORY,
     RESULTS,
     STOPPED,
@@ -37,6 +37,10 @@ log = logging.getLogger("lm_server")
 
 class WorkerLost(Exception):
     """The worker's process ended without an answer."""
+
+
+class EngineUnusable(Exception):
+    """The engine does not load; the message says why."""
 
 
 class Draining(Exception):
@@ -147,7 +151,11 @@ class Serving:
             changed.set()
 
     async def run(self) -> None:
-        """Serve until cancelled, or until drained."""
+        """Serve until cancelled, or until drained.
+
+        Raises:
+            EngineUnusable: the engine does not load.
+        """
         with contextlib.suppress(Draining):
             await self._restart()
             while not self.draining:
@@ -296,6 +304,7 @@ class Serving:
         """Start a worker, again and again until one has loaded its engine.
 
         Raises:
+            EngineUnusable: it does not load.
             Draining: a shutdown has begun meanwhile; there is no batch to wait for.
         """
         self.is_loaded = False
@@ -311,14 +320,15 @@ class Serving:
                 log.warning("the worker ended while it loaded the engine")
                 await self._unless_drained(asyncio.sleep(RESTART_S))
                 continue
-            self.is_loaded = True
             return
 
     async def _load(self, worker: Worker) -> None:
-        kind = LOADING
-        while kind != LOADED:
-            self.engine = await self._answer(worker)
-            kind, self.threads = self.engine.kind, self.engine.threads
+        while not self.is_loaded:
+            answer = await self._answer(worker)
+            if answer.kind == FAILED:
+                raise EngineUnusable(answer.error)
+            self.engine, self.threads = answer, answer.threads
+            self.is_loaded = answer.kind == LOADED
 
     async def _unless_drained(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

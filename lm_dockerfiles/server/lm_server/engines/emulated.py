@@ -1,11 +1,8 @@
-"""Emulated engine: takes the time that a profile gives, and computes nothing.
-
-Each server has its GPU to itself: engines of one node do not share an emulated GPU yet.
-"""
+"""Emulated engine: takes the time that a profile gives, and computes nothing."""
 
 from __future__ import annotations
 
-import json
+import random
 import struct
 import time
 import zlib
@@ -13,33 +10,45 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lm_server.engines.emulated_times import PNG, read_times
+from lm_server.engines.gpu_share import STALE_S, GpuShare
 from lm_server.engines.stopped import Stopped
 
-SLICE_S: Final = 0.02  # real seconds between two looks at ``stopped``
+SLICE_S: Final = 0.02  # real seconds between two looks at ``stopped`` and the other engines
+SIDE: Final = 8  # pixels of a result
+WORDS: Final = [
+    "node", "model", "queue", "river", "garden", "window", "letter", "engine", "signal",
+    "answer", "question", "summer", "winter", "morning", "evening", "city", "waits", "runs",
+    "turns", "holds", "gives", "takes", "slowly", "often", "soon", "again", "under",
+    "over", "before", "after",
+]  # fmt: skip
 
 
 class EmulatedEngine:
-    """An engine that sleeps.
+    """An engine that sleeps, and shares its emulated GPUs with the other engines of its node.
 
     Args:
-        path: JSON with ``seconds`` per prompt, ``batch_factors`` (time of a batch of k over that
-            of one), ``start_s``, ``time_scale`` (emulated seconds per real one) and ``output``
-            ("text" or "image").
+        path: file of times.
+
+    Raises:
+        ValueError: it is not one.
     """
 
     emulated = True
 
     def __init__(self, path: Path) -> None:
-        times = json.loads(path.read_text())
-        self._scale = float(times.get("time_scale", 1.0))
-        self._seconds = float(times["seconds"])
-        self._factors = [float(one) for one in times.get("batch_factors", [1.0])]
-        self._start_s = float(times.get("start_s", 0.0))
-        self._image = times.get("output", "text") == "image"
-        self.batch = len(self._factors)
+        self._times = read_times(path)
+        self._share = GpuShare(self._times.gpus, self._times.switch_loss)
+        self.batch = len(self._times.batch_factors)
+        self.stop_s = self._times.stop_s / self._times.time_scale
 
     def load(self) -> None:
-        time.sleep(self._start_s / self._scale)
+        """Sleep for the time of a start, which may count from the pod's creation."""
+        self._share.open()
+        left_s = self._times.start_s / self._times.time_scale
+        if self._times.created_unix_s is not None:
+            left_s -= time.time() - self._times.created_unix_s
+        time.sleep(max(0.0, left_s))
 
     def run(
         self,
@@ -47,28 +56,36 @@ class EmulatedEngine:
         stopped: Callable[[], bool],
         beat: Callable[[], None],
     ) -> list[bytes]:
-        end_s = time.monotonic() + self._seconds * self._factors[len(prompts) - 1] / self._scale
-        while True:
-            beat()
-            if stopped():
-                raise Stopped
-            left_s = end_s - time.monotonic()
-            if left_s <= 0:
-                break
-            time.sleep(min(left_s, SLICE_S))
-        return [_png(one["seed"]) if self._image else _text(one["seed"]) for one in prompts]
+        """Sleep for the time of a batch, and return results that follow from the seeds."""
+        left_s = self._times.batch_s(prompts)  # of undisturbed service
+        try:
+            while left_s > 0:
+                beat()
+                if stopped():
+                    raise Stopped
+                rate = self._share.serve()
+                began_s = time.monotonic()
+                time.sleep(min(left_s / rate, SLICE_S))
+                # The others hold an engine that was silent for longer for dead.
+                left_s -= rate * min(time.monotonic() - began_s, STALE_S)
+        finally:
+            self._share.rest()
+        if self._times.is_image:
+            return [_png(one["seed"]) for one in prompts]
+        return [_text(one["seed"], one["output_tokens"]) for one in prompts]
 
 
-def _text(seed: int) -> bytes:
-    return f"emulated result of seed {seed}".encode()
+def _text(seed: int, words: int) -> bytes:
+    sentence = " ".join(random.Random(seed).choices(WORDS, k=words))  # noqa: S311
+    return f"{sentence.capitalize()}.".encode()
 
 
 def _png(seed: int) -> bytes:
-    """Return an image of one pixel, whose colour follows from the seed."""
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    pixel = zlib.compress(b"\0" + (seed % 2**24).to_bytes(3, "big"))
-    parts = ((b"IHDR", header), (b"IDAT", pixel), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
+    colours = random.Random(seed)  # noqa: S311
+    rows = b"".join(b"\0" + colours.randbytes(3 * SIDE) for _ in range(SIDE))
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return PNG + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in parts
     )
