@@ -13,6 +13,7 @@ import uvicorn
 
 from controller.domain.errors import InputError
 
+KEEP_ALIVE_S: Final = 60  # longer than clients keep a connection, so that none is cut off in use
 CLOSE_S: Final = 3.0  # for connections that are open at the end
 
 
@@ -65,7 +66,7 @@ async def serve(
     """
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", lifespan="off",
-        timeout_graceful_shutdown=int(CLOSE_S),
+        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(CLOSE_S),
     )  # fmt: skip
     server, told = _Server(config), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

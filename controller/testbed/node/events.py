@@ -69,20 +69,26 @@ class TransferFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class BatchStarted(Event):
-    """The LM's server began to compute these prompts."""
+    """The LM's server began to compute these prompts at ``began_s``."""
 
     request_id: int
     attempt: int
     prompts: tuple[int, ...]
+    began_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class PromptDone(Event):
-    """The LM's server recorded these prompts, whose batch began at ``began_s``."""
+    """The LM's server recorded these prompts, whose batch began at ``began_s``.
+
+    ``recomputed``: prompts of the request that the server has computed again so far. It may know of
+    a batch that was lost before anybody told this node that it had begun.
+    """
 
     request_id: int
     prompts: tuple[int, ...]
     began_s: float
+    recomputed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

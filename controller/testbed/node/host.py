@@ -118,7 +118,7 @@ class Host:
         # A prompt counts when it gets into a batch again, not when its batch was lost.
         one.recomputed += sum(prompt in one.tried for prompt in fresh)
         one.tried.update(dict.fromkeys(fresh, event.attempt))
-        self._begin(one, turn.time_s)
+        self._begin(one, min(max(event.began_s, one.arrived_s), turn.time_s))
         turn.changed = True
 
     def record_prompts(self, event: PromptDone, turn: Turn) -> None:
@@ -129,6 +129,7 @@ class Host:
         for prompt in fresh:
             one.tried.setdefault(prompt, one.attempt)
         one.done.update(fresh)
+        one.recomputed = max(one.recomputed, event.recomputed)
         turn.changed = True
         if len(one.done) == one.request.prompts:
             self._decide(one, "", turn)

@@ -16,6 +16,7 @@ from controller.testbed.node.executor import Notify
 from controller.testbed.node.instructions import Compute
 
 WAIT_S: Final = 20.0  # of a long poll, in real seconds
+BEGIN_S: Final = 0.03
 TIMEOUT: Final = aiohttp.ClientTimeout(total=WAIT_S + 10.0, sock_connect=2.0)
 OVER: Final = "engine_error"
 
@@ -49,7 +50,8 @@ class LmServers:
         try:
             await self._follow(order, payload, url, notify)
         except (aiohttp.ClientError, TimeoutError, KeyError, ValueError) as error:
-            log.warning("%s did not answer: %s", order.lm, type(error).__name__)
+            if self._url_of(order.lm) == url:  # else its pod was stopped
+                log.warning("%s did not answer: %s", order.lm, type(error).__name__)
             self._fail(order, notify)
 
     async def cancel(self, lm: str, request_id: int) -> None:
@@ -71,7 +73,8 @@ class LmServers:
         }
         told = Told(order, self._clock, notify)
         wait = {"wait_s": str(WAIT_S)}
-        view = await self._json("POST", f"{url}/v1/requests", wait, body)
+        # A short wait: long enough to hear that the first batch has begun, or that all is done.
+        view = await self._json("POST", f"{url}/v1/requests", {"wait_s": str(BEGIN_S)}, body)
         while True:
             everything = len(view["recorded"]) == len(body["prompts"])
             results = await self._bytes(f"{here}/results") if everything else None
@@ -127,6 +130,7 @@ class Told:
                 self._order.request_id,
                 prompts,
                 began_s,
+                view["recomputed_prompts"],
             )
             self._notify(done, results if k == len(batches) - 1 else None)
         if view["computing"] is not None:
@@ -138,5 +142,6 @@ class Told:
             self._begun.add(prompts)
             order = self._order
             self._notify(
-                events.BatchStarted(began_s, order.request_id, order.attempt, prompts), None
+                events.BatchStarted(began_s, order.request_id, order.attempt, prompts, began_s),
+                None,
             )

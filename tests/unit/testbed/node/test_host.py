@@ -75,7 +75,7 @@ def test_the_request_is_repeated_without_the_recorded_prompts() -> None:
 
 def test_one_past_its_deadline_never_blocks_a_younger_one() -> None:
     machine = host(arrival(1, born_s=1.0), arrival(2, born_s=1.5), ready())
-    machine.handle(ev.BatchStarted(4.0, 1, 1, (0,)))
+    machine.handle(ev.BatchStarted(4.0, 1, 1, (0,), 4.0))
     instructions = machine.handle(ev.Tick(91.0))
     assert of(do.CancelCompute, instructions) == [do.CancelCompute("LM1", 1)]
     assert [one.request_id for one in of(do.Compute, instructions)] == [2]
@@ -108,16 +108,16 @@ def test_a_stopped_lm_resumes_at_the_first_prompt_not_recorded_and_counts_the_lo
     machine = host(
         arrival(prompts=3),
         ready(3.0),
-        ev.BatchStarted(3.0, 1, 1, (0,)),
+        ev.BatchStarted(3.0, 1, 1, (0,), 3.0),
         ev.PromptDone(4.0, 1, (0,), 3.0),
-        ev.BatchStarted(4.0, 1, 1, (1,)),
+        ev.BatchStarted(4.0, 1, 1, (1,), 4.0),
         ev.PodStateChanged(6.0, "LM1", "stopping"),
         ev.PodStateChanged(7.0, "LM1", "off"),
     )
     [compute] = of(do.Compute, machine.handle(ready(10.0)))
     assert (compute.remaining, compute.attempt) == ((1, 2), 2)
     for prompt in (1, 2):
-        machine.handle(ev.BatchStarted(9.0 + prompt, 1, 2, (prompt,)))
+        machine.handle(ev.BatchStarted(9.0 + prompt, 1, 2, (prompt,), 9.0 + prompt))
         done = machine.handle(ev.PromptDone(10.0 + prompt, 1, (prompt,), 9.0 + prompt))
     [returned] = of(do.ReturnResult, done)
     assert (returned.outcome.recomputed_prompts, returned.outcome.inference_s) == (1, 5.0)

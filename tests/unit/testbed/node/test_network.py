@@ -200,7 +200,7 @@ class Network(RuleBasedStateMachine):
         work = self.work[node, lm]
         began_s = self.time_s
         prompts = work.remaining if all_of_it else work.remaining[:1]
-        self.give(node, ev.BatchStarted(0.0, work.request_id, work.attempt, prompts))
+        self.give(node, ev.BatchStarted(0.0, work.request_id, work.attempt, prompts, began_s))
         self.time_s += 0.5
         self.give(node, ev.PromptDone(0.0, work.request_id, prompts, began_s), crash_after)
 

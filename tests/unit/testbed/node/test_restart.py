@@ -24,7 +24,7 @@ EVENTS: list[ev.Event] = [
     ev.OrdersReceived(3.0, Stamp(0), (("LM1", "vm4"),)),
     ev.PodStateChanged(3.0, "LM1", "ready"),
     ev.PromptDone(4.0, 3, (0,), 3.5),
-    ev.BatchStarted(4.5, 2, 1, (0,)),
+    ev.BatchStarted(4.5, 2, 1, (0,), 4.5),
     ev.PromptDone(5.0, 2, (0,), 4.5),
 ]
 
