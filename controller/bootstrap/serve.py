@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -31,6 +32,7 @@ from controller.testbed.serving import address_of, listen, serve
 
 READY_S: Final = 60.0  # real seconds that services have to come up
 LOOK_S: Final = 0.2
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh folder of our own is made in it
 
 
 def serve_controller(host: str, port: int, data: Path, token: str) -> None:
@@ -82,7 +84,11 @@ def local_testbed(nodes: tuple[str, ...], folder: Path | None, speed: float) -> 
     """
     with contextlib.ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgelm-")))
+            # In memory where that can be had: at twenty times the speed, a disk's syncs would take
+            # twenty times as long. A kill loses nothing there, and no machine outlives its testbed.
+            place = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+            made = tempfile.TemporaryDirectory(prefix="edgelm-", dir=place)
+            folder = Path(stack.enter_context(made))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         token_file = folder / "token"
         token_file.touch(mode=0o600)
