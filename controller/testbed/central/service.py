@@ -29,7 +29,7 @@ from controller.testbed.central.runs import (
 )
 from controller.testbed.node.wire import record_from_wire
 
-LEAD_S: Final = 1.0  # real seconds from the start of a run to its first slot
+LEAD_S: Final = 3.0  # real seconds from the start of a run to its first slot
 CENTRE: Final = "centre"  # among the names of nodes, where files are kept
 PRESENT_S: Final = 45.0  # a node that has not asked for so long is not there
 JOURNALS_S: Final = 60.0  # real seconds that nodes have to send their journals

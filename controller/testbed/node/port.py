@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -84,6 +85,7 @@ class LiveNode:
         self._busy = [Busy() for _ in self._lms]
         self._state: ClusterState | None = None
         self._orders = self._kept_orders()
+        self._ordered = asyncio.Event()
         self._stamp, self.wishes = self._kept_command()
 
     # What the executor tells
@@ -112,6 +114,7 @@ class LiveNode:
         if self._orders is not None and orders.stamp <= self._orders.stamp:
             return False
         self._orders = orders
+        self._ordered.set()
         return True
 
     async def keep_orders(self) -> None:
@@ -135,6 +138,8 @@ class LiveNode:
         return self._state
 
     async def orders(self) -> Orders | None:
+        if self._orders is None:
+            await self._wait_for_orders()
         return self._orders
 
     async def deployed(self) -> Stamp:
@@ -158,6 +163,15 @@ class LiveNode:
         return voided
 
     # Parts
+
+    async def _wait_for_orders(self) -> None:
+        """Wait for the run's first orders to the end of this slot: the planner's first policy is
+        what takes longest, and a node without pods for a slot makes up for it slowly."""
+        slot_s = self._scenario.slot_s
+        left_s = slot_s - self._clock.now() % slot_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left_s / self._clock.speed):
+                await self._ordered.wait()
 
     def _snapshot(self, slot: int) -> ClusterState:
         """Return the state at the end of ``slot``, the last that is over."""

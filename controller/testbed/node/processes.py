@@ -72,18 +72,29 @@ class Starter:
         order = json.dumps({"arguments": list(arguments), "log": str(log_file)})
         async with self._lock:
             while True:
-                if self._process is None or self._process.returncode is not None:
-                    self._process = await asyncio.create_subprocess_exec(
-                        sys.executable, "-m", "lm_server.starter",
-                        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                    )  # fmt: skip
-                if self._process.stdin is None or self._process.stdout is None:
-                    raise AssertionError("the starter has no pipes")
-                self._process.stdin.write(f"{order}\n".encode())
-                answer = await self._process.stdout.readline()
-                if answer:
+                orders, answers = await self._pipes()
+                orders.write(f"{order}\n".encode())
+                if answer := await answers.readline():
                     return int(answer)
-                await self._process.wait()  # it died; a new one is asked
+
+    async def prepare(self) -> None:
+        """Let it import what servers need, before the first is needed."""
+        async with self._lock:
+            await self._pipes()
+
+    async def _pipes(self) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+        """Return the pipes to a starter that lives and has imported."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lm_server.starter",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            if process.stdout is not None:
+                await process.stdout.readline()  # it is ready
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("the starter has no pipes")
+        return process.stdin, process.stdout
 
     def close(self) -> None:
         """End it; the servers go on."""
@@ -134,6 +145,10 @@ class PodProcesses:
                     start = card["start"]
                     found[i] = Start(**{**start, "gpus": tuple(start["gpus"])})
         return found
+
+    async def prepare(self) -> None:
+        """Make the first start as fast as the others."""
+        await self._starter.prepare()
 
     def adopt(self, start: Start) -> None:
         """Watch a pod that a former process started."""

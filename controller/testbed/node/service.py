@@ -249,6 +249,7 @@ class LiveRun:
 
     async def run(self) -> None:
         """Work until the run's final orders; leave nothing behind but files."""
+        await self._processes.prepare()
         log_lines = await asyncio.to_thread(self._disk.lines)
         self.executor.post(events.Restarted(self.now_s(), tuple(map(from_line, log_lines))))
         running = self._processes.running()

@@ -1,6 +1,7 @@
 """Starter of many servers on one machine: imports once, then forks a server per line of its input.
 
-A line is JSON, {"arguments": [...], "log": PATH}; the answer is the new process's id on a line.
+It says "ready" first. Then a line is JSON, {"arguments": [...], "log": PATH}, and the answer is the
+new process's id on a line.
 Servers go on when the starter ends, which it does with its input. Where a server has a pod of its
 own, nobody needs this.
 """
@@ -22,6 +23,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # a child's collector must not copy what all of them share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children leave no zombies
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
