@@ -131,7 +131,7 @@ class Checkpoint:
         """Write the results of a batch durably, then the lines that vouch for them."""
         for index, content in results.items():
             _write(self._result(request_id, index), content)
-        now_s = time.time()
+        began_unix_s, now_s = round(began_unix_s, 6), round(time.time(), 6)  # as in its line
         recorded = {
             index: Recorded(hashlib.sha256(content).hexdigest(), began_unix_s, now_s)
             for index, content in results.items()
