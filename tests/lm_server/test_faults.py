@@ -218,12 +218,15 @@ def test_old_requests_are_forgotten_once_they_are_over(tmp_path: Path) -> None:
     checkpoint.end("over", "")
     assert checkpoint.forget(time.time() - 60) == 0
     assert checkpoint.forget(time.time() + 60) == 1
+    checkpoint.compact()
+    assert len((tmp_path / "checkpoint.csv").read_text().splitlines()) == 1
+    checkpoint.end("open", "deadline")
     checkpoint.close()
     again = Checkpoint(tmp_path)
     assert list(again.requests) == ["open"]
     assert again.result("open", 0) == b"zero"
     assert len(list((tmp_path / "results").iterdir())) == 1
-    assert len((tmp_path / "checkpoint.csv").read_text().splitlines()) == 1
+    assert again.requests["open"].failure == "deadline"
     again.close()
 
 
