@@ -236,6 +236,24 @@ def test_damage_in_the_middle_is_no_progress(tmp_path: Path) -> None:
         Checkpoint(tmp_path)
 
 
+def test_a_damaged_request_is_named_and_a_lost_one_ends(tmp_path: Path) -> None:
+    with serving(tmp_path, seconds=0.5) as server:
+        server.submit("first", prompts=1)
+        server.submit("second", prompts=1)
+        by_age = sorted((server.data / "requests").iterdir(), key=lambda path: path.stat().st_mtime)
+        second = by_age[1]
+        content = second.read_bytes()
+        second.write_bytes(content[: content.index(b"\n") + 20])
+        view = server.wait_for_end("second")
+        assert (view["state"], view["reason"]) == ("engine_error", "contents_lost")
+        assert server.state("first")["state"] == "done"
+        server.stop()
+        second.write_bytes(content[:20])
+        with pytest.raises(AssertionError, match=f"{second.name}: this request is damaged: move"):
+            server.start()
+        assert server.wait() == 1
+
+
 def test_a_result_that_was_changed_is_not_returned(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path)
     checkpoint.accept({"id": "a", "prompts": [{}], "deadline_unix_s": 1.0})

@@ -48,6 +48,7 @@ async def serve(options: argparse.Namespace, listener: socket.socket, token: str
             log_level="warning",
             lifespan="off",
             ws="none",
+            timeout_keep_alive=60,
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
         )

@@ -33,7 +33,7 @@ NOTHING: Final[AbstractSet[int]] = frozenset()  # shared: many requests are over
 
 
 class DamagedCheckpoint(Exception):
-    """A line of the checkpoint, other than the last, that cannot have been written."""
+    """A file that cannot have been written like that, by whatever kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Checkpoint:
         floor_bytes: free space below which no new request is accepted; what was accepted goes on.
 
     Raises:
-        DamagedCheckpoint: a line in the middle is damaged; the message says what to do.
+        DamagedCheckpoint: a file is damaged, not just torn; the message says what to do.
     """
 
     def __init__(self, folder: Path, floor_bytes: int = 0) -> None:
@@ -217,8 +217,13 @@ class Checkpoint:
 
     def _read_requests(self) -> None:
         for path in (self.folder / "requests").glob("*.jsonl"):
-            with path.open("rb") as file:
-                progress = Progress(**json.loads(file.readline()))
+            try:
+                with path.open("rb") as file:
+                    progress = Progress(**json.loads(file.readline()))
+            except (TypeError, ValueError):
+                raise DamagedCheckpoint(
+                    f"{path}: this request is damaged: move the file away to go on without it"
+                ) from None
             self.requests[progress.id] = progress
             self._sequence = max(self._sequence, progress.sequence)
 
