@@ -26,16 +26,17 @@ class Server:
         self._model.write_text(json.dumps({"seconds": 0.05, "batch_factors": [1, 1.5], **times}))
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
+        self.engine, self.paths = "emulated", [PACKAGE]
 
     def start(self, *options: str, ready: bool = True) -> None:
         command = [
-            sys.executable, "-m", "lm_server", "--engine", "emulated", "--model", self._model,
+            sys.executable, "-m", "lm_server", "--engine", self.engine, "--model", self._model,
             "--data", self.data, "--port", "0", "--floor-gb", "0", *options,
         ]  # fmt: skip
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, text=True,
-                env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, self.paths))},
             )  # fmt: skip
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,123 @@ def test_a_batch_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
                 time.sleep(0.02)
             while server.ask("GET", "/readyz")[0] != 200:
                 time.sleep(0.02)
-        assert server.wait_for_end("poison")["state"] == "engine_error"
+        view = server.wait_for_end("poison")
+        assert (view["state"], view["reason"]) == ("engine_error", "worker_lost")
+
+
+FAULTY = """
+import time
+from lm_server.engines import ENGINES
+from lm_server.engines.emulated import EmulatedEngine
+
+class Faulty(EmulatedEngine):
+    def run(self, prompts, stopped, beat):
+        for one in prompts:
+            if one["text"] == "hungry":
+                raise MemoryError
+            if one["text"] == "CANARY-7f3a":
+                raise RuntimeError(one["text"])
+            if one["text"] == "deaf":
+                time.sleep(60)
+        return super().run(prompts, stopped, beat)
+
+ENGINES["faulty"] = Faulty
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Iterator[Server]:
+    """Return a server whose engine fails as its prompts say."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(FAULTY)
+    server = Server(tmp_path)
+    server.engine, server.paths = "faulty", [tmp_path / "site", PACKAGE]
+    try:
+        server.start("--silent-s", "0.5", "--grace-s", "1")
+        yield server
+    finally:
+        if server.process is not None:
+            server.kill()
+
+
+def test_a_worker_leaves_when_it_has_been_out_of_memory_twice(faulty: Server) -> None:
+    worker = faulty.worker()
+    for k, restarts in enumerate((0, 1, 1)):
+        faulty.submit(f"hungry-{k}", prompts=1, text="hungry")
+        view = faulty.wait_for_end(f"hungry-{k}")
+        assert (view["state"], view["reason"]) == ("engine_error", "out_of_memory")
+        faulty.submit(f"fine-{k}", prompts=1)
+        assert faulty.wait_for_end(f"fine-{k}")["state"] == "done"
+        assert faulty.metric("edgelm_worker_restarts_total") == restarts
+        assert (faulty.worker() != worker) == bool(restarts)
+    assert faulty.metric('edgelm_engine_errors_total{reason="out_of_memory"}') == 3
+    assert faulty.metric('edgelm_requests_ended_total{outcome="engine_error"}') == 3
+    faulty.kill()
+    faulty.start()
+    assert faulty.state("hungry-0")["reason"] == "out_of_memory"
+
+
+def test_another_failure_is_no_lack_of_memory_and_quotes_no_prompt(faulty: Server) -> None:
+    worker = faulty.worker()
+    for k in range(3):
+        faulty.submit(f"wrong-{k}", prompts=1, text="CANARY-7f3a")
+        view = faulty.wait_for_end(f"wrong-{k}")
+        assert (view["state"], view["reason"]) == ("engine_error", "engine_failed")
+    assert faulty.worker() == worker
+    assert faulty.metric('edgelm_engine_errors_total{reason="engine_failed"}') == 3
+    assert "RuntimeError" in faulty.log.read_text()
+    assert "CANARY" not in faulty.log.read_text()
+
+
+def test_an_engine_that_hears_nothing_is_seen_and_ends_with_the_grace(faulty: Server) -> None:
+    faulty.submit("deaf", prompts=1, text="deaf")
+    wait_for(lambda: faulty.ask("GET", "/healthz")[0] == 503, limit_s=5)
+    worker, began_s = faulty.worker(), time.monotonic()
+    assert faulty.stop() == 0
+    assert time.monotonic() - began_s < 5  # 1 s of grace, 1 s to stop
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_worker_ends_with_a_front_that_was_killed_while_it_computes(faulty: Server) -> None:
+    faulty.submit("deaf", prompts=1, text="deaf")
+    worker = faulty.worker()
+    time.sleep(0.3)
+    faulty.kill()
+    wait_for(lambda: not Path(f"/proc/{worker}").exists() or "Z" in state(worker), limit_s=5)
+
+
+def state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_a_second_term_ends_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, seconds=1.0) as server:
+        server.submit("one", prompts=2)
+        worker = server.worker()
+        time.sleep(0.2)
+        server.terminate()
+        wait_for(lambda: server.ask("GET", "/readyz")[0] == 503)
+        began_s = time.monotonic()
+        server.terminate()
+        assert server.wait() == 1
+        assert time.monotonic() - began_s < 0.5
+        assert not Path(f"/proc/{worker}").exists()
+        server.start()
+        assert server.wait_for_end("one")["recorded"] == [0, 1]
+        assert server.state("one")["recomputed_prompts"] == 2  # the batch in hand
+
+
+def test_term_does_not_wait_for_an_engine_that_loads(tmp_path: Path) -> None:
+    server = Server(tmp_path, start_s=60)
+    server.start(ready=False)
+    wait_for(lambda: server.ask("GET", "/readyz")[1]["emulated"] is True)  # the worker runs
+    worker, began_s = server.worker(), time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began_s < 3
+    assert not Path(f"/proc/{worker}").exists()
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.5])
@@ -101,12 +218,15 @@ def test_old_requests_are_forgotten_once_they_are_over(tmp_path: Path) -> None:
     checkpoint.end("over", "")
     assert checkpoint.forget(time.time() - 60) == 0
     assert checkpoint.forget(time.time() + 60) == 1
+    checkpoint.compact()
+    assert len((tmp_path / "checkpoint.csv").read_text().splitlines()) == 1
+    checkpoint.end("open", "deadline")
     checkpoint.close()
     again = Checkpoint(tmp_path)
     assert list(again.requests) == ["open"]
     assert again.result("open", 0) == b"zero"
     assert len(list((tmp_path / "results").iterdir())) == 1
-    assert len((tmp_path / "checkpoint.csv").read_text().splitlines()) == 1
+    assert again.requests["open"].failure == "deadline"
     again.close()
 
 
@@ -116,6 +236,24 @@ def test_damage_in_the_middle_is_no_progress(tmp_path: Path) -> None:
         Checkpoint(tmp_path)
 
 
+def test_a_damaged_request_is_named_and_a_lost_one_ends(tmp_path: Path) -> None:
+    with serving(tmp_path, seconds=0.5) as server:
+        server.submit("first", prompts=1)
+        server.submit("second", prompts=1)
+        by_age = sorted((server.data / "requests").iterdir(), key=lambda path: path.stat().st_mtime)
+        second = by_age[1]
+        content = second.read_bytes()
+        second.write_bytes(content[: content.index(b"\n") + 20])
+        view = server.wait_for_end("second")
+        assert (view["state"], view["reason"]) == ("engine_error", "contents_lost")
+        assert server.state("first")["state"] == "done"
+        server.stop()
+        second.write_bytes(content[:20])
+        with pytest.raises(AssertionError, match=f"{second.name}: this request is damaged: move"):
+            server.start()
+        assert server.wait() == 1
+
+
 def test_a_result_that_was_changed_is_not_returned(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path)
     checkpoint.accept({"id": "a", "prompts": [{}], "deadline_unix_s": 1.0})
@@ -123,12 +261,6 @@ def test_a_result_that_was_changed_is_not_returned(tmp_path: Path) -> None:
     (result,) = (tmp_path / "results").iterdir()
     result.write_bytes(b"other")
     assert checkpoint.result("a", 0) is None
-    checkpoint.close()
-
-
-def test_a_full_disk_refuses_what_is_new(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path, floor_bytes=2**62)
-    assert not checkpoint.has_room
     checkpoint.close()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -118,6 +119,14 @@ def test_a_killed_engine_counts_no_more(tmp_path: Path) -> None:
     assert alone_after_s < survivor.took_s() < alone_after_s + 0.25 * (1 - SHARED) + 0.06
     heir = Engine(tmp_path, 0.1, "gpu0")  # in the slot of one of them
     assert together([heir], 0) == [about(0.1)]
+
+
+def test_beats_from_before_a_reboot_do_not_count(tmp_path: Path) -> None:
+    ahead_s = time.monotonic() + 1e6
+    (tmp_path / "gpu0").write_bytes(struct.pack("d", ahead_s) * SLOTS)
+    share = GpuShare([tmp_path / "gpu0"], LOSS)
+    share.open()
+    assert share.serve() == 1.0
 
 
 def test_a_full_file_is_refused(tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ def test_the_same_request_again_computes_nothing(server: Server) -> None:
         ({"prompts": [{"seed": -1}]}, "prompts.0.seed"),
         ({"prompts": [{"text": CANARY * 4000}]}, "prompts.0.text"),
         ({"deadline_unix_s": "soon"}, "deadline_unix_s"),
+        ({"deadline_unix_s": "1900000000"}, "deadline_unix_s"),
+        ({"deadline_unix_s": True}, "deadline_unix_s"),
+        ({"prompts": [{"width": 2049}]}, "prompts.0.width"),
+        ({"prompts": [{"height": 7}]}, "prompts.0.height"),
+        ({"prompts": [{"steps": 0}]}, "prompts.0.steps"),
         ({"stranger": 1}, "stranger"),
     ],
 )

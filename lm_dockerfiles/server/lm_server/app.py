@@ -96,5 +96,7 @@ async def serve(options: argparse.Namespace, listener: socket.socket, token: str
 
 async def _forget_old(checkpoint: Checkpoint, keep_s: float) -> None:
     while True:
-        checkpoint.forget(time.time() - keep_s)
+        if checkpoint.forget(time.time() - keep_s):
+            with contextlib.suppress(OSError):  # a full disk: next time
+                await asyncio.to_thread(checkpoint.compact)
         await asyncio.sleep(min(keep_s, FORGET_EVERY_S))

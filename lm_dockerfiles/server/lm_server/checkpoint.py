@@ -21,6 +21,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +29,11 @@ from typing import Any, Final
 BEGUN: Final = "begun"
 RECORDED: Final = "recorded"
 ENDED: Final = "ended"
+NOTHING: Final[AbstractSet[int]] = frozenset()  # shared: many requests are over
 
 
 class DamagedCheckpoint(Exception):
-    """A line of the checkpoint, other than the last, that cannot have been written."""
+    """A file that cannot have been written like that, by whatever kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Progress:
     deadline_unix_s: float
     digest: str  # of the request: another one under the same id has another
     attached: bool = False  # it is cancelled when its client's connection ends
-    begun: set[int] = field(default_factory=set)
+    begun: AbstractSet[int] = NOTHING
     recorded: dict[int, Recorded] = field(default_factory=dict)
     recomputed: int = 0
     failure: str | None = None  # None while it goes on; "" when every prompt is recorded
@@ -61,7 +63,7 @@ class Progress:
 
     def end(self, failure: str, reason: str) -> None:
         self.failure, self.reason = failure, reason
-        self.begun = set()  # nothing is computed again
+        self.begun = NOTHING  # is computed again
 
 
 class Checkpoint:
@@ -71,7 +73,7 @@ class Checkpoint:
         floor_bytes: free space below which no new request is accepted; what was accepted goes on.
 
     Raises:
-        DamagedCheckpoint: a line in the middle is damaged; the message says what to do.
+        DamagedCheckpoint: a file is damaged, not just torn; the message says what to do.
     """
 
     def __init__(self, folder: Path, floor_bytes: int = 0) -> None:
@@ -103,6 +105,7 @@ class Checkpoint:
         }
         lines = f"{json.dumps(about)}\n{json.dumps(request['prompts'])}\n"
         _write(self._request(request["id"]), lines.encode())
+        _sync_folder(self.folder / "requests")
         self._sequence += 1
         progress = self.requests[request["id"]] = Progress(**about)
         return progress
@@ -124,14 +127,15 @@ class Checkpoint:
         """Note that a batch is being computed. Not synced: it only serves to count repetitions."""
         self._append([_line(BEGUN, request_id, index) for index in prompts])
         progress = self.requests[request_id]
-        progress.recomputed += len(progress.begun.intersection(prompts))
-        progress.begun.update(prompts)
+        progress.recomputed += len(progress.begun & set(prompts))
+        progress.begun |= set(prompts)
 
     def record(self, request_id: str, results: dict[int, bytes], began_unix_s: float = 0.0) -> None:
         """Write the results of a batch durably, then the lines that vouch for them."""
         for index, content in results.items():
             _write(self._result(request_id, index), content)
-        now_s = time.time()
+        _sync_folder(self.folder / "results")
+        began_unix_s, now_s = round(began_unix_s, 6), round(time.time(), 6)  # as in its line
         recorded = {
             index: Recorded(hashlib.sha256(content).hexdigest(), began_unix_s, now_s)
             for index, content in results.items()
@@ -171,6 +175,16 @@ class Checkpoint:
             self._request(request_id).unlink(missing_ok=True)
         return len(old)
 
+    def compact(self) -> None:
+        """Remove the lines of forgotten requests. May run in a thread of its own."""
+        with self._appending:
+            names = {_hash(request_id).encode() for request_id in list(self.requests)}
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            _write(self._path, b"".join(one for one in lines if one.split(b",")[1] in names))
+            _sync_folder(self.folder)
+            self._lines.close()
+            self._lines = self._path.open("ab", buffering=0)
+
     def close(self) -> None:
         self._lines.close()
 
@@ -188,8 +202,9 @@ class Checkpoint:
 
     def _append(self, lines: list[str], *, sync: bool = False) -> None:
         """Append all lines or, on a full disk, none: half a line would damage the next one."""
-        content, number = "".join(lines).encode(), self._lines.fileno()
+        content = "".join(lines).encode()
         with self._appending:  # a request that is cancelled ends while a batch is recorded
+            number = self._lines.fileno()
             length = os.fstat(number).st_size
             try:
                 while content:
@@ -202,8 +217,13 @@ class Checkpoint:
 
     def _read_requests(self) -> None:
         for path in (self.folder / "requests").glob("*.jsonl"):
-            with path.open("rb") as file:
-                progress = Progress(**json.loads(file.readline()))
+            try:
+                with path.open("rb") as file:
+                    progress = Progress(**json.loads(file.readline()))
+            except (TypeError, ValueError):
+                raise DamagedCheckpoint(
+                    f"{path}: this request is damaged: move the file away to go on without it"
+                ) from None
             self.requests[progress.id] = progress
             self._sequence = max(self._sequence, progress.sequence)
 
@@ -221,7 +241,7 @@ class Checkpoint:
             kept.append(f"{line}\n")
             if kind == BEGUN:
                 progress.recomputed += index in progress.begun
-                progress.begun.add(index)
+                progress.begun |= {index}
             elif kind == RECORDED:
                 progress.recorded[index] = Recorded(value, began_s, written_s)
             else:
@@ -230,6 +250,7 @@ class Checkpoint:
         remaining = "".join(kept).encode()
         if remaining != content:
             _write(self._path, remaining)
+            _sync_folder(self.folder)
 
     def _parse(self, number: int, line: str) -> tuple[str, str, int, str, float, float]:
         parts = line.split(",")
@@ -267,7 +288,7 @@ def _hash(request_id: str) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole and durably, readable by its owner alone."""
+    """Write a file whole, readable by its owner alone; its folder is to be synced."""
     partial = path.with_name(f".{path.name}.tmp")
     try:
         with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -279,7 +300,10 @@ def _write(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-    descriptor = os.open(path.parent, os.O_RDONLY)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import ValidationError
 from starlette.requests import Request as HttpRequest
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lm_server.checkpoint import Checkpoint, Progress, digest
@@ -21,8 +22,14 @@ from lm_server.serving import Serving
 from lm_server.views import media_type, results, view
 
 MOST_BYTES: Final = 16 * 2**20  # of a request's body
+MOST_DISCARDED: Final = 4 * MOST_BYTES  # read on, so that the client meets the answer
 RETRY_S: Final = 5
 OPEN_PATHS: Final = ("/healthz", "/readyz")  # kubelet's probes carry no token
+
+CONTENTS: Final = {  # of a good answer, by path
+    "/v1/requests/{request_id}/results/{index}": ("text/plain", "image/png"),
+    "/metrics": ("text/plain",),
+}
 
 Wait = Annotated[float, Query(ge=0, le=MOST_WAIT_S, allow_inf_nan=False)]
 After = Annotated[int, Query(ge=0, le=MOST_PROMPTS)]
@@ -187,8 +194,11 @@ def make_app(front: Front, token: str = "") -> ASGIApp:
     """Return the application of a front; with a token, clients need it."""
     app = FastAPI(title="edgelm LM server", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
-    schema = {"application/json": {"schema": Request.model_json_schema()}}
-    body = {"requestBody": {"required": True, "content": schema}}
+    app.add_exception_handler(405, _wrong_method)
+    schema = Request.model_json_schema()
+    schema["properties"]["prompts"]["items"] = schema.pop("$defs")["Prompt"]
+    content = {"application/json": {"schema": schema}}
+    body = {"requestBody": {"required": True, "content": content}}
     requests, one = "/v1/requests", "/v1/requests/{request_id}"
     for path, method, route, status, others, extra in (
         (requests, "POST", front.submit, 202, (200, 409, 413, 422, 429, 503), body),
@@ -200,15 +210,27 @@ def make_app(front: Front, token: str = "") -> ASGIApp:
         ("/readyz", "GET", front.ready, 200, (503,), None),
         ("/metrics", "GET", front.metrics, 200, (), None),
     ):
+        answers: dict[int | str, dict[str, Any]] = {code: _documented(code) for code in others}
+        kinds = CONTENTS.get(path, ("application/json",))
+        answers[status] = {"content": {kind: {} for kind in kinds}}
         app.add_api_route(
             path,
             route,
             methods=[method],
             status_code=status,
-            responses={code: _documented(code) for code in others},
+            response_class=Response,
+            responses=answers,
             openapi_extra=extra,
         )
     return WithToken(app, token) if token else app
+
+
+async def _wrong_method(http: HttpRequest, _: Exception) -> Response:
+    answer = _refuse(405, "this path does not take this method: see Allow")
+    matching = [one for one in http.app.routes if one.matches(http.scope)[0] != Match.NONE]
+    methods: set[str] = set().union(*(one.methods for one in matching))
+    answer.headers["Allow"] = ", ".join(sorted(methods))
+    return answer
 
 
 def _documented(status: int) -> dict[str, Any]:
@@ -228,13 +250,18 @@ async def _gone(http: HttpRequest) -> None:
 
 
 async def _read(http: HttpRequest) -> bytes:
-    """Return the body; raise TooLarge before it is all in memory."""
+    """Return the body; raise TooLarge where it is, with nothing of it in memory."""
     parts, size = [], 0
     async for part in http.stream():
         size += len(part)
-        if size > MOST_BYTES:
-            raise TooLarge
-        parts.append(part)
+        if size <= MOST_BYTES:
+            parts.append(part)
+            continue
+        parts.clear()
+        if size > MOST_DISCARDED:
+            break
+    if size > MOST_BYTES:
+        raise TooLarge
     return b"".join(parts)
 
 

@@ -116,7 +116,7 @@ class Serving:
         self._cancelled.add(progress.id)
         if progress is self._current and self._worker:
             self._worker.stop(self._number)
-        elif progress in self._queue:
+        elif progress in self._queue and not self.disk_error:  # else it ends in its turn
             self._queue.remove(progress)
             with contextlib.suppress(Draining):
                 await self._end(progress, CANCELLED)

@@ -47,8 +47,9 @@ class EmulatedEngine:
         self._share.open()
         left_s = self._times.start_s / self._times.time_scale
         if self._times.created_unix_s is not None:
-            left_s -= time.time() - self._times.created_unix_s
-        time.sleep(max(0.0, left_s))
+            age_s = max(0.0, time.time() - self._times.created_unix_s)  # clocks may jump
+            left_s = max(0.0, left_s - age_s)
+        time.sleep(left_s)
 
     def run(
         self,

@@ -60,9 +60,9 @@ class GpuShare:
         now_s = time.monotonic()
         for beats, slot in zip(self._gpus, self._slots, strict=True):
             beats[slot] = now_s
-        most = max(
-            (sum(now_s - beat < STALE_S for beat in beats) for beats in self._gpus), default=1
-        )
+        # Others may have beaten since now_s; a beat far ahead is from before a reboot.
+        serving = [sum(abs(now_s - beat) < STALE_S for beat in beats) for beats in self._gpus]
+        most = max(serving, default=1)
         return 1.0 if most <= 1 else (1.0 - self._switch_loss) / most
 
     def rest(self) -> None:
