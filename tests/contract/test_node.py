@@ -32,6 +32,7 @@ from controller.domain.state import (
 )
 from controller.ports import Node
 from controller.twin.cluster import Twin
+from tests.contract.live_pods import LivePods
 from tests.reference.cases import Case, cases
 from tests.reference.playback import orders
 from tests.reference.port import Reference
@@ -69,6 +70,7 @@ class Bench:
 
     make: Callable[[Scenario, Requests, Outages], Whole]
     rows: Sequence[int] | None  # under control; None: the testbed itself is the node
+    pods_only: bool = False  # nobody serves and nothing breaks there
     testbed: Whole = field(init=False)
     node: Node = field(init=False)
     under_control: NDArray[np.int64] = field(init=False)
@@ -106,6 +108,8 @@ BENCHES: dict[str, Callable[[], Bench]] = {
     "twin-row": lambda: Bench(Twin, (1,)),
     "reference": lambda: Bench(Reference, None),
     "reference-rows": lambda: Bench(Reference, (0, 2)),
+    "live": lambda: Bench(LivePods, None, pods_only=True),
+    "live-row": lambda: Bench(LivePods, (1,), pods_only=True),
 }
 LMS = 3
 NODES = 3
@@ -540,6 +544,9 @@ def test_the_newest_command_is_known_within_its_slot(bench: Bench) -> None:
 
 
 def test_requests_are_seen_where_they_are_born_and_where_they_wait(bench: Bench) -> None:
+    if bench.pods_only:
+        pytest.skip("served requests of live nodes: tests/live")
+
     async def test() -> None:
         first = int(bench.under_control[0])
         asks = [Ask(1.0, origin=first, prompts=4), Ask(2.0, lm=1, origin=first, prompts=2)]
@@ -574,6 +581,9 @@ def test_orders_reach_the_node_the_newest_wins(bench: Bench) -> None:
 
 
 def test_a_node_that_is_down_has_no_pods_and_keeps_its_wishes(bench: Bench) -> None:
+    if bench.pods_only:
+        pytest.skip("live nodes that are killed: tests/live")
+
     async def test() -> None:
         down = [(n, 12.0, 45.0) for n in range(NODES)]
         bench.build(scenario(), requests(scenario(), []), down)

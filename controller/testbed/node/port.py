@@ -151,6 +151,7 @@ class LiveNode:
         del thought_s  # it has passed
         if stamp <= self._stamp:
             return np.zeros(deployment.mode.shape, np.bool_)
+        await self.observe()  # the boundary's state, before the command changes anything
         voided = self._pods.deploy(deployment)
         self._stamp = stamp
         document = {
