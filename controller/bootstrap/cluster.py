@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ from controller.testbed.node.wire import record_from_wire
 from controller.testbed.player import Played, play
 
 POLL_S: Final = 0.5
+PATIENCE_S: Final = 60.0  # real seconds for a controller that does not answer
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0)
 SLIP_SHARE: Final = 0.1  # of a slot: the bound of the player's p99 slip
 TIMES: Final = (
@@ -130,14 +132,11 @@ class Centre:
         """
         run = f"{self._url}/v1/runs/{self._run_id}"
         body = {"experiment": experiment, "speed": speed}
-        try:
-            async with self._session.put(run, json=body) as answer:
-                found: dict[str, Any] = await answer.json()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise Permanent(f"the controller at {self._url} does not answer: {error}") from error
-        if answer.status == 422:
+        status, content = await self._patiently("PUT", run, json=body)
+        found: dict[str, Any] = json.loads(content)
+        if status == 422:
             raise InputError("the controller", found.get("problem", str(found)))
-        if answer.status != 200:
+        if status != 200:
             raise Permanent(f"the controller refuses the run: {found.get('problem', found)}")
         self._token = found["token"]
         return found
@@ -166,22 +165,15 @@ class Centre:
             return None
 
     async def urls(self) -> dict[str, str]:
-        async with self._session.get(f"{self._url}/v1/state") as answer:
-            found: dict[str, str] = (await answer.json())["nodes"]
-            return found
+        """Return the nodes' addresses."""
+        content = await self._content("GET", f"{self._url}/v1/state")
+        found: dict[str, str] = json.loads(content)["nodes"]
+        return found
 
     async def played(self, accepted: int) -> None:
-        """Tell that the player is done, again and again until the controller knows."""
-        while True:
-            try:
-                async with self._session.post(
-                    f"{self._url}/v1/runs/{self._run_id}/played", json={"requests": accepted}
-                ) as answer:
-                    if answer.status == 200:
-                        return
-            except (aiohttp.ClientError, TimeoutError):
-                pass
-            await asyncio.sleep(POLL_S)
+        """Tell that the player is done."""
+        url = f"{self._url}/v1/runs/{self._run_id}/played"
+        await self._content("POST", url, json={"requests": accepted})
 
     async def cancel(self) -> None:
         """End the run, as far as the controller can still be asked."""
@@ -195,19 +187,38 @@ class Centre:
             return
 
     async def records(self) -> list[Record]:
-        async with self._session.get(f"{self._url}/v1/runs/{self._run_id}/records") as answer:
-            answer.raise_for_status()
-            return [record_from_wire(line) for line in (await answer.read()).splitlines()]
+        content = await self._content("GET", f"{self._url}/v1/runs/{self._run_id}/records")
+        return [record_from_wire(line) for line in content.splitlines()]
 
     async def files(self, name: str, nodes: tuple[str, ...]) -> list[bytes]:
         """Return a file that the centre and every node have left."""
-        found = []
-        for node in ("centre", *nodes):
-            url = f"{self._url}/v1/runs/{self._run_id}/nodes/{node}/files/{name}"
-            async with self._session.get(url) as answer:
-                answer.raise_for_status()
-                found.append(await answer.read())
-        return found
+        run = f"{self._url}/v1/runs/{self._run_id}"
+        places = [f"{run}/nodes/{node}/files/{name}" for node in ("centre", *nodes)]
+        return [await self._content("GET", place) for place in places]
+
+    async def _content(self, method: str, url: str, **body: Any) -> bytes:
+        """Return what the controller answers.
+
+        Raises:
+            Permanent: it does not, or refuses.
+        """
+        status, content = await self._patiently(method, url, **body)
+        if status != 200:
+            raise Permanent(f"{method} {url} was refused ({status}): {content[:200]!r}")
+        return content
+
+    async def _patiently(self, method: str, url: str, **body: Any) -> tuple[int, bytes]:
+        """Ask again while nobody answers: a controller that died is started again."""
+        end_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                async with self._session.request(method, url, **body) as answer:
+                    return answer.status, await answer.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if time.monotonic() > end_s:
+                    problem = f"the controller at {self._url} does not answer: {error}"
+                    raise Permanent(problem) from error
+            await asyncio.sleep(POLL_S)
 
 
 def _merged(journals: list[bytes], scenario: Scenario) -> MergedJournal:

@@ -90,10 +90,10 @@ class Attacker:
         time.sleep(self._rng.expovariate(1 / mean_s))
 
 
-def results_taken(folder: Path) -> Counter[int]:
+def results_taken(folder: Path, run_id: str) -> Counter[int]:
     """How often the origin of each request took its result: once, or something was done twice."""
     taken: Counter[int] = Counter()
-    for path in folder.glob("*/runs/*/node.sqlite"):
+    for path in folder.glob(f"*/runs/{run_id}/node.sqlite"):
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
             lines = [line for (line,) in database.execute("SELECT line FROM events")]
         for event in map(from_line, lines):

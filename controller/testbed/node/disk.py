@@ -47,15 +47,16 @@ class NodeDisk:
         lines: Iterable[str] = (),
         payloads: Mapping[int, bytes] | None = None,
         results: Mapping[int, bytes] | None = None,
-        dropped: Iterable[int] = (),
+        payloads_dropped: Iterable[int] = (),
+        results_dropped: Iterable[int] = (),
         kept: Mapping[str, str] | None = None,
         *,
         compacted: bool = False,
     ) -> None:
         """Write all of it durably, or nothing.
 
-        ``dropped``: requests whose payload goes. ``compacted``: ``kept`` has what the events so far
-        led to, so they go before ``lines`` are appended.
+        ``compacted``: ``kept`` has what the events so far led to, so they go before ``lines`` are
+        appended.
         """
         with self._lock:
             try:
@@ -68,9 +69,11 @@ class NodeDisk:
                         f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608 - own names
                         (contents or {}).items(),
                     )
-                self._db.executemany(
-                    "DELETE FROM payloads WHERE id = ?", ((one,) for one in dropped)
-                )
+                for table, gone in (("payloads", payloads_dropped), ("results", results_dropped)):
+                    self._db.executemany(
+                        f"DELETE FROM {table} WHERE id = ?",  # noqa: S608 - own names
+                        ((one,) for one in gone),
+                    )
                 self._db.executemany(
                     "INSERT OR REPLACE INTO kept VALUES (?, ?)", (kept or {}).items()
                 )

@@ -17,11 +17,13 @@ from typing import Any, Final, Protocol
 from controller.testbed.clock import WallClock
 from controller.testbed.node import events, instructions
 from controller.testbed.node.disk import NodeDisk
-from controller.testbed.node.log import to_line
+from controller.testbed.node.log import snapshot_to_text, to_line
 from controller.testbed.node.machine import NodeMachine
 from controller.testbed.node.records import Outcome, Record, Request
 
 MOST_AT_ONCE: Final = 256  # events before a sync
+COMPACT_AFTER: Final = 4096  # events in the log
+SNAPSHOT: Final = "snapshot"  # its name on disk
 TICK_S: Final = 1.0  # real seconds, at most, until the machine is asked what is due
 
 log = logging.getLogger("edgelm.node")
@@ -81,6 +83,7 @@ class Executor:
         self._machine, self._disk, self._clock = machine, disk, clock
         self._peers, self._servers, self._reports = peers, servers, reports
         self._on_event = on_event
+        self._logged = 0  # events since the last snapshot
         self._queue: asyncio.Queue[events.Event] = asyncio.Queue()
         self._staged_payloads: dict[int, bytes] = {}
         self._staged_results: dict[int, bytes] = {}
@@ -158,7 +161,7 @@ class Executor:
         lines: list[str] = []
         payloads: dict[int, bytes] = {}
         results: dict[int, bytes] = {}
-        dropped: list[int] = []
+        forgotten: list[int] = []
         for event in found:
             self._on_event(event)
             for one in self._machine.handle(event):
@@ -167,13 +170,27 @@ class Executor:
                         lines.append(to_line(kept))
                         self._collect(kept, payloads, results)
                     case instructions.ForgetRequest(request_id=key):
-                        dropped.append(key)
+                        forgotten.append(key)
                     case _:
                         issued.append(one)
             self._drop_staged(event)
-        if lines or dropped:
-            await asyncio.to_thread(self._disk.commit, lines, payloads, results, dropped)
+        if lines or forgotten:
+            compacted = self._compacted(len(lines))
+            # The results of this node's own requests stay, for its clients.
+            guests = [key for key in forgotten if key not in self._machine.origin.closed]
+            await asyncio.to_thread(
+                self._disk.commit, [] if compacted else lines, payloads, results, forgotten, guests,
+                compacted, compacted=bool(compacted),
+            )  # fmt: skip
         return issued
+
+    def _compacted(self, lines: int) -> dict[str, str]:
+        """Return a snapshot in place of the log once that has grown long, else nothing."""
+        self._logged += lines
+        if self._logged < COMPACT_AFTER:
+            return {}
+        self._logged = 0
+        return {SNAPSHOT: snapshot_to_text(self._machine.snapshot())}
 
     def _collect(
         self, event: events.Event, payloads: dict[int, bytes], results: dict[int, bytes]

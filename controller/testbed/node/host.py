@@ -69,8 +69,8 @@ class Host:
         self.pods: dict[str, str] = {}
         self.asked: dict[str, tuple[int, float]] = {}  # LM -> request at its server, next repeat
         self.returns = Repeats(settings.repeat_s, settings.repeat_limit_s)
-        self._deadlines: list[tuple[float, int]] = []
-        self._arrivals = 0
+        self.deadlines: list[tuple[float, int]] = []
+        self.arrivals = 0
 
     # Events
 
@@ -98,12 +98,12 @@ class Host:
             return UNKNOWN_LM
         if self.queued_bytes + request.payload_bytes > settings.queue_limit_bytes:
             return FULL
-        self._arrivals += 1
+        self.arrivals += 1
         ready = self.pods.get(request.lm) == READY
-        self.hosted[key] = Hosted(request, deadline_s, turn.time_s, self._arrivals, ready)
+        self.hosted[key] = Hosted(request, deadline_s, turn.time_s, self.arrivals, ready)
         self.queues[request.lm].append(key)
         self.queued_bytes += request.payload_bytes
-        heapq.heappush(self._deadlines, (deadline_s, key))
+        heapq.heappush(self.deadlines, (deadline_s, key))
         turn.changed = True
         turn.emit(ReportArrival(key, turn.time_s))
         return ""
@@ -175,7 +175,7 @@ class Host:
         del self.hosted[key]
         self.returns.end(key)
         self.gone[key] = one.deadline_s
-        heapq.heappush(self._deadlines, (one.deadline_s, key))
+        heapq.heappush(self.deadlines, (one.deadline_s, key))
         turn.changed = True
         turn.forget(key)
 
@@ -189,11 +189,10 @@ class Host:
 
     def expire(self, turn: Turn, *, also_now: bool) -> None:
         """Fail what waits or is served at its deadline."""
-        while self._deadlines and (
-            self._deadlines[0][0] < turn.time_s
-            or (also_now and self._deadlines[0][0] == turn.time_s)
+        while self.deadlines and (
+            self.deadlines[0][0] < turn.time_s or (also_now and self.deadlines[0][0] == turn.time_s)
         ):
-            _, key = heapq.heappop(self._deadlines)
+            _, key = heapq.heappop(self.deadlines)
             self.gone.pop(key, None)
             one = self._queued(key)
             if one is not None:
@@ -226,7 +225,7 @@ class Host:
 
     def wake_s(self) -> float:
         """Return the next time at which something is due here, or infinity."""
-        deadline_s = self._deadlines[0][0] if self._deadlines else float("inf")
+        deadline_s = self.deadlines[0][0] if self.deadlines else float("inf")
         asked_s = min((again_s for _, again_s in self.asked.values()), default=float("inf"))
         return min(deadline_s, asked_s, self.returns.next_s())
 

@@ -51,7 +51,7 @@ class Checker:
         self._origin = origin
         self._host = host
         self._settings = settings
-        self._taken: set[int] = set()  # transfers that are in the log
+        self._taken = {*host.hosted, *host.gone}  # transfers that are in the log
         self._closed: dict[int, Record] = {}
 
     def note(self, event: Event, turn: Turn) -> None:

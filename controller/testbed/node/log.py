@@ -1,4 +1,4 @@
-"""Events as lines of the durable log, and back."""
+"""Events and snapshots as text of the durable log, and back."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from dataclasses import asdict
 from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from controller.domain.decisions import Stamp
 from controller.testbed.node import events
 from controller.testbed.node.records import Outcome, Request
+from controller.testbed.node.snapshot import Snapshot
 
 _KINDS: Final[dict[str, type[events.Event]]] = {
     one.__name__: one for one in events.Event.__subclasses__()
 }
+_SNAPSHOT: Final = TypeAdapter(Snapshot)
 _PARTS: Final[dict[str, type]] = {"request": Request, "outcome": Outcome, "stamp": Stamp}
 
 
@@ -34,6 +38,24 @@ def from_line(line: str) -> events.Event:
         return kind(**{name: _read(name, value) for name, value in fields.items()})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"damaged line in the node's log: {line[:80]!r}") from error
+
+
+def snapshot_to_text(snapshot: Snapshot) -> str:
+    """Return a snapshot as JSON."""
+    return _SNAPSHOT.dump_json(snapshot).decode()
+
+
+def snapshot_from_text(text: str) -> Snapshot:
+    """Return the snapshot of a text.
+
+    Raises:
+        ValueError: it is damaged, or of another version of edgelm.
+    """
+    try:
+        return _SNAPSHOT.validate_json(text)
+    except ValidationError as error:
+        problem = f"damaged snapshot in the node's log: {error.error_count()} fields"
+        raise ValueError(problem) from None
 
 
 def _read(name: str, value: Any) -> Any:

@@ -33,6 +33,7 @@ from controller.testbed.node.instructions import ForgetRequest, Instruction, Per
 from controller.testbed.node.invariants import Checker
 from controller.testbed.node.origin import Origin
 from controller.testbed.node.settings import NodeSettings
+from controller.testbed.node.snapshot import Snapshot, restore, take
 from controller.testbed.node.turn import Turn
 
 
@@ -41,14 +42,20 @@ class NodeMachine:
 
     Args:
         settings: name, LMs and limits.
+        snapshot: the state of a former machine, to go on from.
         check: compare the state with the invariants after every event (tests, rehearsals).
     """
 
-    def __init__(self, settings: NodeSettings, *, check: bool = False) -> None:
+    def __init__(
+        self, settings: NodeSettings, snapshot: Snapshot | None = None, *, check: bool = False
+    ) -> None:
         self.settings = settings
         self.now_s = float("-inf")
         self.origin = Origin(settings)
         self.host = Host(settings)
+        if snapshot is not None:
+            self.now_s = snapshot.now_s
+            restore(snapshot, self.origin, self.host)
         self._checker = Checker(self.origin, self.host, settings) if check else None
 
     def handle(self, event: Event) -> list[Instruction]:
@@ -65,6 +72,10 @@ class NodeMachine:
         if self._checker:
             self._checker.after(event, turn)
         return turn.instructions
+
+    def snapshot(self) -> Snapshot:
+        """Return the state that survives, in place of the events that led to it."""
+        return take(self.now_s, self.origin, self.host)
 
     def wake_s(self) -> float:
         """Return the time by which a Tick is due, or infinity."""

@@ -56,9 +56,9 @@ class Origin:
         self.waiting: dict[int, None] = {}
         self.local: dict[int, None] = {}  # on their way to this node's own queues
         self.repeats = Repeats(settings.repeat_s, settings.repeat_limit_s)
-        self._stamp: Stamp | None = None
-        self._plan: dict[str, str | None] = {}
-        self._ends: list[tuple[float, int]] = []  # heap of deadlines, with and without grace
+        self.stamp: Stamp | None = None
+        self.plan: dict[str, str | None] = {}
+        self.ends: list[tuple[float, int]] = []  # heap of deadlines, with and without grace
 
     # Events
 
@@ -72,14 +72,14 @@ class Origin:
             deadline_s = request.born_s + self._settings.tau_s
             self.open[key] = Open(request, deadline_s)
             self.waiting[key] = None
-            heapq.heappush(self._ends, (deadline_s, key))
-            heapq.heappush(self._ends, (self._last_s(request), key))
+            heapq.heappush(self.ends, (deadline_s, key))
+            heapq.heappush(self.ends, (self._last_s(request), key))
             turn.changed = True
         turn.emit(AcceptRequest(key))
 
     def order(self, event: OrdersReceived, turn: Turn) -> None:
-        if self._stamp is None or event.stamp > self._stamp:
-            self._stamp, self._plan = event.stamp, dict(event.destinations)
+        if self.stamp is None or event.stamp > self.stamp:
+            self.stamp, self.plan = event.stamp, dict(event.destinations)
             turn.changed = True
 
     def acknowledge(self, key: int, turn: Turn) -> None:
@@ -153,8 +153,8 @@ class Origin:
     def expire(self, turn: Turn, *, also_now: bool) -> None:
         """Close what is past its deadline: at once before it was sent, else after the grace in
         which its host may give the times and the kind of the failure."""
-        while self._ends and _passed(self._ends[0][0], turn.time_s, also_now):
-            end_s, key = heapq.heappop(self._ends)
+        while self.ends and _passed(self.ends[0][0], turn.time_s, also_now):
+            end_s, key = heapq.heappop(self.ends)
             one = self.open.get(key)
             if one is None:
                 if self.closed.get(key, end_s + 1) <= end_s:
@@ -166,15 +166,15 @@ class Origin:
 
     def route(self, turn: Turn) -> None:
         """Send what has orders of its slot, or whose slot is over, by the plan in force."""
-        if self._stamp is None:
+        if self.stamp is None:
             return
         for key in list(self.waiting):
             one = self.open[key]
             slot = one.request.slot
-            ready = self._stamp.slot >= slot or turn.time_s >= self._slot_end_s(slot)
-            if not ready or one.request.lm not in self._plan:
+            ready = self.stamp.slot >= slot or turn.time_s >= self._slot_end_s(slot)
+            if not ready or one.request.lm not in self.plan:
                 continue
-            destination = self._plan[one.request.lm]
+            destination = self.plan[one.request.lm]
             if destination is None:
                 self._close(one, "refused", turn)
                 continue
@@ -200,7 +200,7 @@ class Origin:
 
     def wake_s(self, now_s: float) -> float:
         """Return the next time at which something is due here, or infinity."""
-        ends_s = self._ends[0][0] if self._ends else float("inf")
+        ends_s = self.ends[0][0] if self.ends else float("inf")
         # A slot that is over waits for a plan that names its LM, not for time.
         slots_s = (self._slot_end_s(self.open[key].request.slot) for key in self.waiting)
         next_slot_s = min((end_s for end_s in slots_s if end_s > now_s), default=float("inf"))

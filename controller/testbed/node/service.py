@@ -24,8 +24,8 @@ from controller.testbed.clock import WallClock
 from controller.testbed.handshake import headers
 from controller.testbed.node import events
 from controller.testbed.node.disk import NodeDisk
-from controller.testbed.node.executor import Executor
-from controller.testbed.node.log import from_line
+from controller.testbed.node.executor import SNAPSHOT, Executor
+from controller.testbed.node.log import from_line, snapshot_from_text
 from controller.testbed.node.machine import NodeMachine
 from controller.testbed.node.peers import HttpPeers
 from controller.testbed.node.pods import Pods, Start
@@ -217,8 +217,10 @@ class LiveRun:
         self._slot_s = scenario.slot_s
         self._disk = NodeDisk(self._folder / "node.sqlite")
         lms = self._testbed.lm_names
+        kept = self._disk.kept(SNAPSHOT)
         self._machine = NodeMachine(
-            NodeSettings(options.name, lms, slot_s=scenario.slot_s, tau_s=scenario.tau_s)
+            NodeSettings(options.name, lms, slot_s=scenario.slot_s, tau_s=scenario.tau_s),
+            None if kept is None else snapshot_from_text(kept),
         )
         self.pods = Pods(scenario, self._row)
         engine = work.engine(self._row, self._folder / "gpus", wanted["speed"])

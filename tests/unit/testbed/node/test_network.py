@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from controller.domain.decisions import Stamp
 from controller.testbed.node import events as ev
 from controller.testbed.node import instructions as do
-from controller.testbed.node.log import from_line, to_line
+from controller.testbed.node.log import from_line, snapshot_from_text, snapshot_to_text, to_line
 from controller.testbed.node.machine import NodeMachine
 from controller.testbed.node.records import Record, Request
 from controller.testbed.node.settings import NodeSettings
@@ -36,6 +36,7 @@ class Network(RuleBasedStateMachine):
         super().__init__()
         self.time_s = 0.0
         self.lines: dict[str, list[str]] = {node: [] for node in NODES}
+        self.snapshots: dict[str, str] = {}
         self.machines = {node: self._machine(node) for node in NODES}
         self.wire: list[tuple[str, ev.Event]] = []
         self.work: dict[tuple[str, str], do.Compute] = {}  # (node, LM) -> what its server has
@@ -50,6 +51,7 @@ class Network(RuleBasedStateMachine):
         self.sequence = 0
 
     def _machine(self, node: str) -> NodeMachine:
+        kept = self.snapshots.get(node)
         return NodeMachine(
             NodeSettings(
                 node,
@@ -59,6 +61,7 @@ class Network(RuleBasedStateMachine):
                 verdict_grace_s=GRACE_S,
                 queue_limit_bytes=LIMIT_BYTES,
             ),
+            None if kept is None else snapshot_from_text(kept),
             check=True,
         )
 
@@ -111,6 +114,12 @@ class Network(RuleBasedStateMachine):
                 self.give(node, ev.RecordWritten(0.0, key))
             case _:
                 pass
+
+    @rule(node=nodes)
+    def compact(self, node: str) -> None:
+        """Put a snapshot in place of the log."""
+        self.snapshots[node] = snapshot_to_text(self.machines[node].snapshot())
+        self.lines[node].clear()
 
     def restart(self, node: str) -> None:
         self.machines[node] = self._machine(node)

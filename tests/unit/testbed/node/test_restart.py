@@ -7,7 +7,7 @@ import pytest
 from controller.domain.decisions import Stamp
 from controller.testbed.node import events as ev
 from controller.testbed.node import instructions as do
-from controller.testbed.node.log import from_line, to_line
+from controller.testbed.node.log import from_line, snapshot_from_text, snapshot_to_text, to_line
 from controller.testbed.node.machine import NodeMachine
 from controller.testbed.node.records import Request
 from controller.testbed.node.settings import NodeSettings
@@ -79,3 +79,18 @@ def test_a_line_gives_its_event_back(event: ev.Event) -> None:
 def test_a_damaged_line_is_an_error(line: str) -> None:
     with pytest.raises(ValueError, match="damaged line in the node's log"):
         from_line(line)
+
+
+def test_a_snapshot_stands_for_the_events_that_led_to_it() -> None:
+    machine = NodeMachine(SETTINGS, check=True)
+    lines = persisted(machine, EVENTS)
+    kept = snapshot_from_text(snapshot_to_text(machine.snapshot()))
+    replayed, restored = NodeMachine(SETTINGS), NodeMachine(SETTINGS, kept, check=True)
+    log = tuple(map(from_line, lines))
+    assert restored.handle(ev.Restarted(10.0)) == replayed.handle(ev.Restarted(10.0, log))
+    assert restored.snapshot() == replayed.snapshot()
+
+
+def test_a_damaged_snapshot_is_an_error() -> None:
+    with pytest.raises(ValueError, match="damaged snapshot"):
+        snapshot_from_text('{"now_s": 1}')
