@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import FastAPI, Header, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -62,6 +63,15 @@ class Report(BaseModel):
 def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a table of routes
     """Return the ASGI application of the controller."""
     app = FastAPI(title="edgelm controller", version=__version__)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(http: Request, error: RequestValidationError) -> Response:
+        """Say what is wrong without the values, which may be anything."""
+        del http
+        found = [
+            {"field": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()
+        ]
+        return JSONResponse({"problems": found}, 422)
 
     @app.put("/v1/runs/{run_id}")
     async def begin(run_id: RunId, body: NewRun) -> Response:
