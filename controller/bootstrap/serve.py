@@ -44,15 +44,12 @@ def serve_controller(host: str, port: int, data: Path, token: str) -> None:
     async def run() -> None:
         with contextlib.closing(open_store(data / "controller.sqlite")) as store:
             controller = Controller(data, store, LiveWork)
-
-            async def work() -> None:
-                await controller.open()
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    await controller.close()
-
-            await serve(make_controller_app(controller, token), listener, work)
+            await controller.open()  # who asks earlier waits: it must not hear of an unknown run
+            try:
+                app = make_controller_app(controller, token)
+                await serve(app, listener, asyncio.Event().wait)
+            finally:
+                await controller.close()
 
     asyncio.run(run())
 

@@ -57,7 +57,7 @@ def address_of(listener: socket.socket) -> str:
 async def serve(
     app: Callable[..., Awaitable[Any]],
     listener: socket.socket,
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[], Awaitable[object]],
 ) -> None:
     """Serve and work until told to end, or until the work ends; then end both.
 

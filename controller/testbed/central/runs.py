@@ -21,6 +21,7 @@ from controller.ports import Store
 from controller.testbed.clock import WallClock
 from controller.testbed.node.pods import Pods
 from controller.testbed.node.records import Record
+from controller.testbed.node.settings import VERDICT_GRACE_S
 
 Ints = NDArray[np.int64]
 
@@ -34,6 +35,7 @@ FAILED: Final = "failed"
 OVER: Final = (DONE, CANCELLED, FAILED)
 
 JOURNAL: Final = "journal.jsonl"
+PATIENCE_SLOTS: Final = 4  # after the last deadline and its grace
 LATEST_S: Final = 0.2  # of a slot that the centre waits for the states of the slot before
 
 
@@ -198,7 +200,16 @@ class RunAtCentre:
 
     async def settled(self) -> bool:
         played = self.document.get("played")
-        return played is not None and len(self.records) >= int(played)
+        everything = played is not None and len(self.records) >= int(played)
+        return everything or self.clock.now() > self._last_s
+
+    @property
+    def _last_s(self) -> float:
+        """Time by which every node has closed every request; a record that is missing then will
+        not come, and its request is ``unfinished``."""
+        one = self.scenario
+        born_s = self.document["slots"] * one.slot_s
+        return born_s + one.tau_s + VERDICT_GRACE_S + PATIENCE_SLOTS * one.slot_s
 
     def news(self, after: Stamp) -> dict[str, Any] | None:
         """Return the newest orders on the wire if they are newer than ``after``."""

@@ -136,7 +136,7 @@ class NodeService:
             if self._is_done(wanted["id"]):
                 self._done = wanted["id"]
             else:
-                self._begin_work(session, wanted)
+                await self._begin_work(session, wanted)
         if self.current is not None and news["orders"] is not None:
             await self.current.take_orders(news["orders"])
 
@@ -164,10 +164,14 @@ class NodeService:
             log.warning("%s", fault)
         self._fault = fault
 
-    def _begin_work(self, session: aiohttp.ClientSession, wanted: dict[str, Any]) -> None:
+    async def _begin_work(self, session: aiohttp.ClientSession, wanted: dict[str, Any]) -> None:
         work = self._prepare(wanted["experiment"])
-        self.current = LiveRun(self._options, session, wanted, work, self._urls)
-        self._working = asyncio.create_task(self._work(self.current))
+        run = LiveRun(self._options, session, wanted, work, self._urls)
+        # Nobody reaches the run before its past is first in the queue: a machine that knows nothing
+        # yet would acknowledge a result as one that nobody waits for.
+        await run.remember()
+        self.current = run
+        self._working = asyncio.create_task(self._work(run))
 
     async def _work(self, run: LiveRun) -> None:
         try:
@@ -249,11 +253,14 @@ class LiveRun:
     def slot_of(self, time_s: float) -> int:
         return max(0, int(time_s // self._slot_s))
 
+    async def remember(self) -> None:
+        """Let the machine take up what a former process has persisted, before anything else."""
+        lines = await asyncio.to_thread(self._disk.lines)
+        self.executor.post(events.Restarted(self.now_s(), tuple(map(from_line, lines))))
+
     async def run(self) -> None:
         """Work until the run's final orders; leave nothing behind but files."""
         await self._processes.prepare()
-        log_lines = await asyncio.to_thread(self._disk.lines)
-        self.executor.post(events.Restarted(self.now_s(), tuple(map(from_line, log_lines))))
         running = self._processes.running()
         self.pods.adopt(self.node_port.wishes, running)
         for start in running.values():

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+
+VERDICT_GRACE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +17,9 @@ class NodeSettings:
     lms: tuple[str, ...]
     slot_s: float = 30.0
     tau_s: float = 900.0
-    verdict_grace_s: float = 30.0  # wait after a deadline for the host's times and failure kind
+    verdict_grace_s: float = (
+        VERDICT_GRACE_S  # wait after a deadline for the host's times and failure kind
+    )
     queue_limit_bytes: int = 256 * 1024 * 1024  # payloads in this node's queues
     retry_after_s: float = 1.0  # for senders that meet a full queue
     repeat_s: float = 5.0  # until an instruction that nobody confirmed is issued again
