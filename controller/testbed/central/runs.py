@@ -208,7 +208,7 @@ class RunAtCentre:
         """Time by which every node has closed every request; a record that is missing then will
         not come, and its request is ``unfinished``."""
         one = self.scenario
-        born_s = self.document["slots"] * one.slot_s
+        born_s = int(self.document["slots"]) * one.slot_s
         return born_s + one.tau_s + VERDICT_GRACE_S + PATIENCE_SLOTS * one.slot_s
 
     def news(self, after: Stamp) -> dict[str, Any] | None:

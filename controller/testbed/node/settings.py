@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-
-VERDICT_GRACE_S: Final = 30.0
+VERDICT_GRACE_S: Final = 30.0  # after a deadline, for the host's times and failure kind
 
 
 @dataclass(frozen=True, slots=True)
