@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from lm_server.engines.captions import CaptionEngine
 from lm_server.engines.emulated import EmulatedEngine
+from lm_server.engines.images import ImageEngine
+from lm_server.engines.text import TextEngine
 
 
 class Engine(Protocol):
@@ -35,4 +38,10 @@ class Engine(Protocol):
         """
 
 
-ENGINES: Final[dict[str, Callable[[Path], Engine]]] = {"emulated": EmulatedEngine}
+# Libraries are imported by ``load``: the front, and the other engines, do without them.
+ENGINES: Final[dict[str, Callable[[Path], Engine]]] = {
+    "emulated": EmulatedEngine,
+    "text": TextEngine,
+    "caption": CaptionEngine,
+    "image": ImageEngine,
+}
