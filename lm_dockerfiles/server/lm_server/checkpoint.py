@@ -106,14 +106,16 @@ class Checkpoint:
         """True if the disk has more free space than the floor."""
         return shutil.disk_usage(self.folder).free > self._floor
 
-    def accept(self, request: dict[str, Any], *, attached: bool = False) -> Progress:
+    def accept(
+        self, request: dict[str, Any], digest: str = "", *, attached: bool = False
+    ) -> Progress:
         """Write a new request durably and return its progress."""
         about = {
             "id": request["id"],
             "sequence": self._sequence + 1,
             "prompts": len(request["prompts"]),
             "deadline_unix_s": request["deadline_unix_s"],
-            "digest": digest(request),
+            "digest": digest,
             "attached": attached,
         }
         lines = f"{json.dumps(about)}\n{json.dumps(request['prompts'])}\n"
@@ -278,11 +280,6 @@ class Checkpoint:
                 f"{self._path}: line {number} is damaged: move the folder away to start without "
                 "its requests, or restore the file"
             ) from None
-
-
-def digest(request: dict[str, Any]) -> str:
-    """Return what tells a request from another one of the same id."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def _lock(folder: Path) -> IO[bytes]:
