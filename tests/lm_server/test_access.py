@@ -60,6 +60,38 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: str) -> None
     assert server.wait() == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "status", "problem"),
+    [
+        (["--port", "70000"], 2, "--port: 70000 is no port: give 0 to 65535"),
+        (["--model", "/nowhere"], 2, "--model: /nowhere is not there"),
+        (["--data", "/proc/nowhere"], 1, "--data: .*No such file or directory: '/proc/nowhere"),
+        (["--token-file", "/nowhere"], 2, "--token-file: .*No such file or directory"),
+    ],
+)
+def test_wrong_options_are_named(
+    tmp_path: Path, options: list[str], status: int, problem: str
+) -> None:
+    server = Server(tmp_path)
+    with pytest.raises(AssertionError, match=problem) as caught:
+        server.start(*options)
+    assert server.wait() == status
+    assert "Traceback" not in str(caught.value)
+
+
+def test_two_servers_do_not_share_a_folder_or_a_port(tmp_path: Path) -> None:
+    with serving(tmp_path) as first:
+        second = Server(tmp_path)
+        with pytest.raises(AssertionError, match=f"another server uses {first.data}: give each"):
+            second.start()
+        assert second.wait() == 1
+        port = first.url.rsplit(":", 1)[1]
+        with pytest.raises(AssertionError, match=rf"cannot listen on {port} \(Address already in"):
+            second.start("--port", port)
+        assert second.wait() == 2
+        assert first.submit("a")[0] == 202
+
+
 def make_certificate(folder: Path) -> list[str]:
     paths = [str(folder / "cert.pem"), str(folder / "key.pem")]
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]

@@ -136,6 +136,25 @@ def test_an_engine_that_hears_nothing_is_seen_and_ends_with_the_grace(faulty: Se
     assert not Path(f"/proc/{worker}").exists()
 
 
+def test_a_stopped_worker_that_is_sent_much_is_seen(tmp_path: Path) -> None:
+    with serving(tmp_path, "--silent-s", "0.5", "--grace-s", "0.5") as server:
+        worker = server.worker()
+        os.kill(worker, signal.SIGSTOP)
+        prompts = [{"image_base64": "A" * 8_000_000}]  # more than a pipe takes
+        body = {"id": "large", "prompts": prompts, "deadline_unix_s": time.time() + 60}
+        assert server.ask("POST", "/v1/requests", body)[0] == 202
+        for _ in range(3):
+            time.sleep(0.3)
+            status, answer = server.ask("GET", "/healthz")
+        assert (status, answer["silent_s"] > 0.5) == (503, True)
+        os.kill(worker, signal.SIGCONT)
+        assert server.wait_for_end("large")["state"] == "done"
+        os.kill(worker, signal.SIGSTOP)
+        assert server.ask("POST", "/v1/requests", {**body, "id": "other"})[0] == 202
+        assert server.stop() == 0
+        assert not Path(f"/proc/{worker}").exists()
+
+
 def test_a_worker_ends_with_a_front_that_was_killed_while_it_computes(faulty: Server) -> None:
     faulty.submit("deaf", prompts=1, text="deaf")
     worker = faulty.worker()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lm_server.engines.gpu_share import SLOTS, GpuShare
 
-from tests.lm_server.servers import PACKAGE
+from tests.lm_server.servers import PACKAGE, serving
 
 LOSS = 0.05
 SHARED = (1 - LOSS) / 2  # rate of each of two
@@ -119,6 +119,22 @@ def test_a_killed_engine_counts_no_more(tmp_path: Path) -> None:
     assert alone_after_s < survivor.took_s() < alone_after_s + 0.25 * (1 - SHARED) + 0.06
     heir = Engine(tmp_path, 0.1, "gpu0")  # in the slot of one of them
     assert together([heir], 0) == [about(0.1)]
+
+
+def test_servers_of_one_node_share_a_gpu(tmp_path: Path) -> None:
+    times = {"seconds": 12, "time_scale": 20, "gpus": [str(tmp_path / "gpu0")]}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with serving(tmp_path / "a", **times) as first, serving(tmp_path / "b", **times) as second:
+        views = []
+        for servers in ([first, second], [first]):
+            for server in servers:
+                server.submit(f"r{len(servers)}", prompts=1)
+            views += [server.wait_for_end(f"r{len(servers)}") for server in servers]
+    took_s = [
+        view["batches"][0]["recorded_unix_s"] - view["batches"][0]["began_unix_s"] for view in views
+    ]
+    assert took_s == [about(0.6 / SHARED), about(0.6 / SHARED), about(0.6)]
 
 
 def test_beats_from_before_a_reboot_do_not_count(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a client of an LM server meets: identity, deadlines, cancellation, limits, probes."""
 
+import concurrent.futures
 import json
 import os
 import signal
@@ -117,6 +118,14 @@ def test_deadline_and_delete_free_the_engine_between_slices(tmp_path: Path) -> N
         wait_for(lambda: server.ask("GET", "/healthz")[0] == 503)
         os.kill(worker, signal.SIGCONT)
         wait_for(lambda: server.ask("GET", "/healthz")[0] == 200)
+
+
+def test_equal_requests_at_once_are_one(server: Server) -> None:
+    body = {"id": "at-once", "prompts": [{"text": "x" * 30_000}], "deadline_unix_s": 4e9}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        calls = [pool.submit(server.ask, "POST", "/v1/requests", body) for _ in range(12)]
+    assert sorted(call.result()[0] for call in calls) == [200] * 11 + [202]
+    server.wait_for_end("at-once")
 
 
 def test_a_full_queue_says_when_to_come_back(server: Server) -> None:

@@ -14,7 +14,7 @@ import ssl
 import sys
 from pathlib import Path
 
-from lm_server.checkpoint import DamagedCheckpoint
+from lm_server.checkpoint import Checkpoint, DamagedCheckpoint, FolderInUse
 from lm_server.engines import ENGINES
 from lm_server.serving import EngineUnusable
 
@@ -26,6 +26,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if not options.model.exists():
         parser.error(f"--model: {options.model} is not there: give the folder or file of the LM")
+    if not 0 <= options.port < 2**16:  # the resolver would take it modulo 65536
+        parser.error(f"--port: {options.port} is no port: give 0 to 65535")
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("--tls-cert and --tls-key: give both or none")
     if options.tls_cert:
@@ -43,14 +45,16 @@ def main() -> None:
         listener = _listen(options.host, options.port)
     except OSError as error:
         parser.error(f"--port: cannot listen on {options.port} ({error.strerror}): give another")
+    try:
+        checkpoint = Checkpoint(options.data, int(options.floor_gb * 1e9))
+    except (DamagedCheckpoint, FolderInUse, OSError) as error:
+        sys.exit(f"lm_server: --data: {error}")
     gc.disable()  # imports make no garbage to look for: a tenth of the start
     from lm_server.app import serve
 
     gc.enable()
     try:
-        asyncio.run(serve(options, listener, token))
-    except DamagedCheckpoint as error:
-        sys.exit(f"lm_server: {error}")
+        asyncio.run(serve(options, checkpoint, listener, token))
     except EngineUnusable as error:
         sys.exit(f"lm_server: --model: {options.model} cannot be loaded ({error})")
 

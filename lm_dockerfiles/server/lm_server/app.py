@@ -31,14 +31,14 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(options: argparse.Namespace, listener: socket.socket, token: str) -> None:
+async def serve(
+    options: argparse.Namespace, checkpoint: Checkpoint, listener: socket.socket, token: str
+) -> None:
     """Serve until a signal.
 
     Raises:
-        DamagedCheckpoint: a line of the checkpoint is damaged.
         EngineUnusable: the engine does not load.
     """
-    checkpoint = Checkpoint(options.data, int(options.floor_gb * 1e9))
     serving = Serving(checkpoint, lambda: Worker(options.engine, options.model))
     app = make_app(Front(checkpoint, serving, silent_s=options.silent_s), token)
     server = Server(
@@ -99,4 +99,4 @@ async def _forget_old(checkpoint: Checkpoint, keep_s: float) -> None:
         if checkpoint.forget(time.time() - keep_s):
             with contextlib.suppress(OSError):  # a full disk: next time
                 await asyncio.to_thread(checkpoint.compact)
-        await asyncio.sleep(min(keep_s, FORGET_EVERY_S))
+        await asyncio.sleep(min(max(keep_s, 1.0), FORGET_EVERY_S))

@@ -8,6 +8,7 @@ most the last lines, which are cut off; what they stood for is computed again.
                                 gone when it is forgotten
     DATA/results/HASH-INDEX     result of a prompt
     DATA/checkpoint.csv         a line per begun batch, recorded prompt and ended request
+    DATA/lock                   locked by the server that uses the folder
 
 Every method that writes raises OSError if the disk does not take it, and can be called again.
 """
@@ -15,6 +16,7 @@ Every method that writes raises OSError if the disk does not take it, and can be
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +26,7 @@ import time
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 BEGUN: Final = "begun"
 RECORDED: Final = "recorded"
@@ -34,6 +36,10 @@ NOTHING: Final[AbstractSet[int]] = frozenset()  # shared: many requests are over
 
 class DamagedCheckpoint(Exception):
     """A file that cannot have been written like that, by whatever kill."""
+
+
+class FolderInUse(Exception):
+    """Another server's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class Checkpoint:
 
     Raises:
         DamagedCheckpoint: a file is damaged, not just torn; the message says what to do.
+        FolderInUse: another process has it open.
+        OSError: it cannot be made, read or written.
     """
 
     def __init__(self, folder: Path, floor_bytes: int = 0) -> None:
@@ -81,10 +89,15 @@ class Checkpoint:
         self._path = folder / "checkpoint.csv"
         for name in ("requests", "results"):
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _lock(folder)
         self.requests: dict[str, Progress] = {}
         self._sequence = 0  # of the newest request
-        self._read_requests()
-        self._read_lines()
+        try:
+            self._read_requests()
+            self._read_lines()
+        except Exception:
+            self._lock.close()
+            raise
         self._lines = self._path.open("ab", buffering=0)
         self._appending = threading.Lock()
 
@@ -93,14 +106,16 @@ class Checkpoint:
         """True if the disk has more free space than the floor."""
         return shutil.disk_usage(self.folder).free > self._floor
 
-    def accept(self, request: dict[str, Any], *, attached: bool = False) -> Progress:
+    def accept(
+        self, request: dict[str, Any], digest: str = "", *, attached: bool = False
+    ) -> Progress:
         """Write a new request durably and return its progress."""
         about = {
             "id": request["id"],
             "sequence": self._sequence + 1,
             "prompts": len(request["prompts"]),
             "deadline_unix_s": request["deadline_unix_s"],
-            "digest": digest(request),
+            "digest": digest,
             "attached": attached,
         }
         lines = f"{json.dumps(about)}\n{json.dumps(request['prompts'])}\n"
@@ -187,6 +202,7 @@ class Checkpoint:
 
     def close(self) -> None:
         self._lines.close()
+        self._lock.close()
 
     def _accepted_s(self, request_id: str) -> float:
         try:
@@ -266,9 +282,15 @@ class Checkpoint:
             ) from None
 
 
-def digest(request: dict[str, Any]) -> str:
-    """Return what tells a request from another one of the same id."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+def _lock(folder: Path) -> IO[bytes]:
+    """Return a file that is locked until it is closed, at the latest by the process's end."""
+    file = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise FolderInUse(f"another server uses {folder}: give each a folder of its own") from None
+    return file
 
 
 def _line(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
+import json
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -15,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lm_server.checkpoint import Checkpoint, Progress, digest
+from lm_server.checkpoint import Checkpoint, Progress
 from lm_server.messages import MOST_PROMPTS, MOST_WAIT_S, Request, problems
 from lm_server.metrics import metrics
 from lm_server.serving import Serving
@@ -57,6 +59,7 @@ class Front:
     ) -> None:
         self._checkpoint, self._serving = checkpoint, serving
         self._silent_s, self._most_waiting = silent_s, most_waiting
+        self._accepting = asyncio.Lock()
 
     async def submit(
         self, http: HttpRequest, wait_s: Wait = 0.0, attached: bool = False
@@ -66,31 +69,34 @@ class Front:
         With ``wait_s``, answer when it is over or the time is up. With ``attached``, answer when
         it is over, and cancel it if the client goes away before.
         """
-        try:
-            request = Request.model_validate_json(await _read(http)).model_dump()
+        try:  # images make it large: nothing that takes its time does so in the event loop
+            request, digest = await asyncio.to_thread(_check, await _read(http))
         except TooLarge:
             return _refuse(413, f"a body has at most {MOST_BYTES} bytes: split the request")
         except ValidationError as error:
             return _wrong(error.errors(include_input=False, include_url=False))
-        status, progress = 200, self._checkpoint.requests.get(request["id"])
-        if progress is None:
-            refusal = self._refusal(len(request["prompts"]))
-            if refusal is not None:
-                return refusal
-            try:  # not in a thread: of two equal requests at once, the second must find the first
-                progress = self._checkpoint.accept(request, attached=attached)
-            except OSError as error:
-                return self._full(error.strerror)
-            self._serving.add(progress)
-            status = 202
-        elif progress.digest != digest(request):
+        async with self._accepting:  # of two equal requests at once, the second finds the first
+            progress = self._checkpoint.requests.get(request["id"])
+            is_new = progress is None
+            if progress is None:
+                refusal = self._refusal(len(request["prompts"]))
+                if refusal is not None:
+                    return refusal
+                try:
+                    progress = await asyncio.to_thread(
+                        self._checkpoint.accept, request, digest, attached=attached
+                    )
+                except OSError as error:
+                    return self._full(error.strerror)
+                self._serving.add(progress)
+        if progress.digest != digest:
             return _refuse(409, "another request has this id: give each its own")
         del request  # its contents are on disk; the wait may be long
         if attached:
-            await self._attend(http, progress, cancel=status == 202)
+            await self._attend(http, progress, cancel=is_new)
         elif wait_s:
             await self._serving.wait(progress, progress.prompts, wait_s)
-        return JSONResponse(view(progress, self._serving), status)
+        return JSONResponse(view(progress, self._serving), 202 if is_new else 200)
 
     async def look(self, request_id: str, after: After = 0, wait_s: Wait = 0.0) -> Response:
         """Return how far a request is.
@@ -263,6 +269,17 @@ async def _read(http: HttpRequest) -> bytes:
     if size > MOST_BYTES:
         raise TooLarge
     return b"".join(parts)
+
+
+def _check(body: bytes) -> tuple[dict[str, Any], str]:
+    """Return a request and its digest, by which a repetition is known.
+
+    Raises:
+        ValidationError: it is not one.
+    """
+    request = Request.model_validate_json(body).model_dump()
+    plain = json.dumps(request, sort_keys=True).encode()
+    return request, hashlib.sha256(plain).hexdigest()
 
 
 def _refuse(status: int, problem: str, retry_s: int | None = None) -> Response:

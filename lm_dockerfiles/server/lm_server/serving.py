@@ -279,7 +279,7 @@ class Serving:
         left_s = max(0.0, progress.deadline_unix_s - self._now_s())
         alarm = asyncio.get_running_loop().call_later(left_s, worker.stop, self._number)
         try:
-            worker.send(Batch(self._number, prompts))
+            await asyncio.to_thread(worker.send, Batch(self._number, prompts))
             return await self._answer(worker)
         except OSError as error:
             raise WorkerLost from error
@@ -287,7 +287,11 @@ class Serving:
             alarm.cancel()
 
     async def _answer(self, worker: Worker) -> Answer:
-        """Return the worker's next answer, waiting on its pipe without a thread."""
+        """Return the worker's next answer, waiting on its pipe without a thread.
+
+        Messages themselves go through threads: one that is larger than the pipe's buffer waits for
+        the worker, which may hang in the middle of it.
+        """
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(worker.connection.fileno(), readable.set)
         try:
@@ -295,7 +299,7 @@ class Serving:
         finally:
             loop.remove_reader(worker.connection.fileno())
         try:
-            answer: Answer = worker.connection.recv()
+            answer: Answer = await asyncio.to_thread(worker.connection.recv)
         except (EOFError, OSError) as error:
             raise WorkerLost from error
         return answer
