@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
@@ -55,7 +56,14 @@ def serve_controller(host: str, port: int, data: Path, token: str) -> None:
 
 
 def serve_node(
-    name: str, host: str, port: int, url: str, controller: str, data: Path, token: str
+    name: str,
+    host: str,
+    port: int,
+    url: str,
+    controller: str,
+    data: Path,
+    token: str,
+    weights: Path | None,
 ) -> None:
     """Serve a node until TERM or Ctrl-C. ``url``: where others reach it; "" for the address."""
     _log()
@@ -63,18 +71,21 @@ def serve_node(
     options = Options(name, url or address_of(listener), controller.rstrip("/"), data, token)
 
     async def run() -> None:
-        service = NodeService(options, LiveWork)
+        service = NodeService(options, partial(LiveWork, weights=weights))
         await serve(make_node_app(service, token), listener, service.run)
 
     asyncio.run(run())
 
 
 @contextlib.contextmanager
-def local_testbed(nodes: tuple[str, ...], folder: Path | None, speed: float) -> Iterator[Testbed]:
+def local_testbed(
+    nodes: tuple[str, ...], folder: Path | None, speed: float, weights: Path | None = None
+) -> Iterator[Testbed]:
     """Run a controller and a service per node on this machine's loopback, and end them.
 
     Args:
         folder: of the services' data and logs; None: a temporary one.
+        weights: of real engines.
 
     Raises:
         Permanent: they do not come up; names the log that says why.
@@ -102,6 +113,7 @@ def local_testbed(nodes: tuple[str, ...], folder: Path | None, speed: float) -> 
                 node: [
                     *edgelm, "node", node, "--port", str(port), "--controller", url,
                     *common, str(folder / node),
+                    *(["--weights", str(weights.absolute())] if weights else []),
                 ]
                 for node, port in zip(nodes, ports[1:], strict=True)
             },

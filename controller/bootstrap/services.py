@@ -22,15 +22,26 @@ from controller.results.spool import Spool
 from controller.strategies import Parts
 from controller.testbed.emulation import EmulatedEngines
 from controller.testbed.node.processes import Engine
+from controller.testbed.weights import WeightsEngines
 
+TWIN: Final = "twin"
 EMULATED: Final = "emulated"
 TRANSCRIPT: Final = "transcript.jsonl"
 
 
 class LiveWork:
-    """An experiment as a service of the testbed works on it."""
+    """An experiment as a service of the testbed works on it.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        text: experiment.json.
+        weights: of a node's LMs, for the target ``live``.
+
+    Raises:
+        InputError: services cannot run it.
+    """
+
+    def __init__(self, text: str, weights: Path | None = None) -> None:
+        self._weights = weights
         self._experiment = load_experiment(text, "experiment.json")
         _check(self._experiment)
         self.run_id = self._experiment.run_id
@@ -38,7 +49,14 @@ class LiveWork:
         self.scenario: Scenario = self._experiment.scenario()
 
     def engine(self, row: int, folder: Path, speed: float) -> Engine:
-        return EmulatedEngines(self.scenario, row, folder, speed)
+        if self._experiment.target == EMULATED:
+            return EmulatedEngines(self.scenario, row, folder, speed)
+        if self._weights is None:
+            raise InputError(
+                "edgelm node", "has no weights for a run on real engines", field="--weights",
+                remedy="give the folder with a folder per LM",
+            )  # fmt: skip
+        return WeightsEngines(self.scenario.testbed, self._weights)
 
     @contextlib.contextmanager
     def journal(self, path: Path) -> Iterator[Journal]:
@@ -92,10 +110,10 @@ class _Nobody:
 
 def _check(experiment: Experiment) -> None:
     """Raise InputError for what only the twin can do."""
-    if experiment.target != EMULATED:
+    if experiment.target == TWIN:
         raise InputError(
-            "experiment.json", "cannot be run by these services", field="target",
-            value=experiment.target, remedy="emulated engines are all that there is so far",
+            "experiment.json", "is for the twin, not for services", field="target",
+            value=experiment.target, remedy="run it by `edgelm run`",
         )  # fmt: skip
     if experiment.faults != type(experiment.faults)():
         raise InputError(

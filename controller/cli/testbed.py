@@ -30,9 +30,19 @@ def live(
     local: Annotated[
         bool, typer.Option("--local", help="Start all services on this machine, emulated engines.")
     ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Real engines: a folder of weights per LM, by its name."),
+    ] = None,
     time_scale: Annotated[
-        float, typer.Option(metavar="X", help="Seconds of the run per real second.", min=0.1)
-    ] = 20.0,
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0.1,
+            max=1000,
+            help="Seconds of the run per real second.  [default: 20; 1 with --weights]",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN-live]")
     ] = None,
@@ -55,16 +65,19 @@ def live(
     """Run a campaign on services that pass real requests to each other, in real time.
 
     With --local, a controller, a node service per node and the servers of LMs run on this machine.
-    Engines are emulated: they take the times of the profile and compute nothing, so this shows that
-    services and twin agree, not how fast a GPU is. Give the same command again to resume.
+    Without --weights engines are emulated: they take the times of the profile and compute nothing,
+    so this shows that services and twin agree, not how fast a GPU is. Give the same command again
+    to resume.
 
     \b
     Examples:
       edgelm live paper --local --strategy RL --seeds 1 --epochs 1
       edgelm live smoke --local --time-scale 50 --out results/live
+      edgelm live smoke --local --weights weights --strategy RF --seeds 1
     """
     from controller.bootstrap.cluster import live_engine
     from controller.bootstrap.serve import local_testbed
+    from controller.campaigns.experiment import Target
     from controller.campaigns.grid import resolve, retargeted
     from controller.campaigns.progress import choose_progress
     from controller.campaigns.runner import run_grid
@@ -82,7 +95,8 @@ def live(
         "loads": numbers("--load", load),
         "reasoners": reasoners(reasoner, None, None, None),
     }
-    grid = retargeted(resolve(campaign, axes, None, OPTIONS), "emulated")
+    target: Target = "live" if weights else "emulated"
+    grid = retargeted(resolve(campaign, axes, None, OPTIONS), target)
     testbeds = {cell.experiment.testbed.name: cell.experiment.testbed for cell in grid.cells}
     if len(testbeds) != 1:
         raise InputError(
@@ -92,7 +106,9 @@ def live(
     (testbed,) = testbeds.values()
     root = out or Path("results") / f"{grid.campaign.name}-live"
     try:
-        with local_testbed(testbed.to_domain().node_names, services, time_scale) as here:
+        speed = time_scale or (1.0 if weights else 20.0)
+        names = testbed.to_domain().node_names
+        with local_testbed(names, services, speed, weights) as here:
             typer.echo(f"services: {here.url}", err=True)
             tally = run_grid(grid, root, live_engine(here), 1, choose_progress())
     except KeyboardInterrupt:
@@ -131,6 +147,10 @@ def node(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8701,
     url: Annotated[str, typer.Option(help="Where others reach it.  [default: host:port]")] = "",
     data: Annotated[Path, typer.Option(help="Folder of its state.")] = Path("node-data"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Real engines: a folder of weights per LM, by its name."),
+    ] = None,
     token_file: TokenFile = None,
 ) -> None:
     """Serve a node: its queues, its LM servers and its deployer.
@@ -141,7 +161,7 @@ def node(
     """
     from controller.bootstrap.serve import serve_node
 
-    serve_node(name, host, port, url, controller, data, _token(token_file))
+    serve_node(name, host, port, url, controller, data, _token(token_file), weights)
 
 
 @app.command()

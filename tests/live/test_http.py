@@ -138,7 +138,6 @@ def test_events_are_waited_for(controller: Service) -> None:
     ("changes", "field"),
     [
         pytest.param({"target": "twin"}, "target", id="for the twin"),
-        pytest.param({"target": "live"}, "target", id="for real engines"),
         pytest.param({"strategy": "ORACLE", "parameters": {}}, "strategy", id="knows the future"),
     ],
 )

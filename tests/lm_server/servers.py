@@ -22,15 +22,15 @@ class Server:
 
     def __init__(self, folder: Path, **times: Any) -> None:
         self.data, self.log = folder / "data", folder / "log"
-        self._model = folder / "times.json"
-        self._model.write_text(json.dumps({"seconds": 0.05, "batch_factors": [1, 1.5], **times}))
+        self.model = folder / "times.json"
+        self.model.write_text(json.dumps({"seconds": 0.05, "batch_factors": [1, 1.5], **times}))
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
         self.engine, self.paths = "emulated", [PACKAGE]
 
     def start(self, *options: str, ready: bool = True) -> None:
         command = [
-            sys.executable, "-m", "lm_server", "--engine", self.engine, "--model", self._model,
+            sys.executable, "-m", "lm_server", "--engine", self.engine, "--model", self.model,
             "--data", self.data, "--port", "0", "--floor-gb", "0", *options,
         ]  # fmt: skip
         with self.log.open("a") as log:

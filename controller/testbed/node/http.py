@@ -48,6 +48,10 @@ class RunAtNode(Protocol):
 
     def slot_of(self, time_s: float) -> int: ...
 
+    def fault_of(self, lm: str, prompts: list[dict[str, Any]]) -> str:
+        """Return what is wrong with prompts for an LM, "" if nothing is."""
+        ...
+
     @property
     def node(self) -> str: ...
 
@@ -81,6 +85,9 @@ class NodeHttp:
             sent = Submission.model_validate_json(body)
         except ValidationError as error:
             return _invalid(error)
+        fault = run.fault_of(sent.lm, sent.prompts)
+        if fault:
+            return refuse(422, fault)
         payload = json.dumps({"prompts": sent.prompts}, separators=(",", ":")).encode()
         now_s = run.now_s()
         born_s = min(now_s, now_s if sent.born_s is None else sent.born_s)

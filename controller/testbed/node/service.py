@@ -253,6 +253,19 @@ class LiveRun:
     def slot_of(self, time_s: float) -> int:
         return max(0, int(time_s // self._slot_s))
 
+    def fault_of(self, lm: str, prompts: list[dict[str, Any]]) -> str:
+        """Return what is wrong with prompts for an LM, "" if nothing is; never their contents."""
+        for one in self._testbed.lms:
+            if one.name == lm:
+                field = "image_base64" if one.modality.startswith("image-") else "text"
+                lacking = [k for k, prompt in enumerate(prompts) if not prompt.get(field)]
+                return (
+                    f"prompts.{lacking[0]} has no {field}: {lm} is {one.modality}"
+                    if lacking
+                    else ""
+                )
+        return f"unknown LM {lm!r}; known: {', '.join(self._testbed.lm_names)}"
+
     async def remember(self) -> None:
         """Let the machine take up what a former process has persisted, before anything else."""
         lines = await asyncio.to_thread(self._disk.lines)
