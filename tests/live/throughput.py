@@ -28,7 +28,7 @@ from tests.live.services import live_experiment, processes, quiet
 SLOT_S = 5.0
 
 
-def testbed_of(nodes: int) -> TestbedFile:
+def last_nodes(nodes: int) -> TestbedFile:
     """The paper's testbed with its last nodes only: those with GPUs, which run every LM."""
     document: dict[str, Any] = load_testbed("paper").model_dump(by_alias=True)
     hosts = document["all"]["children"]["workers"]["hosts"]
@@ -38,7 +38,7 @@ def testbed_of(nodes: int) -> TestbedFile:
 
 
 def experiment(nodes: int, rate: float, slots: int, seed: int) -> Experiment:
-    testbed = testbed_of(nodes)
+    testbed = last_nodes(nodes)
     lms = len(testbed.to_domain().lms)
     workload = {
         "name": "even", "summary": "A test's.",
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rates", default="20,50,100", help="requests a second, all nodes")
     parser.add_argument("--seconds", type=float, default=30.0)
     options = parser.parse_args()
-    names = testbed_of(options.nodes).to_domain().node_names
+    names = last_nodes(options.nodes).to_domain().node_names
     slots = max(1, round(options.seconds / SLOT_S))
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
     with tempfile.TemporaryDirectory(dir=place) as folder:
