@@ -220,21 +220,24 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     checkpoint.close()
     path = tmp_path / "checkpoint.csv"
     content = path.read_bytes()
-    for cut in range(len(content) - 90, len(content)):
+    *_, second, end = (len(line) for line in content.splitlines(keepends=True))
+    for cut in range(len(content) - second - end, len(content)):
         path.write_bytes(content[:cut])
         again = Checkpoint(tmp_path)
-        assert set(again.requests["a"].recorded) == {0}
+        is_whole = cut >= len(content) - end  # the line of the second prompt
+        assert set(again.requests["a"].recorded) == ({0, 1} if is_whole else {0})
+        assert again.requests["a"].failure is None
         assert again.result("a", 0) == b"zero"
-        assert again.result("a", 1) is None
+        assert again.result("a", 1) == (b"one" if is_whole else None)
         again.close()
 
 
 def test_old_requests_are_forgotten_once_they_are_over(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path)
     for name in ("over", "open"):
-        checkpoint.accept({"id": name, "prompts": [{}], "deadline_unix_s": 1.0})
+        checkpoint.accept({"id": name, "prompts": [{}, {}], "deadline_unix_s": 1.0})
         checkpoint.record(name, {0: b"zero"})
-    checkpoint.end("over", "")
+    checkpoint.record("over", {1: b"one"})
     assert checkpoint.forget(time.time() - 60) == 0
     assert checkpoint.forget(time.time() + 60) == 1
     checkpoint.compact()

@@ -125,6 +125,13 @@ class Checkpoint:
         progress = self.requests[request["id"]] = Progress(**about)
         return progress
 
+    def contents_bytes(self, request_id: str) -> int:
+        """Return the size of a request's file; 0 if it is gone."""
+        try:
+            return self._request(request_id).stat().st_size
+        except OSError:
+            return 0
+
     def contents(self, request_id: str) -> list[dict[str, Any]]:
         """Return the prompts of a request.
 
@@ -139,14 +146,21 @@ class Checkpoint:
         return prompts
 
     def begin(self, request_id: str, prompts: list[int]) -> None:
-        """Note that a batch is being computed. Not synced: it only serves to count repetitions."""
-        self._append([_line(BEGUN, request_id, index) for index in prompts])
+        """Note that a batch is being computed.
+
+        It only serves to count repetitions: it is not synced, and a full disk does not matter.
+        """
         progress = self.requests[request_id]
         progress.recomputed += len(progress.begun & set(prompts))
         progress.begun |= set(prompts)
+        with contextlib.suppress(OSError):
+            self._append([_line(BEGUN, request_id, index) for index in prompts])
 
     def record(self, request_id: str, results: dict[int, bytes], began_unix_s: float = 0.0) -> None:
-        """Write the results of a batch durably, then the lines that vouch for them."""
+        """Write the results of a batch durably, then the lines that vouch for them.
+
+        The last batch of a request ends it.
+        """
         for index, content in results.items():
             _write(self._result(request_id, index), content)
         _sync_folder(self.folder / "results")
@@ -159,8 +173,14 @@ class Checkpoint:
             _line(RECORDED, request_id, index, one.sha256, began_unix_s, now_s)
             for index, one in recorded.items()
         ]
+        progress = self.requests[request_id]
+        is_last = len(progress.recorded.keys() | recorded) == progress.prompts
+        if is_last:
+            lines.append(_line(ENDED, request_id, -1, "done", written_s=now_s))
         self._append(lines, sync=True)
-        self.requests[request_id].recorded.update(recorded)
+        progress.recorded.update(recorded)
+        if is_last:
+            progress.end("", "")
 
     def end(self, request_id: str, failure: str, reason: str = "") -> None:
         """Write durably that a request is over; ``failure`` is "" for success."""

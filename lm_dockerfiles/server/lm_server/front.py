@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from lm_server.checkpoint import Checkpoint, Progress
 from lm_server.messages import MOST_PROMPTS, MOST_WAIT_S, Request, problems
 from lm_server.metrics import metrics
-from lm_server.serving import Serving
+from lm_server.serving import SMALL_BYTES, Serving
 from lm_server.views import media_type, results, view
 
 MOST_BYTES: Final = 16 * 2**20  # of a request's body
@@ -69,8 +69,10 @@ class Front:
         With ``wait_s``, answer when it is over or the time is up. With ``attached``, answer when
         it is over, and cancel it if the client goes away before.
         """
-        try:  # images make it large: nothing that takes its time does so in the event loop
-            request, digest = await asyncio.to_thread(_check, await _read(http))
+        try:
+            body = await _read(http)  # with images it is large, and takes its time
+            is_small = len(body) < SMALL_BYTES
+            request, digest = _check(body) if is_small else await asyncio.to_thread(_check, body)
         except TooLarge:
             return _refuse(413, f"a body has at most {MOST_BYTES} bytes: split the request")
         except ValidationError as error:
@@ -91,7 +93,7 @@ class Front:
                 self._serving.add(progress)
         if progress.digest != digest:
             return _refuse(409, "another request has this id: give each its own")
-        del request  # its contents are on disk; the wait may be long
+        del body, request  # its contents are on disk; the wait may be long
         if attached:
             await self._attend(http, progress, cancel=is_new)
         elif wait_s:

@@ -32,6 +32,8 @@ MOST_DEATHS: Final = 3  # of workers in one batch, after which the batch is give
 RESTART_S: Final = 0.5  # pause before a worker is started again
 STORE_S: Final = 0.5  # pause before a full disk is tried again
 
+SMALL_BYTES: Final = 2**15  # fits into a pipe, and costs less than a thread
+
 log = logging.getLogger("lm_server")
 
 
@@ -209,7 +211,7 @@ class Serving:
     async def _serve(self, progress: Progress) -> None:
         """Compute a request batch by batch, until it is over or a shutdown begins."""
         try:
-            contents = await asyncio.to_thread(self._checkpoint.contents, progress.id)
+            contents = await self._contents(progress)
         except (OSError, ValueError):
             log.warning("the file of an accepted request is gone or damaged")
             await self._end(progress, ENGINE_ERROR, "contents_lost")
@@ -223,7 +225,7 @@ class Serving:
                 return
             await self._replace_dead()  # nothing is begun in vain
             batch = missing[: self.engine.batch if self.engine else 1]
-            await self._store(self._checkpoint.begin, progress.id, batch)
+            self._checkpoint.begin(progress.id, batch)
             try:
                 answer = await self._compute(progress, batch, [contents[k] for k in batch])
             except WorkerLost:
@@ -233,6 +235,9 @@ class Serving:
                     await self._end(progress, ENGINE_ERROR, "worker_lost")
                     return
                 continue
+            if progress.failure is not None:
+                self._ended(progress)
+                return
             if answer.kind not in (RESULTS, STOPPED):
                 reason = OUT_OF_MEMORY if answer.kind == OUT_OF_MEMORY else "engine_failed"
                 log.warning("the engine failed: %s", answer.error or reason)
@@ -240,6 +245,11 @@ class Serving:
                 if answer.is_last:
                     await self._restart()
                 return
+
+    async def _contents(self, progress: Progress) -> list[dict[str, Any]]:
+        if self._checkpoint.contents_bytes(progress.id) < SMALL_BYTES:
+            return self._checkpoint.contents(progress.id)
+        return await asyncio.to_thread(self._checkpoint.contents, progress.id)
 
     def _reason_to_end(self, progress: Progress) -> str | None:
         if progress.id in self._cancelled:
@@ -279,7 +289,11 @@ class Serving:
         left_s = max(0.0, progress.deadline_unix_s - self._now_s())
         alarm = asyncio.get_running_loop().call_later(left_s, worker.stop, self._number)
         try:
-            await asyncio.to_thread(worker.send, Batch(self._number, prompts))
+            batch = Batch(self._number, prompts)
+            if self._checkpoint.contents_bytes(progress.id) < SMALL_BYTES:
+                worker.send(batch)
+            else:
+                await asyncio.to_thread(worker.send, batch)
             return await self._answer(worker)
         except OSError as error:
             raise WorkerLost from error
@@ -289,8 +303,8 @@ class Serving:
     async def _answer(self, worker: Worker) -> Answer:
         """Return the worker's next answer, waiting on its pipe without a thread.
 
-        Messages themselves go through threads: one that is larger than the pipe's buffer waits for
-        the worker, which may hang in the middle of it.
+        Large messages go through threads: one that is larger than the pipe's buffer waits for the
+        worker, which may hang in the middle of it.
         """
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(worker.connection.fileno(), readable.set)
@@ -370,8 +384,11 @@ class Serving:
 
     async def _end(self, progress: Progress, failure: str, reason: str = "") -> None:
         await self._store(self._checkpoint.end, progress.id, failure, reason)
-        self.counts[f"requests_{failure or 'done'}"] += 1
-        if reason:
-            self.counts[f"errors_{reason}"] += 1
+        self._ended(progress)
+
+    def _ended(self, progress: Progress) -> None:
+        self.counts[f"requests_{progress.failure or 'done'}"] += 1
+        if progress.reason:
+            self.counts[f"errors_{progress.reason}"] += 1
         self._cancelled.discard(progress.id)
         self._tell(progress.id)
