@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -15,17 +14,15 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from urllib.error import URLError
-from urllib.request import Request, urlopen
+from typing import Final
 
 from controller.bootstrap.cluster import Testbed
+from controller.bootstrap.condition import read_state
 from controller.bootstrap.services import LiveWork
 from controller.domain.errors import Permanent
 from controller.store.sqlite import open_store
 from controller.testbed.central.http import make_app as make_controller_app
 from controller.testbed.central.service import Controller
-from controller.testbed.handshake import headers
 from controller.testbed.local import start
 from controller.testbed.node.http import make_app as make_node_app
 from controller.testbed.node.service import NodeService, Options
@@ -131,7 +128,7 @@ def local_testbed(
 def _wait_until_there(url: str, token_file: Path, nodes: tuple[str, ...], folder: Path) -> None:
     end_s, lacking = time.monotonic() + READY_S, list(nodes)
     while time.monotonic() < end_s:
-        with contextlib.suppress(OSError, URLError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
             present = read_state(url, token_file.read_text().strip())["nodes"]
             lacking = [node for node in nodes if node not in present]
             if not lacking:
@@ -140,18 +137,6 @@ def _wait_until_there(url: str, token_file: Path, nodes: tuple[str, ...], folder
     raise Permanent(
         f"{', '.join(lacking)} did not come up within {READY_S:g} s: see the logs in {folder}"
     )
-
-
-def read_state(url: str, token: str) -> dict[str, Any]:
-    """Return the controller's state.
-
-    Raises:
-        OSError: it does not answer.
-    """
-    request = Request(f"{url}/v1/state", headers=headers(token))  # noqa: S310 - the user's URL
-    with urlopen(request, timeout=5.0) as answer:  # noqa: S310
-        found: dict[str, Any] = json.load(answer)
-        return found
 
 
 def _free_ports(count: int) -> list[int]:

@@ -2,7 +2,18 @@
 needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
-from controller.cli import campaigns, files, testbed, models, bench, reasoner, traces  # isort: skip
+from controller.cli import campaigns, files, testbed, condition, models, bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
-__all__ = ["app", "bench", "campaigns", "files", "main", "models", "reasoner", "testbed", "traces"]
+__all__ = [
+    "app",
+    "bench",
+    "campaigns",
+    "condition",
+    "files",
+    "main",
+    "models",
+    "reasoner",
+    "testbed",
+    "traces",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from controller.cli.app import FAILED, INTERRUPTED, app
 from controller.cli.campaigns import OPTIONS, show_results, write_page
 from controller.cli.options import AsJson, instead, listed, number_of, numbers, reasoners
-from controller.domain.errors import InputError, Permanent
+from controller.domain.errors import InputError
 
 URL: Final = "http://127.0.0.1:8700"
 TokenFile = Annotated[
@@ -136,7 +135,7 @@ def controller(
     """
     from controller.bootstrap.serve import serve_controller
 
-    serve_controller(host, port, data, _token(token_file))
+    serve_controller(host, port, data, token_of(token_file))
 
 
 @app.command()
@@ -161,34 +160,15 @@ def node(
     """
     from controller.bootstrap.serve import serve_node
 
-    serve_node(name, host, port, url, controller, data, _token(token_file), weights)
+    serve_node(name, host, port, url, controller, data, token_of(token_file), weights)
 
 
-@app.command()
-def status(
-    controller: Annotated[str, typer.Option(metavar="URL", help="The controller.")] = URL,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a testbed's services do now.
+def token_of(path: Path | None) -> str:
+    """Return the token in a file, "" without one.
 
-    \b
-    Examples:
-      edgelm status --controller http://vm1:8700
+    Raises:
+        InputError: it cannot be read, or is empty.
     """
-    from controller.bootstrap.serve import read_state
-
-    try:
-        found = read_state(controller.rstrip("/"), _token(token_file))
-    except OSError as error:
-        raise Permanent(
-            f"the controller at {controller} does not answer: {error}; is `edgelm controller` "
-            "running there?"
-        ) from error
-    typer.echo(json.dumps(found, indent=None if as_json else 1))
-
-
-def _token(path: Path | None) -> str:
     if path is None:
         return ""
     try:

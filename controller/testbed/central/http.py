@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
@@ -189,8 +190,9 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         return JSONResponse(
             {
                 "version": __version__,
+                "unix_s": time.time(),
                 "nodes": controller.present(),
-                "run": run and run.progress(),
+                "run": run and {**run.progress(), **run.orders_in_force()},
             }
         )
 

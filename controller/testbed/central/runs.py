@@ -236,6 +236,15 @@ class RunAtCentre:
             "pod_starts": sum(heard.pod_starts for heard in self.heard.values()),
         }
 
+    def orders_in_force(self) -> dict[str, Any]:
+        """Return strategy, plan and policy as they are in force, by names."""
+        orders = self._orders
+        if orders is None:
+            return {"plan": None, "plan_slot": None, "policy_slot": None}
+        one = orders.in_force
+        plan = None if one.plan is None else wire.plan_to_wire(self._testbed, one.plan)
+        return {"plan": plan, "plan_slot": one.plan_slot, "policy_slot": one.policy_slot}
+
     async def _wait_for_states(self, slot: int) -> None:
         """Wait a little for the states of ``slot``, which travel while this slot begins."""
         end_s = (slot + 1 + LATEST_S) * self.scenario.slot_s

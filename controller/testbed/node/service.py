@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import numpy as np
 
-from controller import wire
+from controller import __version__, wire
 from controller.domain.errors import EdgelmError, InvalidDecision
 from controller.domain.scenario import Scenario
 from controller.domain.state import STATES, ClusterState
@@ -109,8 +111,16 @@ class NodeService:
 
     def describe(self) -> dict[str, Any]:
         """Return what the node does now, for people and `edgelm status`."""
-        run = self.current
-        return {"node": self._options.name, "fault": self._fault, "run": run and run.describe()}
+        run, folder = self.current, self._options.data
+        there = folder if folder.exists() else Path()
+        return {
+            "node": self._options.name,
+            "version": __version__,
+            "unix_s": time.time(),
+            "free_gb": round(shutil.disk_usage(there).free / 1e9, 1),
+            "fault": self._fault,
+            "run": run and run.describe(),
+        }
 
     def metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""

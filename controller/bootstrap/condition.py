@@ -1,0 +1,118 @@
+"""The condition of a testbed: what its services say, and what is wrong with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.request import Request, urlopen
+
+from controller import __version__
+from controller.domain.errors import Permanent
+from controller.testbed.handshake import headers
+
+TIMEOUT_S: Final = 5.0
+CLOCKS_S: Final = 0.5  # by which two machines' clocks may differ
+FREE_GB: Final = 5.0  # that a node's disk should have free
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of a check-up. ``remedy``: what to do; "" where all is well."""
+
+    what: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def read_state(url: str, token: str) -> dict[str, Any]:
+    """Return what a service does now.
+
+    Raises:
+        OSError: it does not answer, or lets nobody in.
+    """
+    request = Request(f"{url}/v1/state", headers=headers(token))  # noqa: S310 - the user's URL
+    with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def read_all(url: str, token: str) -> dict[str, Any]:
+    """Return the state of the controller with that of every node that is there.
+
+    Raises:
+        Permanent: the controller does not answer.
+    """
+    try:
+        found = read_state(url, token)
+    except (OSError, ValueError) as error:
+        raise Permanent(
+            f"the controller at {url} does not answer: {error}; is `edgelm controller` running "
+            "there, and is the token its own?"
+        ) from error
+    nodes = {}
+    for name, address in sorted(found["nodes"].items()):
+        try:
+            nodes[name] = {"url": address, **read_state(address, token)}
+        except (OSError, ValueError) as error:
+            nodes[name] = {"url": address, "fault": f"does not answer: {error}", "run": None}
+    return {**found, "nodes": nodes}
+
+
+def examine(url: str, token: str) -> Iterator[Finding]:
+    """Yield a line per thing that a testbed needs."""
+    yield from _examine_machine()
+    began_s = time.time()
+    try:
+        found = read_all(url, token)
+    except Permanent as error:
+        yield Finding("controller", ok=False, found=str(error), remedy="start it, or name its URL")
+        return
+    yield _version("controller", found["version"])
+    yield _clock("controller", found["unix_s"], began_s)
+    if not found["nodes"]:
+        yield Finding("nodes", ok=False, found="none has asked for orders",
+                      remedy="start `edgelm node NAME --controller URL` on each")  # fmt: skip
+    for name, node in found["nodes"].items():
+        if node["fault"]:
+            yield Finding(f"node {name}", ok=False, found=node["fault"],
+                          remedy=f"look into the log of the service at {node['url']}")  # fmt: skip
+            continue
+        yield _version(f"node {name}", node["version"])
+        yield _clock(f"node {name}", node["unix_s"], began_s)
+        enough = node["free_gb"] >= FREE_GB
+        yield Finding(
+            f"node {name}, disk", enough, f"{node['free_gb']:g} GB free",
+            "" if enough else f"free space for payloads and results: {FREE_GB:g} GB or more",
+        )  # fmt: skip
+
+
+def _examine_machine() -> Iterator[Finding]:
+    there = importlib.util.find_spec("lm_server") is not None
+    yield Finding("lm_server", there, "installed" if there else "not installed",
+                  "" if there else "install edgelm again")  # fmt: skip
+    has_torch = importlib.util.find_spec("torch") is not None
+    engines = "with weights too" if has_torch else "emulated ones only: no torch here"
+    yield Finding("engines", ok=True, found=engines)
+    free_gb = shutil.disk_usage("/").free / 1e9
+    yield Finding("disk of this machine", free_gb >= FREE_GB, f"{free_gb:.1f} GB free",
+                  "" if free_gb >= FREE_GB else "free some")  # fmt: skip
+
+
+def _version(what: str, version: str) -> Finding:
+    same = version == __version__
+    remedy = "" if same else f"install {__version__} there, or its version here"
+    return Finding(f"{what}, version", same, version, remedy)
+
+
+def _clock(what: str, unix_s: float, began_s: float) -> Finding:
+    """Compare a clock with ours, as closely as the time of the questions allows."""
+    ahead_s = max(0.0, unix_s - time.time(), began_s - unix_s)
+    good = ahead_s <= CLOCKS_S
+    remedy = "" if good else "let both machines keep their time by NTP"
+    return Finding(f"{what}, clock", good, f"differs by {ahead_s:.2f} s or less", remedy)

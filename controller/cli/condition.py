@@ -1,0 +1,124 @@
+"""Commands that look at a testbed: status, doctor."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+
+from controller.cli.app import FAILED, app
+from controller.cli.options import AsJson
+from controller.cli.testbed import URL, TokenFile, token_of
+
+REFRESH_S: Final = 1.0
+MARKS: Final = {"ready": "", "off": "-"}  # states that need no word beside the queue
+
+Url = Annotated[str, typer.Option("--controller", metavar="URL", help="The controller.")]
+
+
+@app.command()
+def status(
+    controller: Url = URL,
+    token_file: TokenFile = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a testbed's run, its nodes with their pods and queues, and the plan in force.
+
+    \b
+    Examples:
+      edgelm status --controller http://vm1:8700 --token-file token
+      edgelm status --watch
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from controller.bootstrap.condition import read_all
+
+    url, token = controller.rstrip("/"), token_of(token_file)
+    if as_json:
+        typer.echo(json.dumps(read_all(url, token)))
+        return
+    console = Console()
+    if not watch:
+        console.print(_screen(read_all(url, token)))
+        return
+    try:
+        with Live(_screen(read_all(url, token)), console=console, auto_refresh=False) as screen:
+            while True:
+                time.sleep(REFRESH_S)
+                screen.update(_screen(read_all(url, token)), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def doctor(controller: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Examine a testbed: services, versions, clocks, disks. Each line: ok, or what to do.
+
+    \b
+    Examples:
+      edgelm doctor --controller http://vm1:8700 --token-file token
+    """
+    from controller.bootstrap.condition import examine
+
+    findings = list(examine(controller.rstrip("/"), token_of(token_file)))
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in findings]))
+    else:
+        for one in findings:
+            remedy = f"  -> {one.remedy}" if one.remedy else ""
+            typer.echo(f"{'ok   ' if one.ok else 'WRONG'}  {one.what}: {one.found}{remedy}")
+    if not all(one.ok for one in findings):
+        raise typer.Exit(FAILED)
+
+
+def _screen(found: dict[str, Any]) -> Any:
+    """Return one screen: a line about the run, a row per node, a column per LM."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    run = found["run"]
+    lms = list(run["plan"] or {}) if run else []
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("node")
+    for lm in lms:
+        table.add_column(lm)
+    table.add_column("open", justify="right")
+    table.add_column("orders", justify="right")
+    table.add_column("sends to")
+    for name, node in found["nodes"].items():
+        work = node["run"]
+        if node["fault"] or work is None:
+            words = node["fault"] or "idle"
+            table.add_row(name, *[""] * len(lms), "", "", words)
+            continue
+        pods = [_pod(work["lms"][lm]) for lm in lms]
+        to = ", ".join(f"{lm}: {run['plan'][lm].get(name) or 'refused'}" for lm in lms)
+        table.add_row(name, *pods, str(work["open"]), f"slot {work['orders']['slot']}", to)
+    return Group(Text(_headline(run)), table)
+
+
+def _headline(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "no run has the testbed"
+    failures = ", ".join(f"{count} {name}" for name, count in run["failures"].items())
+    slot = "" if run["slot"] is None else f", slot {run['slot']} of {run['slots']}"
+    return (
+        f"run {run['id']}: {run['phase']}{slot}, {run['succeeded']} requests done"
+        f"{', failed: ' + failures if failures else ''}; policy of slot {run['policy_slot']}, plan "
+        f"of slot {run['plan_slot']}"
+    )
+
+
+def _pod(pod: dict[str, Any]) -> str:
+    """Return device, state and queue of a pod: "gpu 3" is a ready one with three requests."""
+    if pod["state"] in ("off", "pending"):
+        return f"{pod['state']}{' ' + str(pod['queue']) if pod['queue'] else ''}"
+    device = f"{pod['vgpus']} vGPU" if pod["vgpus"] else f"{pod['cores']:g} cores"
+    word = MARKS.get(pod["state"], pod["state"])
+    return f"{device}{' ' + word if word else ''}, {pod['queue']}"
