@@ -41,8 +41,16 @@ bench: $(VENV)/ready ## Measure the twin, the solver and the agents on this mach
 docs-check: $(VENV)/ready ## Run the commands of README and docs, check their links
 	python -m pytest tests/integration/test_docs.py
 
-e2e: $(VENV)/ready | $(BROWSER) ## Run only what uses the installed wheel, the docs and the browser
-	python -m pytest -n $(JOBS) tests/integration
+# torch and what needs it stay out of .venv: 5 GB that most work does without.
+e2e: $(VENV)-lm/ready ## Run the slow tests: models with weights, 200 kills of services; 20 minutes, 5 GB
+	$(VENV)-lm/bin/python -m pytest tests/lm_server/test_weights.py tests/live/test_weights.py
+	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
+
+$(VENV)-lm/ready: $(VENV)/ready
+	$(BIN)/python -m venv --clear $(VENV)-lm
+	uv pip install --quiet --python $(VENV)-lm/bin/python --require-hashes --requirement requirements.lock
+	uv pip install --quiet --python $(VENV)-lm/bin/python --no-build-isolation --editable '.[lm]'
+	@touch $@
 
 lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
 	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
@@ -50,7 +58,7 @@ lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
 	@! grep -nE '://|^--' requirements.lock  # names, versions and hashes only
 
 clean: ## Remove .venv, caches and build outputs; results/ stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # uv installs in seconds what takes pip minutes; where uv cannot be had, pip does it.

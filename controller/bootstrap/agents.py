@@ -38,7 +38,7 @@ from controller.reference_model.completions import Latency
 from controller.reference_model.process import KeptServer, serving, start_server
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
 from controller.results.folder import write_atomically
-from controller.store.sqlite import memory_store
+from controller.store.sqlite import memory_store, open_store
 from controller.workloads.spec import generate
 
 BASELINE_EPOCHS: Final = 2
@@ -58,9 +58,15 @@ class Access:
 
 @contextlib.asynccontextmanager
 async def staffed(
-    experiment: Experiment, scenario: Scenario, calls: RunTranscript, access: Access
+    experiment: Experiment,
+    scenario: Scenario,
+    calls: RunTranscript,
+    access: Access,
+    memory: Path | None = None,
 ) -> AsyncIterator[AgentKit | None]:
     """Yield the kit of the experiment's agents, or None if it has none.
+
+    ``memory``: file of their case memory, for a process that may restart; None keeps it in memory.
 
     Raises:
         InputError, Permanent: the reasoner cannot be asked.
@@ -72,7 +78,7 @@ async def staffed(
     head = {"reasoner": experiment.reasoner.described(), "templates": prompts.hashes()}
     transcript = Transcript(calls.out, head, calls.former)
     async with _reached(experiment.reasoner, experiment.seed, access, calls) as reasoner:
-        with contextlib.closing(memory_store()) as store:
+        with contextlib.closing(open_store(memory) if memory else memory_store()) as store:
             yield AgentKit(
                 step=Step(
                     reasoner,

@@ -94,7 +94,8 @@ class LiveWork:
         # Former calls do not answer: a process that restarts finds the world changed.
         with (folder / TRANSCRIPT).open("a", encoding="utf-8", newline="\n") as out:
             calls = RunTranscript(out=out, cache=folder / "baselines", approver=_Nobody())
-            async with staffed(self._experiment, self.scenario, calls, Access()) as kit:
+            memory = folder / "cases.sqlite"
+            async with staffed(self._experiment, self.scenario, calls, Access(), memory) as kit:
                 yield kit
 
 

@@ -169,7 +169,7 @@ def test_a_cancelled_image_frees_the_engine_within_a_step(image: Server) -> None
 
 def test_the_parts_of_loading_are_told(text: Server) -> None:
     metrics = text.ask("GET", "/metrics")[1].decode()
-    for phase in ("import", "weights", "warm-up"):
+    for phase in ("import", "weights", "warm_up"):
         assert f'phase="{phase}"' in metrics
 
 

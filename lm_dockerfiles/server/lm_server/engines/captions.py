@@ -52,7 +52,7 @@ class CaptionEngine:
                 self._path, low_cpu_mem_usage=True, **device_options()
             )
             self._model = to_device(model).eval()
-        with self._phases.timed("warm-up"):
+        with self._phases.timed("warm_up"):
             self._run([Image.new("RGB", (32, 32))], 1, lambda: False, lambda: None)
 
     def run(

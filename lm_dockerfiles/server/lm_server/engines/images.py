@@ -61,7 +61,7 @@ class ImageEngine:
                 pipeline = pipeline.to("cuda")
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline
-        with self._phases.timed("warm-up"):
+        with self._phases.timed("warm_up"):
             self.run([{"text": "Hello", "seed": 0, "steps": 1}], lambda: False, lambda: None)
 
     def run(

@@ -54,7 +54,7 @@ class TextEngine:
                 self._path, low_cpu_mem_usage=True, **device_options()
             )
             self._model = to_device(model).eval()
-        with self._phases.timed("warm-up"):
+        with self._phases.timed("warm_up"):
             self.run([{"text": "Hello", "output_tokens": 1}], lambda: False, lambda: None)
 
     def run(
