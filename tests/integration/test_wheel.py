@@ -68,7 +68,9 @@ def test_every_data_file_is_in_the_wheel_once(wheel: Path) -> None:
     assert expected - set(names) == set()
     assert len(names) == len(set(names))
     assert "controller/py.typed" in names
-    assert not [name for name in names if not name.startswith(("controller/", "edgelm-"))]
+    packages = ("controller/", "lm_server/", "edgelm-")
+    assert not [name for name in names if not name.startswith(packages)]
+    assert "lm_server/__main__.py" in names
 
 
 def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ from typing import Any
 
 from controller.campaigns.experiment import Experiment
 from controller.campaigns.pool import Listener
+from controller.testbed.node.events import Restarted
+from controller.testbed.node.instructions import CloseRecord
 from controller.testbed.node.log import from_line
+from controller.testbed.node.machine import NodeMachine
+from controller.testbed.node.settings import NodeSettings
 from tests.samples.small import small_experiment
 
 SPEED = 30.0
@@ -73,15 +77,18 @@ class Attacker:
         yield "node", processes(self._folder, ["node"])
         yield "controller", processes(self._folder, ["controller"])
         yield "server", servers(self._folder)
-        yield "worker", [one for pid in servers(self._folder) for one in children(pid)]
+        workers = [one for pid in servers(self._folder) for one in children(pid)]
+        yield "worker", workers
+        yield "stopped worker", workers
 
     def strike(self) -> None:
-        """Kill one process of a kind drawn by chance."""
+        """Kill one process of a kind drawn by chance, or stop a worker in its tracks."""
         kind, found = self._rng.choice(list(self.kinds()))
         if not found:
             return
+        number = signal.SIGSTOP if kind == "stopped worker" else signal.SIGKILL
         try:
-            os.kill(self._rng.choice(found), signal.SIGKILL)
+            os.kill(self._rng.choice(found), number)
         except ProcessLookupError:
             return
         self.killed[kind] += 1
@@ -91,12 +98,18 @@ class Attacker:
 
 
 def results_taken(folder: Path, run_id: str) -> Counter[int]:
-    """How often the origin of each request took its result: once, or something was done twice."""
+    """How often the origin of each request has closed it with a result, by replay of its log."""
     taken: Counter[int] = Counter()
     for path in folder.glob(f"*/runs/{run_id}/node.sqlite"):
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
             lines = [line for (line,) in database.execute("SELECT line FROM events")]
+        scenario = live_experiment().scenario()
+        name = path.parts[-4]
+        settings = NodeSettings(name, scenario.testbed.lm_names, scenario.slot_s, scenario.tau_s)
+        machine = NodeMachine(settings)
         for event in map(from_line, lines):
-            if type(event).__name__ == "ResultArrived":
-                taken[event.outcome.request_id] += 1  # type: ignore[attr-defined]
+            for one in machine.handle(event):
+                # A restart issues again what may not have been written: that closes nothing.
+                if isinstance(one, CloseRecord) and not isinstance(event, Restarted):
+                    taken[one.record.request.request_id] += one.record.success
     return taken

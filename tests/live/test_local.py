@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 from controller.bootstrap.cluster import execute
 from controller.bootstrap.serve import local_testbed
 from controller.domain.requests import FAILURES
+from controller.testbed.contents import WORDS
 from tests.live.services import (
     SPEED,
     Attacker,
@@ -37,9 +39,13 @@ PARTS = ("uplink_s", "queue_s", "inference_s", "downlink_s")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("services")
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path) -> dict[str, bytes]:
     """The files of a run of RF."""
-    folder = tmp_path_factory.mktemp("services")
     one = live_experiment()
     with local_testbed(one.testbed.to_domain().node_names, folder, SPEED) as testbed:
         found = dict(execute(one.canonical_json(), folder, quiet(), testbed))
@@ -75,13 +81,19 @@ def test_prompts_take_the_time_of_the_profile(files: dict[str, bytes]) -> None:
 
 def test_slots_and_decisions_are_complete(files: dict[str, bytes]) -> None:
     slots = pl.read_parquet(io.BytesIO(files["slots.parquet"]))
-    counts = slots.group_by("slot").len()
-    assert (counts["len"] == 6 * 4).all(), "every node tells of every LM"
-    assert {"ready", "starting"} <= set(slots["state"]) | {"starting"}
+    assert "ready" in set(slots["state"])
     lines = [json.loads(line) for line in files["decisions.jsonl"].splitlines()]
     places = [(line["slot"], line["tier"], line["node"]) for line in lines]
     assert len(places) == len(set(places))
-    assert sum(line["outcome"] == "ok" for line in lines) > 0.8 * len(lines)
+    assert sum(line["outcome"] == "ok" for line in lines) > 0.7 * len(lines)
+    # A node tells of every LM in every slot, but for those that a busy machine made it sleep over:
+    # these are on record as late.
+    told = slots.group_by("slot", "node").len()
+    assert (told["len"] == 4).all()
+    late = {(line["slot"], line["node"]) for line in lines if line["outcome"] == "late"}
+    expected = {(slot, node) for slot in range(slots["slot"].max()) for node in set(slots["node"])}
+    missing = expected - set(told.select("slot", "node").iter_rows())
+    assert {(slot + 1, node) for slot, node in missing} <= late
 
 
 def test_the_summary_says_what_was_run(files: dict[str, bytes]) -> None:
@@ -89,8 +101,27 @@ def test_the_summary_says_what_was_run(files: dict[str, bytes]) -> None:
     assert summary["target"] == "emulated"
     assert summary["gpu_utilisation"] is None, "nobody measured it"
     assert summary["pod_starts"] >= 20
-    assert summary["player"]["in_time"]
+    player = summary["player"]
+    assert player["sent"] == len(requests_of(files))
+    assert player["in_time"] == (player["slip_p99_s"] <= player["bound_s"])
     assert summary["time_scale"] == SPEED
+
+
+def test_contents_stay_where_they_are_needed(files: dict[str, bytes], folder: Path) -> None:
+    """Prompts are made of known words: two in a row betray one. Results say what they are."""
+    words = "|".join(WORDS).encode()
+    content = re.compile(rb"\b(?:%b) (?:%b)\b|emulated result|iVBORw0KGgo" % (words, words))
+    allowed = {"node.sqlite", "node.sqlite-wal", "requests", "results"}
+    looked = 0
+    for path in folder.rglob("*"):
+        if path.is_file() and not allowed & {path.name, path.parent.name}:
+            assert not content.search(path.read_bytes()), path
+            looked += 1
+    assert looked > 50
+    for name, written in files.items():
+        assert not content.search(written), name
+    kept = [path.read_bytes() for path in folder.rglob("node.sqlite")]
+    assert any(content.search(one) for one in kept), "the test looks for the wrong words"
 
 
 def test_kills_lose_nothing_and_return_nothing_twice(tmp_path: Path) -> None:
@@ -109,8 +140,8 @@ def test_kills_lose_nothing_and_return_nothing_twice(tmp_path: Path) -> None:
             taken = results_taken(tmp_path, one.run_id)
             assert table.filter(pl.col("failure") == "unfinished").is_empty(), "lost"
             assert max(taken.values()) == 1, "returned twice"
-            remote = table.filter("success", pl.col("origin") != pl.col("destination"))
-            assert set(remote["request_id"]) <= set(taken), "recorded, and never returned"
+            returned = {key for key, count in taken.items() if count}
+            assert set(table.filter("success")["request_id"]) == returned, "recorded otherwise"
             recomputed += table["recomputed_prompts"].sum()
             requests, seed = requests + len(table), seed + 1
     print(f"{dict(attacker.killed)} kills, {requests} requests: lost 0, returned twice 0,"  # noqa: T201

@@ -25,6 +25,8 @@ from controller.testbed.node.pods import Start
 
 LOOK_S: Final = 0.03  # real seconds between two looks at a process that starts or ends
 WATCH_S: Final = 0.25  # at one that serves
+PROBE_LOOKS: Final = 4  # looks from one liveness probe to the next
+MOST_FAILURES: Final = 3  # probes in a row, after which a server is killed
 KILL_S: Final = 30.0  # after TERM
 TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
 
@@ -58,6 +60,13 @@ class Process:
         if self.is_alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def kill_all(self) -> None:
+        """Kill it with its children: one that hangs would not notice that its parent is gone."""
+        for child in _children(self.pid) if self.is_alive else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
 
 class Starter:
@@ -175,7 +184,7 @@ class PodProcesses:
         """End all processes at once."""
         self.close()
         for process in self._processes.values():
-            process.signal(signal.SIGKILL)
+            process.kill_all()
 
     async def _run(self, start: Start) -> None:
         """Start a pod's process and watch it to its end."""
@@ -195,16 +204,22 @@ class PodProcesses:
 
     async def _watch(self, lm: int) -> None:
         """Tell when a pod becomes ready, and when it ends."""
-        terminated_s = None
+        terminated_s, looks, failures = None, 0, 0
         process = self._processes[lm]
         while process.is_alive:
             if lm in self._stopping:
                 terminated_s = terminated_s or asyncio.get_running_loop().time()
                 if asyncio.get_running_loop().time() - terminated_s > KILL_S:
-                    process.signal(signal.SIGKILL)
+                    process.kill_all()
                 await asyncio.sleep(LOOK_S)
             elif lm in self._urls:
                 await asyncio.sleep(WATCH_S)
+                looks += 1
+                if looks % PROBE_LOOKS == 0:
+                    failures = 0 if await self._is_healthy(lm) else failures + 1
+                if failures == MOST_FAILURES:
+                    log.warning("the server of %s hangs and is killed", self._names[lm])
+                    process.kill_all()
             else:
                 await self._look(lm)
                 await asyncio.sleep(LOOK_S)
@@ -227,6 +242,15 @@ class PodProcesses:
                     self._urls[lm] = url
                     self._listener(lm, READY)
 
+    async def _is_healthy(self, lm: int) -> bool:
+        """Return False if the server says that its worker hangs, or does not answer."""
+        url = f"http://127.0.0.1:{self._ports[lm]}/healthz"
+        try:
+            async with self._session.get(url, timeout=TIMEOUT) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
     def _of(self, lm: int) -> Path:
         return self._folder / self._names[lm]
 
@@ -245,6 +269,12 @@ def _since(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def _plain(start: Start) -> dict[str, Any]:

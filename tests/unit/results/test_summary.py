@@ -20,7 +20,7 @@ from controller.domain.requests import RequestTable
 from controller.domain.state import CPU, OFF, ClusterState
 from controller.inputs.catalog import load_profile
 from controller.loop import Strategy, run
-from controller.results.journal import Entry, RunJournal
+from controller.results.journal import Entry, RunJournal, made_of
 from controller.results.summary import Usage, figures, summarise
 from controller.results.writing import run_summary
 from controller.twin.cluster import Twin
@@ -107,7 +107,9 @@ def test_calls_are_counted_by_outcome() -> None:
         Call(3.0, "late", cost_usd=0.0),
     ]
     entries = [Entry(k, "scheduler", plan, (call,)) for k, call in enumerate(calls)]
-    summary = summarise(outcome.scenario, outcome.requests, outcome.table, entries, Usage(1, 0, 0))
+    summary = summarise(
+        outcome.scenario, outcome.requests, outcome.table, made_of(entries), Usage(1, 0, 0)
+    )
     found = summary["decisions"]["scheduler"]
     assert found["cost_usd"] == pytest.approx(0.3)
     assert found["latency_mean_s"] == 2.0
@@ -120,7 +122,9 @@ def test_an_unknown_cost_is_unknown() -> None:
     outcome = small_outcome()
     plan = RoutingPlan(np.zeros((6, 4), np.int64))
     entries = [Entry(0, "scheduler", plan, (Call(cost_usd=c),)) for c in (0.1, None)]
-    summary = summarise(outcome.scenario, outcome.requests, outcome.table, entries, Usage(1, 0, 0))
+    summary = summarise(
+        outcome.scenario, outcome.requests, outcome.table, made_of(entries), Usage(1, 0, 0)
+    )
     assert summary["decisions"]["scheduler"]["cost_usd"] is None
 
 

@@ -43,6 +43,11 @@ def draw(process: Process, scenario, slots, seed=1, load=1.0) -> Requests:
     return generate(workload, scenario, slots, np.random.default_rng(seed), load)
 
 
+def columns(requests: Requests) -> dict[str, np.ndarray]:
+    fixed = {name: getattr(requests, name) for name in Requests.__slots__ if name != "sizes"}
+    return {**fixed, **requests.sizes}
+
+
 def counts(requests: Requests, slots: int, nodes: int) -> np.ndarray:
     """Requests per (slot, node)."""
     cell = requests.slot * nodes + requests.origin
@@ -57,8 +62,8 @@ def assert_mean(sample, expected, deviation):
 @pytest.mark.parametrize("name", PROCESSES)
 def test_same_seed_same_requests_and_another_seed_others(name, scenario):
     first, again, other = (draw(PROCESSES[name], scenario, 60, seed) for seed in (1, 1, 2))
-    for column in Requests.__slots__:
-        assert getattr(first, column).tobytes() == getattr(again, column).tobytes()
+    for column, values in columns(first).items():
+        assert values.tobytes() == columns(again)[column].tobytes()
     assert first.prompts.tolist() != other.prompts.tolist()
 
 
@@ -66,8 +71,8 @@ def test_same_seed_same_requests_and_another_seed_others(name, scenario):
 def test_a_longer_run_begins_with_the_requests_of_a_shorter_one(name, scenario):
     short, long = (draw(PROCESSES[name], scenario, slots) for slots in (150, 400))
     assert len(short) > 500
-    for column in Requests.__slots__:
-        assert np.array_equal(getattr(short, column), getattr(long, column)[: len(short)])
+    for column, values in columns(short).items():
+        assert np.array_equal(values, columns(long)[column][: len(short)])
 
 
 @pytest.mark.parametrize("name", PROCESSES)
