@@ -45,8 +45,9 @@ e2e: $(VENV)/ready | $(BROWSER) ## Run only what uses the installed wheel, the d
 	python -m pytest -n $(JOBS) tests/integration
 
 lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
-	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
-	  --python-version 3.11 --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra otel --extra testbed --group dev --universal \
+	  --fork-strategy fewest --generate-hashes --python-version 3.11 \
+	  --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
 	@! grep -nE '://|^--' requirements.lock  # names, versions and hashes only
 
 clean: ## Remove .venv, caches and build outputs; results/ stays
