@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench docs-check e2e lock clean
+.PHONY: help setup demo test lint bench docs-check e2e mongo-dev lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 
 e2e: $(VENV)/ready | $(BROWSER) ## Run only what uses the installed wheel, the docs and the browser
 	python -m pytest -n $(JOBS) tests/integration
+
+mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and two minutes
+	cd tests/mongo && CGO_ENABLED=0 GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/edgelm/bin" \
+	  go install -trimpath -buildvcs=false -ldflags "-s -w" .
 
 lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
 	uv pip compile pyproject.toml --extra otel --extra testbed --group dev --universal \
