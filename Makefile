@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench docs-check e2e lock clean
+.PHONY: help setup demo test lint bench docs-check e2e mongo-dev lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,9 +52,14 @@ $(VENV)-lm/ready: $(VENV)/ready
 	uv pip install --quiet --python $(VENV)-lm/bin/python --no-build-isolation --editable '.[lm]'
 	@touch $@
 
+mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and two minutes
+	cd tests/mongo && CGO_ENABLED=0 GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/edgelm/bin" \
+	  go install -trimpath -buildvcs=false -ldflags "-s -w" .
+
 lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
-	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
-	  --python-version 3.11 --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra otel --extra testbed --group dev --universal \
+	  --fork-strategy fewest --generate-hashes --python-version 3.11 \
+	  --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
 	@! grep -nE '://|^--' requirements.lock  # names, versions and hashes only
 
 clean: ## Remove .venv, caches and build outputs; results/ stays

@@ -151,7 +151,9 @@ class Store(Protocol):
 
     Raises:
         InputError: a collection, key, field or document that is invalid for some implementation.
-        Permanent: the store cannot be read or written (a full disk, a lost connection).
+        Transient: a remote store did not answer in time; a write may have been made. Another try
+            with the same key does no harm, but ``insert`` and ``swap`` may then find their own.
+        Permanent: the store cannot be read or written (a full disk, refused credentials).
     """
 
     def put(self, collection: str, key: str, document: Mapping[str, Any]) -> None:

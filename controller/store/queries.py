@@ -34,8 +34,7 @@ def conditions(
         parts += [f"{extract(field)} IS ?", *_kind(field, value)]
         values.append(check_scalar(field, value))
     for field, (low, high) in within.items():
-        if not low <= high:
-            raise InputError("store", "not an interval", field=field, value=(low, high))
+        check_interval(field, low, high)
         parts += [f"{extract(field)} >= ?", f"{extract(field)} < ?", *_kind(field, low)]
         values += [float(low), float(high)]
     return " AND ".join(parts), values
@@ -49,10 +48,7 @@ def ordering(sort: Sequence[tuple[str, int]]) -> str:
     """
     terms = []
     for field, direction in sort:
-        if direction not in (1, -1):
-            raise InputError(
-                "store", "not a direction", field=field, value=direction, remedy="use 1 or -1"
-            )
+        check_direction(field, direction)
         terms.append(extract(field) + (" ASC" if direction > 0 else " DESC"))
     return " ORDER BY " + ", ".join([*terms, "key"])
 
@@ -63,11 +59,42 @@ def limiting(limit: int | None) -> str:
     Raises:
         InputError: a negative limit.
     """
-    if limit is None:
-        return ""
-    if limit < 0:
+    return "" if check_limit(limit) is None else f" LIMIT {limit}"
+
+
+def check_interval(field: str, low: float, high: float) -> tuple[float, float]:
+    """Return the half-open interval if it is one.
+
+    Raises:
+        InputError: ``high`` under ``low``, or NaN.
+    """
+    if not low <= high:
+        raise InputError("store", "not an interval", field=field, value=(low, high))
+    return float(low), float(high)
+
+
+def check_direction(field: str, direction: int) -> int:
+    """Return the direction if it is 1 or -1.
+
+    Raises:
+        InputError: it is not.
+    """
+    if direction not in (1, -1):
+        raise InputError(
+            "store", "not a direction", field=field, value=direction, remedy="use 1 or -1"
+        )
+    return direction
+
+
+def check_limit(limit: int | None) -> int | None:
+    """Return the limit if it is one.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if limit is not None and limit < 0:
         raise InputError("store", "not a limit", value=limit, remedy="use 0 or more, or None")
-    return f" LIMIT {int(limit)}"
+    return None if limit is None else int(limit)
 
 
 def _path(field: str) -> str:

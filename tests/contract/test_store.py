@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,17 +18,31 @@ from hypothesis import strategies as st
 
 from controller.domain.errors import InputError
 from controller.ports import Store
+from controller.store.mongo import MongoStore, open_mongo
 from controller.store.sqlite import memory_store, open_store
+from tests.mongo.servers import MongoDev, mongo_dev
 
-STORES: dict[str, Callable[[Path], Store]] = {
-    "sqlite-file": lambda folder: open_store(folder / "store.sqlite"),
-    "sqlite-memory": lambda folder: memory_store(),
+STORES: dict[str, Callable[[pytest.FixtureRequest], Store]] = {
+    "sqlite-file": lambda test: open_store(test.getfixturevalue("tmp_path") / "store.sqlite"),
+    "sqlite-memory": lambda test: memory_store(),
+    "mongo": lambda test: open_mongo(
+        MONGODB or test.getfixturevalue("mongo").url, f"{RUN}-{next(NUMBERS)}", timeout_s=20
+    ),
 }
+MONGODB = os.environ.get("EDGELM_TEST_MONGODB")  # a real one, in place of mongo-dev
+RUN = f"edgelm-test-{uuid.uuid4().hex[:8]}"
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDev]:
+    with mongo_dev(tmp_path_factory.mktemp("mongo")) as server:
+        yield server
 
 
 @pytest.fixture(params=STORES.values(), ids=STORES.keys())
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with closing(request.param(tmp_path)) as opened:
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with closing(request.param(request)) as opened:
         yield opened
 
 
@@ -45,13 +61,20 @@ def test_a_document_comes_back_as_it_was_put(store: Store) -> None:
         "number": 0.1,
         "yes": True,
         "nothing": None,
-        "list": [1, [2.0, {"a": []}], "x"],
+        "list": [1, {"a": [], "b": [2.0]}, "x"],
         "nested": {"one": {"two": {}}},
     }
     store.put("runs", "key with 'quotes' and 模型", document)
     found = store.get("runs", "key with 'quotes' and 模型")
     assert found == document
     assert json.dumps(found, sort_keys=True) == json.dumps(document, sort_keys=True)
+
+
+def test_lists_in_lists_come_back(store: Store) -> None:
+    if isinstance(store, MongoStore) and MONGODB is None:
+        pytest.skip("mongo-dev keeps no lists in lists: EDGELM_TEST_MONGODB=mongodb://HOST:27017")
+    store.put("runs", "a", {"list": [1, [2.0, {"a": []}], "x"]})
+    assert store.get("runs", "a") == {"list": [1, [2.0, {"a": []}], "x"]}
 
 
 def test_what_is_not_there_is_none_or_empty(store: Store) -> None:
@@ -103,6 +126,25 @@ def test_insert_takes_a_key_once(store: Store) -> None:
     assert store.insert("leases", "gpu", {"owner": "a"}) is True
     assert store.insert("leases", "gpu", {"owner": "b"}) is False
     assert store.get("leases", "gpu") == {"owner": "a"}
+
+
+def test_of_several_threads_that_insert_a_key_one_wins(store: Store) -> None:
+    winners: list[tuple[int, int]] = []
+
+    def race(who: int) -> None:
+        wins = (
+            step for step in range(20) if store.insert("leases", f"term-{step}", {"owner": who})
+        )
+        winners.extend((step, who) for step in wins)
+
+    threads = [threading.Thread(target=race, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(step for step, _ in winners) == list(range(20))
+    owners = [store.get("leases", f"term-{step}") for step, _ in sorted(winners)]
+    assert owners == [{"owner": who} for _, who in sorted(winners)]
 
 
 def test_swap_replaces_only_what_is_as_expected(store: Store) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from controller import __version__
+from controller.telemetry.exposition import problems
+from controller.telemetry.names import Emitter
 from tests.live.services import live_experiment
 
 TOKEN = "a-token-of-a-test"  # noqa: S105
@@ -187,6 +189,13 @@ def test_two_nodes_of_one_name_are_noticed(controller: Service) -> None:
     assert status == 409
     assert "vm9" in said["problem"]
     assert controller.ask("GET", first)[0] == 200
+
+
+def test_metrics_are_those_of_the_table(controller: Service, node: Service) -> None:
+    for service, emitter in ((controller, Emitter.CONTROLLER), (node, Emitter.NODE)):
+        status, text = service.ask("GET", "/metrics")
+        assert status == 200
+        assert problems(text.decode(), emitter) == []
 
 
 def test_a_port_that_is_taken_is_named(controller: Service, tmp_path: Path) -> None:

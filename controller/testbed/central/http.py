@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from controller import __version__
 from controller.domain.decisions import Stamp
 from controller.domain.errors import InputError, InvalidDecision
+from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.runs import ENDING, OVER, RUNNING, RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
 from controller.testbed.handshake import Gate, refuse
@@ -195,6 +196,11 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
                 "run": run and {**run.progress(), **run.orders_in_force()},
             }
         )
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Return the metrics in Prometheus' text format."""
+        return Response(controller.measured.render(), media_type=CONTENT_TYPE)
 
     @app.get("/healthz")
     async def health() -> Response:

@@ -16,6 +16,10 @@ from controller.domain.errors import EdgelmError, InputError, Permanent
 from controller.domain.scenario import Scenario
 from controller.loop import run_central
 from controller.ports import Journal, Planner, Scheduler, Store
+from controller.telemetry import names
+from controller.telemetry.exposition import Exposition
+from controller.telemetry.names import Emitter
+from controller.testbed.central.measured import MeasuredJournal
 from controller.testbed.central.runs import (
     CANCELLED,
     DONE,
@@ -69,6 +73,8 @@ class Controller:
         self.nodes: dict[str, tuple[str, float]] = {}  # name -> address, last asked (unix)
         self.events: list[dict[str, Any]] = []
         self.told = asyncio.Condition()
+        self.measured = Exposition(Emitter.CONTROLLER)
+        self.measured.set(names.CONTROLLER_SLOT, -1)
         store.index("records", "run")
 
     async def open(self) -> None:
@@ -242,8 +248,9 @@ class Controller:
         folder = run.file(CENTRE, JOURNAL).parent
         with work.journal(run.file(CENTRE, JOURNAL)) as journal:
             async with work.deciders(folder) as (planner, scheduler):
+                noted = MeasuredJournal(journal, self.measured)
                 ran = await run_central(
-                    work.scenario, clock, run, planner, scheduler, journal, work.slots
+                    work.scenario, clock, run, planner, scheduler, noted, work.slots
                 )
         await run.update(ran=ran)
 

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from controller.domain.errors import InputError
+from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.handshake import Gate, refuse
 from controller.testbed.node import events
 from controller.testbed.node.executor import Executor, checksum_of
@@ -172,7 +173,7 @@ class NodeHttp:
     async def metrics(self, http: HttpRequest) -> Response:
         """Return the metrics in Prometheus' text format."""
         del http
-        return PlainTextResponse(self._holder.metrics(), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(self._holder.metrics(), media_type=CONTENT_TYPE)
 
     def _run(self, http: HttpRequest) -> RunAtNode | None:
         current = self._holder.current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -40,6 +40,7 @@ class HttpPeers:
 
     Args:
         urls: addresses by node, kept up to date by the controller's word.
+        sent: told the bytes of each body that is sent.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class HttpPeers:
         run_id: str,
         here: str,
         urls: Mapping[str, str],
+        sent: Callable[[int], None],
     ) -> None:
         self._session, self._clock, self._run_id = session, clock, run_id
-        self._here, self._urls = here, urls
+        self._here, self._urls, self._sent = here, urls, sent
 
     async def send(
         self, destination: str, request: Request, attempt: int, payload: bytes
@@ -90,6 +92,7 @@ class HttpPeers:
         url = self._urls.get(node)
         if url is None:
             return 0, 0.0
+        self._sent(len(body))
         try:
             async with self._session.post(
                 f"{url}/v1/runs/{self._run_id}/{route}", headers=headers, data=body, timeout=TIMEOUT

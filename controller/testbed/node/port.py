@@ -128,6 +128,10 @@ class LiveNode:
         """The stamp of the newest orders, ``Stamp(-1)`` before the first."""
         return Stamp(-1) if self._orders is None else self._orders.stamp
 
+    def backlogs(self) -> dict[str, int]:
+        """Return prompts that wait or are served here, by LM."""
+        return {lm: self._backlog(lm) for lm in self._lms}
+
     # Node
 
     async def observe(self) -> ClusterState:

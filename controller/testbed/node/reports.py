@@ -30,13 +30,18 @@ class CentreReports:
 
     Args:
         open_requests: how many requests are not over here, told with every report.
+        delivered: told each record that the controller has.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, open_requests: Callable[[], int]
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        open_requests: Callable[[], int],
+        delivered: Callable[[Record], None],
     ) -> None:
         self._session, self._url = session, url
-        self._open_requests = open_requests
+        self._open_requests, self._delivered = open_requests, delivered
         self._arrivals: list[tuple[int, float]] = []
         self._records: dict[int, tuple[Record, Callable[[], None]]] = {}
         self._state: dict[str, Any] | None = None
@@ -110,6 +115,7 @@ class CentreReports:
         for record, confirm in records:
             del self._records[record.request.request_id]
             confirm()
+            self._delivered(record)
         if self._records:
             self._wake.set()
         return True

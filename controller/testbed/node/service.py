@@ -22,6 +22,9 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import STATES, ClusterState
 from controller.loop import run_node
 from controller.ports import Deployer, Journal
+from controller.telemetry import names
+from controller.telemetry.exposition import Exposition
+from controller.telemetry.names import Emitter
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import headers
 from controller.testbed.node import events
@@ -33,6 +36,7 @@ from controller.testbed.node.peers import HttpPeers
 from controller.testbed.node.pods import Pods, Start
 from controller.testbed.node.port import LiveNode
 from controller.testbed.node.processes import READY, Engine, PodProcesses
+from controller.testbed.node.records import Record
 from controller.testbed.node.reports import CentreReports
 from controller.testbed.node.servers import LmServers
 from controller.testbed.node.settings import NodeSettings
@@ -82,6 +86,8 @@ class NodeService:
         self._working: asyncio.Task[None] | None = None
         self._urls: dict[str, str] = {}
         self._fault = ""
+        self._measured = Exposition(Emitter.NODE)
+        self._measured.set(names.NODE_ORDERS_SLOT, -1)
         self._done = ""  # the run that this node has finished last
         # A run that cannot go on, on a full disk say: what was acknowledged is on disk, and the
         # next process goes on from there.
@@ -124,7 +130,9 @@ class NodeService:
 
     def metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""
-        return self.current.metrics() if self.current else ""
+        if self.current:
+            self.current.measure()
+        return self._measured.render()
 
     async def _follow_on(self, session: aiohttp.ClientSession) -> None:
         while True:
@@ -176,7 +184,7 @@ class NodeService:
 
     async def _begin_work(self, session: aiohttp.ClientSession, wanted: dict[str, Any]) -> None:
         work = self._prepare(wanted["experiment"])
-        run = LiveRun(self._options, session, wanted, work, self._urls)
+        run = LiveRun(self._options, session, wanted, work, self._urls, self._measured)
         # Nobody reaches the run before its past is first in the queue: a machine that knows nothing
         # yet would acknowledge a result as one that nobody waits for.
         await run.remember()
@@ -219,8 +227,10 @@ class LiveRun:
         wanted: dict[str, Any],
         work: Work,
         urls: dict[str, str],
+        measured: Exposition,
     ) -> None:
         self.run_id, self.node = wanted["id"], options.name
+        self._measured = measured
         self._work, self._session = work, session
         self._folder = options.data / "runs" / self.run_id
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -242,7 +252,9 @@ class LiveRun:
             session, self._folder / "pods", lms, engine, self._pod_changed
         )
         centre = f"{options.controller}/v1/runs/{self.run_id}/nodes/{options.name}"
-        self._reports = CentreReports(session, centre, lambda: self.executor.open_requests)
+        self._reports = CentreReports(
+            session, centre, lambda: self.executor.open_requests, self._count
+        )
         self.node_port = LiveNode(
             scenario, self._row, self._clock, self._machine, self.pods, self._disk,
             self._carry_out, self._observed,
@@ -251,7 +263,14 @@ class LiveRun:
             self._machine,
             self._disk,
             self._clock,
-            HttpPeers(session, self._clock, self.run_id, options.name, urls),
+            HttpPeers(
+                session,
+                self._clock,
+                self.run_id,
+                options.name,
+                urls,
+                lambda size: measured.add(names.NODE_SENT_BYTES, size),
+            ),
             LmServers(session, self._clock, self.run_id, self._processes.url_of),
             self._reports,
             self.node_port.note,
@@ -361,20 +380,24 @@ class LiveRun:
             },
         }
 
-    def metrics(self) -> str:
-        machine = self._machine
-        lines = ["# TYPE edgelm_node_queue_requests gauge"]
-        lines += [
-            f'edgelm_node_queue_requests{{lm="{lm}"}} {len(queue)}'
-            for lm, queue in machine.host.queues.items()
-        ]
-        lines += [
-            "# TYPE edgelm_node_open_requests gauge",
-            f"edgelm_node_open_requests {self.executor.open_requests}",
-            "# TYPE edgelm_node_queued_bytes gauge",
-            f"edgelm_node_queued_bytes {machine.host.queued_bytes}",
-        ]
-        return "\n".join(lines) + "\n"
+    def measure(self) -> None:
+        """Set what is measured when somebody asks."""
+        queues = self.node_port.backlogs()
+        self._measured.set_all(
+            names.NODE_QUEUE_PROMPTS, [({"lm": lm}, count) for lm, count in queues.items()]
+        )
+        self._measured.set(names.NODE_QUEUE_BYTES, self._machine.host.queued_bytes)
+        self._measured.set(names.NODE_ORDERS_SLOT, self.node_port.stamp.slot)
+
+    def _count(self, record: Record) -> None:
+        """Count a closed request; never its contents."""
+        lm = record.request.lm
+        self._measured.add(names.NODE_REQUESTS, lm=lm, outcome=record.failure or "done")
+        self._measured.add(names.NODE_RECOMPUTED, record.recomputed_prompts, lm=lm)
+        for part in names.PARTS:
+            seconds = getattr(record, f"{part}_s")
+            if record.success and seconds is not None:
+                self._measured.observe(names.NODE_REQUEST_PARTS, seconds, lm=lm, part=part)
 
     # Pods
 
