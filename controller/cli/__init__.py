@@ -2,7 +2,9 @@
 needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
-from controller.cli import campaigns, files, testbed, bench, reasoner, traces  # isort: skip
+from controller.cli import campaigns, files, testbed, calibration, bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
-__all__ = ["app", "bench", "campaigns", "files", "main", "reasoner", "testbed", "traces"]
+__all__ = [
+    "app", "bench", "calibration", "campaigns", "files", "main", "reasoner", "testbed", "traces",
+]  # fmt: skip
