@@ -8,10 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from controller.bootstrap.twin import draw_requests
+from controller.bootstrap.twin import draw_requests, simulate
 from controller.calibration.files import calibrated_profile, calibrated_testbed
 from controller.calibration.fit import Calibration, fit
 from controller.calibration.observed import Observed, observe
+from controller.calibration.regimes import Comparison, compare, windows
 from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
 from controller.campaigns.faults import Faults
 from controller.domain.errors import InputError, Permanent
@@ -80,6 +81,67 @@ def calibrate(folders: Sequence[Path]) -> Calibrated:
         calibrated_profile(first.profile, found),
         calibrated_testbed(first.testbed, found),
     )
+
+
+def check(
+    folders: Sequence[Path], made: Calibrated, seeds: frozenset[tuple[str, int]]
+) -> list[Comparison]:
+    """Run every run of ``folders`` again on the calibrated twin; return how far it is from them.
+
+    Args:
+        seeds: arrivals that the calibration was fitted to, by :func:`seeds_of`.
+
+    Raises:
+        InputError: a run is not held out, has agents, or is of other nodes.
+    """
+    found = []
+    for folder in folders:
+        for experiment, live in observed_runs(folder):
+            _check_held_out(folder, experiment, live, made, seeds)
+            fields = {name: getattr(experiment, name) for name in Experiment.model_fields}
+            own = Experiment(**{**fields, "target": "twin"})
+            fields |= {"profile": made.profile, "testbed": made.testbed, "target": "twin"}
+            twin = Experiment(**fields)
+            found += windows(live, simulate(twin).table, simulate(own).table)
+    return compare(found, made.testbed.to_domain().lm_names)
+
+
+def seeds_of(folders: Sequence[Path]) -> frozenset[tuple[str, int]]:
+    """Return (workload and load, seed) of every finished run: which arrivals it has seen."""
+    return frozenset(
+        (_arrivals(experiment), experiment.seed)
+        for folder in folders
+        for experiment, _ in observed_runs(folder)
+    )
+
+
+def _arrivals(experiment: Experiment) -> str:
+    return f"{experiment.workload.name}, load {experiment.load:g}"
+
+
+def _check_held_out(
+    folder: Path,
+    experiment: Experiment,
+    live: Observed,
+    made: Calibrated,
+    seeds: frozenset[tuple[str, int]],
+) -> None:
+    where = f"{folder}/runs/{live.name}"
+    if (_arrivals(experiment), experiment.seed) in seeds:
+        raise InputError(
+            where, "is not held out: the calibration has seen these arrivals", field="seed",
+            value=experiment.seed, remedy="give runs with other seeds to --check",
+        )  # fmt: skip
+    if experiment.reasoner is not None:
+        raise InputError(
+            where, "has agents, whose replies the twin cannot foresee", field="reasoner",
+            value=experiment.reasoner.label(), remedy="check runs of strategies without agents",
+        )  # fmt: skip
+    if experiment.testbed.all.children != made.testbed.all.children:
+        raise InputError(
+            where, "has other nodes than the calibration", field="testbed",
+            value=experiment.testbed.name, remedy="calibrate and check on one testbed",
+        )  # fmt: skip
 
 
 def write_file(path: Path, content: ProfileFile | TestbedFile) -> None:
