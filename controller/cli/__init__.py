@@ -2,12 +2,14 @@
 needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
-from controller.cli import campaigns, files, testbed, condition, models, bench, reasoner, traces  # isort: skip
+from controller.cli import campaigns, files, testbed, condition, calibration, models  # isort: skip
+from controller.cli import bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
 __all__ = [
     "app",
     "bench",
+    "calibration",
     "campaigns",
     "condition",
     "files",
