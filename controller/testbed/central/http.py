@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from controller import __version__
@@ -43,6 +43,27 @@ class NewRun(BaseModel):
     speed: Annotated[FiniteFloat, Field(gt=0, le=1000)] = 1.0
 
 
+class Refusal(BaseModel):
+    """Why a call was refused: ``problems`` for what has the wrong shape."""
+
+    problem: str = ""
+    problems: list[dict[str, str]] = []
+
+
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Refusal, "description": text}
+    for status, text in {
+        400: "The body is no text.",
+        401: "The token is missing or foreign.",
+        404: "The run, or the file, is unknown.",
+        409: "Somebody else has the testbed, the name or the token.",
+        413: "The body is too large.",
+        422: "What was sent cannot be read, or cannot be run.",
+        426: "The other service is of another version.",
+    }.items()
+}
+
+
 class Played(BaseModel):
     """How many requests the workload's player has handed to nodes; none will follow."""
 
@@ -64,7 +85,7 @@ class Report(BaseModel):
 
 def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a table of routes
     """Return the ASGI application of the controller."""
-    app = FastAPI(title="edgelm controller", version=__version__)
+    app = FastAPI(title="edgelm controller", version=__version__, responses=REFUSALS)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(http: Request, error: RequestValidationError) -> Response:
@@ -197,7 +218,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
             }
         )
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return the metrics in Prometheus' text format."""
         return Response(controller.measured.render(), media_type=CONTENT_TYPE)
