@@ -22,6 +22,8 @@ from controller.testbed.node.records import Request
 from controller.testbed.node.wire import outcome_from_wire, request_from_wire
 
 MOST_BYTES: Final = 64 * 2**20  # of a body
+RETRY_S: Final = 2.0
+NO_ROOM: Final = "the node's disk is nearly full: free space, what it has taken goes on"
 STATUS: Final = {reason: status for status, reason in REASONS.items()}
 
 
@@ -63,6 +65,9 @@ class Holder(Protocol):
     @property
     def current(self) -> RunAtNode | None: ...
 
+    @property
+    def has_room(self) -> bool: ...
+
     def describe(self) -> dict[str, Any]: ...
 
     def metrics(self) -> str: ...
@@ -79,6 +84,8 @@ class NodeHttp:
         run = self._run(http)
         if run is None:
             return _other_run()
+        if not self._holder.has_room:
+            return refuse(503, NO_ROOM, RETRY_S)
         body = await _read(http)
         if body is None:
             return _too_large()
@@ -112,6 +119,8 @@ class NodeHttp:
         run = self._run(http)
         if run is None:
             return _other_run()
+        if not self._holder.has_room:  # as if the queue were full: the origin tries again
+            return refuse(STATUS[events.FULL], NO_ROOM, RETRY_S)
         payload = await _read(http)
         if payload is None:
             return _too_large()

@@ -44,6 +44,7 @@ from controller.testbed.node.settings import NodeSettings
 WAIT_S: Final = 20.0  # of a long poll
 POLL_TIMEOUT: Final = aiohttp.ClientTimeout(total=WAIT_S + 10.0, sock_connect=2.0)
 RETRY_S: Final = 0.5
+FLOOR_BYTES: Final = 256 * 1024 * 1024  # free space for what has been taken already
 TRANSCRIPT: Final = "transcript.jsonl"
 PODS_END_S: Final = 30.0  # real seconds that pods have at the end of a run
 
@@ -115,15 +116,23 @@ class NodeService:
                     with contextlib.suppress(asyncio.CancelledError):
                         await self._working
 
+    @property
+    def has_room(self) -> bool:
+        """True if the disk has more free space than the floor; below it nothing new is taken."""
+        return self._free_bytes() > FLOOR_BYTES
+
+    def _free_bytes(self) -> int:
+        folder = self._options.data
+        return shutil.disk_usage(folder if folder.exists() else Path()).free
+
     def describe(self) -> dict[str, Any]:
         """Return what the node does now, for people and `edgelm status`."""
-        run, folder = self.current, self._options.data
-        there = folder if folder.exists() else Path()
+        run = self.current
         return {
             "node": self._options.name,
             "version": __version__,
             "unix_s": time.time(),
-            "free_gb": round(shutil.disk_usage(there).free / 1e9, 1),
+            "free_gb": round(self._free_bytes() / 1e9, 1),
             "fault": self._fault,
             "run": run and run.describe(),
         }
