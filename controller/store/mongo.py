@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import bson
 from bson.errors import BSONError
 from pymongo import MongoClient, ReplaceOne, WriteConcern
 from pymongo.collection import Collection
@@ -26,6 +27,7 @@ from pymongo.errors import (
     InvalidURI,
     OperationFailure,
     PyMongoError,
+    WriteError,
 )
 from pymongo.uri_parser import parse_uri
 
@@ -40,7 +42,11 @@ from controller.store.documents import (
 from controller.store.queries import check_direction, check_interval, check_limit
 
 _DATABASE: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_TAKEN: Final = 11000  # MongoDB's number of a duplicate key
+# MongoDB's numbers of errors: a duplicate key, and documents that it cannot keep.
+_TAKEN: Final = 11000
+_UNFIT: Final = frozenset({2, 15, 10334, 17280})
+
+_MOST_BYTES: Final = 16 * 2**20
 
 _Document = dict[str, Any]
 
@@ -181,6 +187,10 @@ class MongoStore:
         except (BSONError, DocumentTooLarge, OverflowError) as error:
             raise InputError(where, f"MongoDB cannot keep this document: {error}") from error
         except PyMongoError as error:
+            if _codes(error) & _UNFIT:
+                raise InputError(
+                    where, f"MongoDB cannot keep this document: {_first_line(error)}"
+                ) from error
             if _is_passing(error):
                 raise Transient(
                     f"{where}: {_first_line(error)}; a write may have been made"
@@ -189,8 +199,22 @@ class MongoStore:
 
 
 def _row(collection: str, key: str, document: Mapping[str, Any]) -> _Document:
-    encode(check_collection(collection), check_key(collection, key), document)
-    return {"_id": key, **document}
+    """Return the document as MongoDB has it.
+
+    Raises:
+        InputError: as the port says, or larger than MongoDB's 16 MiB.
+    """
+    text = encode(check_collection(collection), check_key(collection, key), document)
+    row = {"_id": key, **document}
+    # Not every server refuses it, and one that takes it for a while fails the reader.
+    if len(text) > _MOST_BYTES // 16 and len(bson.encode(row)) > _MOST_BYTES:
+        raise InputError(
+            "store",
+            "MongoDB cannot keep this document: over 16 MiB",
+            field=f"{collection}/{key}",
+            remedy="split it",
+        )
+    return row
 
 
 def _replace(row: _Document) -> ReplaceOne[_Document]:
@@ -216,6 +240,13 @@ def _taken(error: BulkWriteError) -> int | None:
     details = error.details or {}
     stopped = [one["index"] for one in details.get("writeErrors", []) if one["code"] == _TAKEN]
     return min(stopped, default=None)
+
+
+def _codes(error: PyMongoError) -> set[int | None]:
+    """Return the numbers of what went wrong with a document, empty if it was something else."""
+    if isinstance(error, BulkWriteError):
+        return {one.get("code") for one in (error.details or {}).get("writeErrors", [])}
+    return {error.code} if isinstance(error, WriteError) else set()
 
 
 def _is_passing(error: PyMongoError) -> bool:

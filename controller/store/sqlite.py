@@ -43,9 +43,9 @@ def open_store(path: Path, *, read_only: bool = False) -> SqliteStore:
         raise InputError(str(path), "no such store", remedy="run what writes it first")
     if not path.parent.is_dir():
         raise InputError(str(path), "its folder does not exist", remedy="create the folder")
-    lock = None if read_only else _lock(path)
+    lock = None if read_only else lock_writer(path)
     try:
-        return SqliteStore(_connect(path, read_only), str(path), lock)
+        return SqliteStore(connect(path, read_only=read_only), str(path), lock)
     except BaseException:
         if lock is not None:
             os.close(lock)
@@ -148,7 +148,7 @@ class SqliteStore:
     ) -> list[dict[str, Any]]:
         table = check_collection(collection)
         statement = f'SELECT body FROM "{table}" WHERE {condition}'  # noqa: S608
-        with self._mutex, _reporting(self._source):
+        with self._mutex, reporting(self._source):
             if not self._exists(table):
                 return []
             return [json.loads(body) for (body,) in self._connection.execute(statement, values)]
@@ -156,7 +156,7 @@ class SqliteStore:
     @contextmanager
     def _writing(self, table: str) -> Iterator[sqlite3.Connection]:
         """Begin a transaction on the collection's table, which is created if it is missing."""
-        with self._mutex, _reporting(self._source), self._connection as connection:
+        with self._mutex, reporting(self._source), self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             if not self._exists(table):
                 connection.execute(
@@ -177,14 +177,15 @@ class SqliteStore:
 
 
 @contextmanager
-def _reporting(source: str) -> Iterator[None]:
+def reporting(source: str) -> Iterator[None]:
+    """Raise ``Permanent`` for SQLite's errors."""
     try:
         yield
     except sqlite3.Error as error:
         raise Permanent(f"{source}: {error}; what was written before is safe") from error
 
 
-def _lock(path: Path) -> int:
+def lock_writer(path: Path) -> int:
     """Lock the file for its only writer. Return the lock's descriptor; closing it unlocks.
 
     Raises:
@@ -205,38 +206,48 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+def connect(
+    path: Path, *, read_only: bool = False, application_id: int = APPLICATION_ID
+) -> sqlite3.Connection:
+    """Return a connection to a file in WAL mode, which a writer creates if it is missing.
+
+    Raises:
+        InputError: the file is another program's, or of another kind or version.
+        Permanent: it cannot be opened, or its disk cannot share memory.
+    """
     uri = path.absolute().as_uri() + ("?mode=ro" if read_only else "?mode=rwc")
-    with _reporting(str(path)):
+    with reporting(str(path)):
         connection = sqlite3.connect(
             uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
     try:
-        with _reporting(str(path)):
-            _check_format(connection, path, read_only)
+        with reporting(str(path)):
+            _check_format(connection, path, read_only, application_id)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check_format(connection: sqlite3.Connection, path: Path, read_only: bool) -> None:
+def _check_format(
+    connection: sqlite3.Connection, path: Path, read_only: bool, application_id: int
+) -> None:
     """Refuse a file that is not a store of this version; turn an empty file into a store."""
     try:
-        found = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+        found = pragma(connection, "application_id"), pragma(connection, "user_version")
         empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
         raise InputError(str(path), f"not a store of edgelm: {error}") from error
     if found == (0, 0) and empty and not read_only:
-        if _pragma(connection, "journal_mode = WAL") != "wal":
+        if pragma(connection, "journal_mode = WAL") != "wal":
             raise Permanent(f"{path}: its file system cannot share memory; use a local disk")
         connection.executescript(
-            f"BEGIN; PRAGMA application_id = {APPLICATION_ID};"
+            f"BEGIN; PRAGMA application_id = {application_id};"
             f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
-    elif found[0] != APPLICATION_ID:
+    elif found[0] != application_id:
         raise InputError(str(path), "not a store of edgelm", remedy="name another file")
     elif found[1] != SCHEMA_VERSION:
         raise InputError(
@@ -246,9 +257,9 @@ def _check_format(connection: sqlite3.Connection, path: Path, read_only: bool) -
             value=found[1],
             remedy=f"this one reads version {SCHEMA_VERSION}; name another file",
         )
-    _pragma(connection, "synchronous = FULL")
+    pragma(connection, "synchronous = FULL")
 
 
-def _pragma(connection: sqlite3.Connection, text: str) -> Any:
+def pragma(connection: sqlite3.Connection, text: str) -> Any:
     row = connection.execute(f"PRAGMA {text}").fetchone()
     return row[0] if row else None

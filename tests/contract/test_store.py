@@ -19,12 +19,16 @@ from hypothesis import strategies as st
 from controller.domain.errors import InputError
 from controller.ports import Store
 from controller.store.mongo import MongoStore, open_mongo
+from controller.store.spooled import open_spooled
 from controller.store.sqlite import memory_store, open_store
 from tests.mongo.servers import MongoDev, mongo_dev
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], Store]] = {
     "sqlite-file": lambda test: open_store(test.getfixturevalue("tmp_path") / "store.sqlite"),
     "sqlite-memory": lambda test: memory_store(),
+    "spooled": lambda test: open_spooled(
+        memory_store(), test.getfixturevalue("tmp_path") / "spool.sqlite"
+    ),
     "mongo": lambda test: open_mongo(
         MONGODB or test.getfixturevalue("mongo").url, f"{RUN}-{next(NUMBERS)}", timeout_s=20
     ),
