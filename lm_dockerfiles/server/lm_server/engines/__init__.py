@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
-
-from lm_server.engines.emulated import EmulatedEngine
 
 
 class Engine(Protocol):
@@ -35,4 +34,19 @@ class Engine(Protocol):
         """
 
 
-ENGINES: Final[dict[str, Callable[[Path], Engine]]] = {"emulated": EmulatedEngine}
+def _engine(module: str, name: str) -> Callable[[Path], Engine]:
+    """Return what builds an engine. Its libraries take seconds to import: the worker does."""
+
+    def build(path: Path) -> Engine:
+        engine: Engine = getattr(import_module(f"lm_server.engines.{module}"), name)(path)
+        return engine
+
+    return build
+
+
+ENGINES: Final[dict[str, Callable[[Path], Engine]]] = {
+    "emulated": _engine("emulated", "EmulatedEngine"),
+    "text-to-text": _engine("text_to_text", "TextToText"),
+    "image-to-text": _engine("image_to_text", "ImageToText"),
+    "text-to-image": _engine("text_to_image", "TextToImage"),
+}
