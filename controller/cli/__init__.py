@@ -2,7 +2,7 @@
 needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
-from controller.cli import campaigns, files, bench, reasoner, traces  # isort: skip
+from controller.cli import campaigns, files, bench, reasoner, traces, models  # isort: skip
 from controller.cli.app import app, main
 
-__all__ = ["app", "bench", "campaigns", "files", "main", "reasoner", "traces"]
+__all__ = ["app", "bench", "campaigns", "files", "main", "models", "reasoner", "traces"]

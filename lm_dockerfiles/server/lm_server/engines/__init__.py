@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +39,7 @@ def _engine(module: str, name: str) -> Callable[[Path], Engine]:
     """Return what builds an engine. Its libraries take seconds to import: the worker does."""
 
     def build(path: Path) -> Engine:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at import
         engine: Engine = getattr(import_module(f"lm_server.engines.{module}"), name)(path)
         return engine
 
