@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from lm_server.engines.bad_model import BadModel
+
 
 class Engine(Protocol):
     """Owner of a loaded LM. Lives in the worker process; methods block.
@@ -40,7 +42,14 @@ def _engine(module: str, name: str) -> Callable[[Path], Engine]:
 
     def build(path: Path) -> Engine:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at import
-        engine: Engine = getattr(import_module(f"lm_server.engines.{module}"), name)(path)
+        try:
+            found = import_module(f"lm_server.engines.{module}")
+        except ModuleNotFoundError as error:
+            remedy = "install an extra of edgelm-lm-server: lm, or llama for --engine llama"
+            raise BadModel(
+                f"the engine needs {error.name}, which is not installed", remedy
+            ) from error
+        engine: Engine = getattr(found, name)(path)
         return engine
 
     return build
@@ -51,4 +60,5 @@ ENGINES: Final[dict[str, Callable[[Path], Engine]]] = {
     "text-to-text": _engine("text_to_text", "TextToText"),
     "image-to-text": _engine("image_to_text", "ImageToText"),
     "text-to-image": _engine("text_to_image", "TextToImage"),
+    "llama": _engine("llama", "Llama"),
 }

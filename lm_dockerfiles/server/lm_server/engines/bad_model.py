@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 class BadModel(Exception):
-    """A model that this engine cannot serve. Loading it again does not help."""
+    """A model that this engine cannot serve, although it is there. The server ends over it."""
 
-    def __init__(self, path: Path, problem: str, remedy: str) -> None:
-        super().__init__(f"{path}: {problem}; {remedy}")
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
 
 
 def check_folder(folder: Path, index: str, kind: str) -> None:
@@ -21,11 +21,11 @@ def check_folder(folder: Path, index: str, kind: str) -> None:
     """
     remedy = f"give the folder of {kind}, as edgelm models writes it"
     if not folder.is_dir():
-        raise BadModel(folder, "is not a folder", remedy)
+        raise BadModel("it is not a folder", remedy)
     try:
         json.loads((folder / index).read_bytes())
     except FileNotFoundError:
         found = ", ".join(sorted(one.name for one in folder.iterdir())[:5]) or "nothing"
-        raise BadModel(folder, f"has no {index} (it has {found})", remedy) from None
+        raise BadModel(f"it has no {index} but {found}", remedy) from None
     except ValueError:
-        raise BadModel(folder, f"{index} is not JSON", "fetch it again") from None
+        raise BadModel(f"{index} is not JSON", "fetch it again") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ class TorchEngine(ABC):
 
     def __init__(self, path: Path) -> None:
         self._path, self._watch = path, Watch()
+        self.phases: dict[str, float] = {}  # seconds of each part of ``load``
         self.batch = max(1, int(os.environ.get(BATCH) or self.most))
 
     def load(self) -> None:
@@ -50,6 +52,7 @@ class TorchEngine(ABC):
             BadModel: not a model that this engine serves.
             MemoryError: it does not fit.
         """
+        began_s = time.monotonic()
         check_folder(self._path, self.index, self.kind)
         with memory_errors():
             try:
@@ -61,8 +64,10 @@ class TorchEngine(ABC):
                     raise
                 reason = " ".join(str(error).split())[:300]
                 remedy = f"give {self.kind}, whole (edgelm models check {self._path})"
-                raise BadModel(self._path, f"cannot be loaded: {reason}", remedy) from error
+                raise BadModel(reason, remedy) from error
+        loaded_s = time.monotonic()
         self.run([self.warm_up], lambda: False, lambda: None)
+        self.phases = {"weights": loaded_s - began_s, "warm_up": time.monotonic() - loaded_s}
 
     def run(
         self,
