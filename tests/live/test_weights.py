@@ -9,7 +9,6 @@ import base64
 import importlib.util
 import io
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,12 @@ SLOT_S = 20.0
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from lm_server.tiny import build
+    from controller.testbed.weights.catalog import SOURCES
+    from controller.testbed.weights.tiny import build
 
     folder = tmp_path_factory.mktemp("weights")
-    for k, made in enumerate(build(folder).values(), 1):
-        shutil.move(made, folder / f"LM{k}")
+    for name in SOURCES:
+        build(name, folder / name, seed=0)
     return folder
 
 

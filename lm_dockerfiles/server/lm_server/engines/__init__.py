@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from lm_server.engines.captions import CaptionEngine
-from lm_server.engines.emulated import EmulatedEngine
-from lm_server.engines.images import ImageEngine
-from lm_server.engines.text import TextEngine
+from lm_server.engines.bad_model import BadModel
 
 
 class Engine(Protocol):
@@ -38,10 +37,28 @@ class Engine(Protocol):
         """
 
 
-# Libraries are imported by ``load``: the front, and the other engines, do without them.
+def _engine(module: str, name: str) -> Callable[[Path], Engine]:
+    """Return what builds an engine. Its libraries take seconds to import: the worker does."""
+
+    def build(path: Path) -> Engine:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at import
+        try:
+            found = import_module(f"lm_server.engines.{module}")
+        except ModuleNotFoundError as error:
+            remedy = "install an extra of edgelm-lm-server: lm, or llama for --engine llama"
+            raise BadModel(
+                f"the engine needs {error.name}, which is not installed", remedy
+            ) from error
+        engine: Engine = getattr(found, name)(path)
+        return engine
+
+    return build
+
+
 ENGINES: Final[dict[str, Callable[[Path], Engine]]] = {
-    "emulated": EmulatedEngine,
-    "text": TextEngine,
-    "caption": CaptionEngine,
-    "image": ImageEngine,
+    "emulated": _engine("emulated", "EmulatedEngine"),
+    "text-to-text": _engine("text_to_text", "TextToText"),
+    "image-to-text": _engine("image_to_text", "ImageToText"),
+    "text-to-image": _engine("text_to_image", "TextToImage"),
+    "llama": _engine("llama", "Llama"),
 }
