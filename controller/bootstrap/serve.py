@@ -21,6 +21,7 @@ from controller.bootstrap.condition import read_state
 from controller.bootstrap.services import LiveWork
 from controller.domain.errors import Permanent
 from controller.store.sqlite import open_store
+from controller.telemetry.traces import Traces
 from controller.testbed.central.http import make_app as make_controller_app
 from controller.testbed.central.service import Controller
 from controller.testbed.local import start
@@ -61,17 +62,26 @@ def serve_node(
     data: Path,
     token: str,
     weights: Path | None,
+    otlp: str,
 ) -> None:
-    """Serve a node until TERM or Ctrl-C. ``url``: where others reach it; "" for the address."""
+    """Serve a node until TERM or Ctrl-C.
+
+    Args:
+        url: where others reach it; "" for the address.
+        otlp: endpoint of an OpenTelemetry collector; "" for none.
+    """
     _log()
     listener = listen(host, port)
-    options = Options(name, url or address_of(listener), controller.rstrip("/"), data, token)
+    with contextlib.ExitStack() as stack:
+        traces = stack.enter_context(Traces(otlp, f"edgelm-node-{name}")) if otlp else None
+        here = url or address_of(listener)
+        options = Options(name, here, controller.rstrip("/"), data, token, traces)
 
-    async def run() -> None:
-        service = NodeService(options, partial(LiveWork, weights=weights))
-        await serve(make_node_app(service, token), listener, service.run)
+        async def run() -> None:
+            service = NodeService(options, partial(LiveWork, weights=weights))
+            await serve(make_node_app(service, token), listener, service.run)
 
-    asyncio.run(run())
+        asyncio.run(run())
 
 
 @contextlib.contextmanager

@@ -150,6 +150,10 @@ def node(
         Path | None,
         typer.Option(metavar="DIR", help="Real engines: a folder of weights per LM, by its name."),
     ] = None,
+    otlp: Annotated[
+        str,
+        typer.Option(metavar="URL", help="OpenTelemetry collector for traces of requests."),
+    ] = "",
     token_file: TokenFile = None,
 ) -> None:
     """Serve a node: its queues, its LM servers and its deployer.
@@ -160,7 +164,8 @@ def node(
     """
     from controller.bootstrap.serve import serve_node
 
-    serve_node(name, host, port, url, controller, data, token_of(token_file), weights)
+    token = token_of(token_file)
+    serve_node(name, host, port, url, controller, data, token, weights, otlp)
 
 
 def token_of(path: Path | None) -> str:

@@ -25,11 +25,13 @@ from controller.ports import Deployer, Journal
 from controller.telemetry import names
 from controller.telemetry.exposition import Exposition
 from controller.telemetry.names import Emitter
+from controller.telemetry.traces import Traces
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import headers
 from controller.testbed.node import events
 from controller.testbed.node.disk import NodeDisk
 from controller.testbed.node.executor import SNAPSHOT, Executor
+from controller.testbed.node.lives import RecordedLife
 from controller.testbed.node.log import from_line, snapshot_from_text
 from controller.testbed.node.machine import NodeMachine
 from controller.testbed.node.peers import HttpPeers
@@ -72,6 +74,7 @@ class Options:
     controller: str
     data: Path
     token: str = ""
+    traces: Traces | None = None
 
 
 class NodeService:
@@ -239,7 +242,7 @@ class LiveRun:
         measured: Exposition,
     ) -> None:
         self.run_id, self.node = wanted["id"], options.name
-        self._measured = measured
+        self._measured, self._traces = measured, options.traces
         self._work, self._session = work, session
         self._folder = options.data / "runs" / self.run_id
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -399,7 +402,9 @@ class LiveRun:
         self._measured.set(names.NODE_ORDERS_SLOT, self.node_port.stamp.slot)
 
     def _count(self, record: Record) -> None:
-        """Count a closed request; never its contents."""
+        """Count and trace a closed request; never its contents."""
+        if self._traces is not None:
+            self._traces.tell(RecordedLife(record, self.run_id), self._clock.unix_s)
         lm = record.request.lm
         self._measured.add(names.NODE_REQUESTS, lm=lm, outcome=record.failure or "done")
         self._measured.add(names.NODE_RECOMPUTED, record.recomputed_prompts, lm=lm)
