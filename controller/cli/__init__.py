@@ -2,9 +2,11 @@
 needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
-from controller.cli import campaigns, files, testbed, calibration, bench, reasoner, traces  # isort: skip
+from controller.cli import campaigns, files, testbed, calibration, profiling  # isort: skip
+from controller.cli import bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
 __all__ = [
-    "app", "bench", "calibration", "campaigns", "files", "main", "reasoner", "testbed", "traces",
+    "app", "bench", "calibration", "campaigns", "files", "main", "profiling", "reasoner", "testbed",
+    "traces",
 ]  # fmt: skip

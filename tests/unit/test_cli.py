@@ -13,7 +13,7 @@ from controller import __version__, strategies
 from controller.inputs.catalog import KINDS, locate, names, read_yaml
 
 COMMANDS = (
-    "run", "report", "list", "validate", "schema", "bench", "calibrate", "trace", "trace import",
+    "run", "report", "list", "validate", "schema", "bench", "calibrate", "profile", "trace", "trace import",
     "trace merge",
 )  # fmt: skip
 
