@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 from controller.inputs.documents import parse
 from controller.inputs.profile import ProfileFile
 from controller.inputs.speeds import QUANTITIES
+from controller.profiling.measure import BUSY
 from controller.profiling.points import Measured, Measurement
 
 
@@ -97,7 +98,9 @@ def _circumstances(found: Measurement) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in setup.versions.items())
     if found.emulated:
         return "Emulated engine: the times of its file, no measurement of hardware."
-    return f"By edgelm profile on {setup.hardware}, engine {setup.engine}; {versions}."
+    waited = max((one.waited or 0.0 for one in found.points), default=0.0)
+    busy = f" Threads waited for a core up to {waited:.0%} of their time." if waited > BUSY else ""
+    return f"By edgelm profile on {setup.hardware}, engine {setup.engine}; {versions}.{busy}"
 
 
 def _phases(found: Measurement) -> str:

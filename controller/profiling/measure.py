@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from controller.profiling.points import Life, Measured, Notebook, Point
 from controller.profiling.server import LmServer
 from controller.testbed.contents import prompts_of
+
+BUSY: Final = 0.05  # share of waiting beyond which a time is not the hardware's
 
 Start = Callable[[Path, list[int]], LmServer]
 
@@ -74,14 +77,22 @@ def _measure_on(
 
 def _measure_point(point: Point, modality: str, server: LmServer, repeats: int) -> Measured:
     """Return the times of ``repeats`` requests, after one that does not count."""
-    seconds, batches = [], 0
+    seconds, batches, before = [], 0, (0, 0)
     for k in range(repeats + 1):
+        if k == 1:
+            before = server.waiting()
         prompts = prompts_of(modality, k, point.prompts, point.columns())
         took_s, batches = server.serve(f"{time.time_ns()}", prompts)
         if k > 0:
             seconds.append(took_s)
+    ran, waited = (now - then for now, then in zip(server.waiting(), before, strict=True))
     return Measured(
-        cores=point.cores, prompts=point.prompts, size=point.size, seconds=seconds, batches=batches
+        cores=point.cores,
+        prompts=point.prompts,
+        size=point.size,
+        seconds=seconds,
+        batches=batches,
+        waited=round(max(0, waited) / (ran + waited), 4) if ran + waited > 0 else None,
     )
 
 
@@ -102,3 +113,8 @@ class _Progress:
             f"{'/'.join(f'{amount:g}' for amount in one.size)}: {middle_s:.4g} s; "
             f"about {left_s:.0f} s left"
         )
+        if (one.waited or 0.0) > BUSY:
+            self.tell(
+                f"  the machine was busy: threads waited for a core {one.waited:.0%} of the time, "
+                "so this takes longer than on an idle one"
+            )

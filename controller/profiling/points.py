@@ -42,6 +42,7 @@ class Measured(_Record):
     size: tuple[float, ...]
     seconds: Annotated[list[Positive], Field(min_length=1)]
     batches: int  # that each request was divided into
+    waited: float | None = None  # share of its threads' time without a core; None: unknown
 
     @property
     def point(self) -> Point:

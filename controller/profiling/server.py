@@ -10,7 +10,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,16 +135,33 @@ class LmServer:
 
     def peak_ram_gb(self) -> float:
         """Return the sum of its processes' largest resident sizes."""
-        assert self._process is not None  # noqa: S101
         kilobytes = 0
-        for status in Path("/proc").glob("[0-9]*/status"):
-            try:
-                if os.getpgid(int(status.parent.name)) == self._process.pid:
-                    found = PEAK.search(status.read_text())
-                    kilobytes += int(found.group(1)) if found else 0
-            except OSError:  # it has just ended
-                continue
+        for folder in self._processes():
+            with suppress(OSError):  # it has just ended
+                found = PEAK.search((folder / "status").read_text())
+                kilobytes += int(found.group(1)) if found else 0
         return kilobytes * 1024 / 1e9
+
+    def waiting(self) -> tuple[int, int]:
+        """Return nanoseconds that its threads have run, and that they could have but for others on
+        their cores."""
+        ran, waited = 0, 0
+        for process in self._processes():
+            for task in process.glob("task/*/schedstat"):
+                try:
+                    run, wait, _ = map(int, task.read_text().split())
+                except (OSError, ValueError):  # it has just ended, or this kernel does not count
+                    continue
+                ran, waited = ran + run, waited + wait
+        return ran, waited
+
+    def _processes(self) -> Iterator[Path]:
+        """Yield the folders of its processes in /proc."""
+        assert self._process is not None  # noqa: S101
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if os.getpgid(int(folder.name)) == self._process.pid:
+                    yield folder
 
     def _is_ready(self) -> bool:
         try:
