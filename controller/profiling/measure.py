@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
@@ -107,10 +108,9 @@ class _Progress:
         self._done += 1
         each_s = (time.monotonic() - self._began_s) / (self._done - self._before)
         left_s = each_s * (self._total - self._done)
-        middle_s = sorted(one.seconds)[len(one.seconds) // 2]
         self.tell(
             f"[{self._done}/{self._total}] cores {one.cores}, prompts {one.prompts}, size "
-            f"{'/'.join(f'{amount:g}' for amount in one.size)}: {middle_s:.4g} s; "
+            f"{'/'.join(f'{amount:g}' for amount in one.size)}: {median(one.seconds):.4g} s; "
             f"about {left_s:.0f} s left"
         )
         if (one.waited or 0.0) > BUSY:
