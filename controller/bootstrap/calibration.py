@@ -25,11 +25,13 @@ from controller.results.run import Run
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """Estimates with the profile and the testbed made of them."""
+    """Estimates with the profile and the testbed made of them. ``seen``: the arrivals, as
+    (workload and load, seed), of the runs that they are from."""
 
     found: Calibration
     profile: ProfileFile
     testbed: TestbedFile
+    seen: frozenset[tuple[str, int]]
 
 
 def observed_runs(folder: Path) -> list[tuple[Experiment, Observed]]:
@@ -62,9 +64,14 @@ def calibrate(folders: Sequence[Path]) -> Calibrated:
     """Fit a profile and a testbed to the runs of campaigns.
 
     Raises:
-        InputError: a folder is no campaign with finished runs, or runs are of several profiles or
-            testbeds, so that there is nothing that one scale could mean.
+        InputError: a folder is given twice or is no campaign with finished runs, or runs are of
+            several profiles or testbeds, so that there is nothing that one scale could mean.
     """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(
+            "edgelm calibrate", "has a folder twice, whose requests would count twice",
+            field="FOLDER", value=", ".join(map(str, folders)), remedy="give each once",
+        )  # fmt: skip
     runs = [(folder, one) for folder in folders for one in observed_runs(folder)]
     first = runs[0][1][0]
     for folder, (experiment, observed) in runs:
@@ -80,16 +87,12 @@ def calibrate(folders: Sequence[Path]) -> Calibrated:
         found,
         calibrated_profile(first.profile, found),
         calibrated_testbed(first.testbed, found),
+        frozenset((_arrivals(one), one.seed) for _, (one, _) in runs),
     )
 
 
-def check(
-    folders: Sequence[Path], made: Calibrated, seeds: frozenset[tuple[str, int]]
-) -> list[Comparison]:
+def check(folders: Sequence[Path], made: Calibrated) -> list[Comparison]:
     """Run every run of ``folders`` again on the calibrated twin; return how far it is from them.
-
-    Args:
-        seeds: arrivals that the calibration was fitted to, by :func:`seeds_of`.
 
     Raises:
         InputError: a run is not held out, has agents, or is of other nodes.
@@ -97,22 +100,13 @@ def check(
     found = []
     for folder in folders:
         for experiment, live in observed_runs(folder):
-            _check_held_out(folder, experiment, live, made, seeds)
+            _check_held_out(folder, experiment, live, made)
             fields = {name: getattr(experiment, name) for name in Experiment.model_fields}
             own = Experiment(**{**fields, "target": "twin"})
             fields |= {"profile": made.profile, "testbed": made.testbed, "target": "twin"}
             twin = Experiment(**fields)
             found += windows(live, simulate(twin).table, simulate(own).table)
     return compare(found, made.testbed.to_domain().lm_names)
-
-
-def seeds_of(folders: Sequence[Path]) -> frozenset[tuple[str, int]]:
-    """Return (workload and load, seed) of every finished run: which arrivals it has seen."""
-    return frozenset(
-        (_arrivals(experiment), experiment.seed)
-        for folder in folders
-        for experiment, _ in observed_runs(folder)
-    )
 
 
 def _arrivals(experiment: Experiment) -> str:
@@ -124,10 +118,9 @@ def _check_held_out(
     experiment: Experiment,
     live: Observed,
     made: Calibrated,
-    seeds: frozenset[tuple[str, int]],
 ) -> None:
     where = f"{folder}/runs/{live.name}"
-    if (_arrivals(experiment), experiment.seed) in seeds:
+    if (_arrivals(experiment), experiment.seed) in made.seen:
         raise InputError(
             where, "is not held out: the calibration has seen these arrivals", field="seed",
             value=experiment.seed, remedy="give runs with other seeds to --check",

@@ -55,7 +55,7 @@ def calibrate(
     """
     from controller.bootstrap.calibration import calibrate as fit_to
     from controller.bootstrap.calibration import check as check_on
-    from controller.bootstrap.calibration import seeds_of, write_file
+    from controller.bootstrap.calibration import write_file
 
     made = fit_to(folders)
     written = []
@@ -63,7 +63,7 @@ def calibrate(
         if path is not None:
             write_file(path, content)
             written.append(str(path))
-    checked = check_on(check, made, seeds_of(folders)) if check else []
+    checked = check_on(check, made) if check else []
     if as_json:
         document: dict[str, Any] = {"written": written, **_document(made.found)}
         if check:

@@ -13,8 +13,8 @@ from controller import __version__, strategies
 from controller.inputs.catalog import KINDS, locate, names, read_yaml
 
 COMMANDS = (
-    "run", "report", "list", "validate", "schema", "bench", "calibrate", "trace", "trace import",
-    "trace merge",
+    "run", "report", "list", "validate", "schema", "bench", "calibrate", "profile", "trace",
+    "trace import", "trace merge",
 )  # fmt: skip
 
 

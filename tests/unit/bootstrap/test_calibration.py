@@ -83,5 +83,7 @@ def test_runs_of_two_profiles_are_refused(fitted: Path, tmp_path: Path) -> None:
 def test_bad_folders_and_names_are_refused(fitted: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no campaign folder"):
         edgelm("calibrate", tmp_path)
+    with pytest.raises(InputError, match="FOLDER: has a folder twice"):
+        edgelm("calibrate", fitted, fitted)
     with pytest.raises(InputError, match=r"no name of a YAML file.*\.yaml"):
         edgelm("calibrate", fitted, "--out", tmp_path / "profile.txt")

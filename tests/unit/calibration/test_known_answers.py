@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from controller.bootstrap.twin import draw_requests, simulate
@@ -156,3 +158,15 @@ def test_records_of_another_experiment_are_refused() -> None:
     made, assumed = experiment("RF", 0, {}), experiment("RF", 1, {})
     with pytest.raises(InputError, match=r"requests\.parquet.*draws.*make the run again"):
         observed(made, assumed)
+
+
+@pytest.mark.parametrize("column", ["recomputed_prompts", "inference_s"])
+def test_records_that_lack_a_column_are_refused(column: str) -> None:
+    one = experiment("RF", 0, {}, epoch_slots=2)
+    files = run_files(one.canonical_json(), simulate(one))
+    short = io.BytesIO()
+    pl.read_parquet(files["requests.parquet"]).drop(column).write_parquet(short)
+    run = run_in_memory("RF", {**files, "requests.parquet": short.getvalue()})
+    scenario = one.scenario()
+    with pytest.raises(InputError, match=rf"requests\.parquet: {column}: is missing.*again"):
+        observe(run, scenario, draw_requests(one, scenario), "twin", faultless=True)

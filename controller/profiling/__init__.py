@@ -1,0 +1,1 @@
+"""Profiling: measures an LM on the hardware at hand through its server's HTTP."""
