@@ -194,9 +194,7 @@ def _reference(latency: Latency) -> KeptServer:
 
 async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | None) -> str:
     """Return what random policies achieve as a sentence, measured once per testbed and workload."""
-    about = experiment.model_copy(
-        update={"strategy": "", "parameters": {}, "reasoner": None, "seed": 0, "epochs": 1}
-    )
+    about = experiment.changed(strategy="", parameters={}, reasoner=None, seed=0, epochs=1)
     path = cache / f"{about.run_id}.json" if cache else None
     if path and path.is_file():
         return str(json.loads(path.read_bytes())["sentence"])

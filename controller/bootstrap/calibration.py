@@ -8,19 +8,18 @@ from pathlib import Path
 
 import yaml
 
-from controller.bootstrap.twin import draw_requests, simulate
+from controller.bootstrap.twin import draw_requests, reading_kept_trace, simulate
 from controller.calibration.files import calibrated_profile, calibrated_testbed
 from controller.calibration.fit import Calibration, fit
 from controller.calibration.observed import Observed, observe
 from controller.calibration.regimes import Comparison, compare, windows
-from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
+from controller.campaigns.experiment import Experiment, load_experiment
 from controller.campaigns.faults import Faults
 from controller.domain.errors import InputError, Permanent
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
 from controller.results.campaign import read_campaign
-from controller.results.folder import EXPERIMENT, trace_path, write_atomically
-from controller.results.run import Run
+from controller.results.folder import EXPERIMENT, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,8 @@ def observed_runs(folder: Path) -> list[tuple[Experiment, Observed]]:
     """
     found = []
     for run in read_campaign(folder).finished:
-        experiment = _readable(folder, run)
+        one = load_experiment(run.content(EXPERIMENT), str(run.folder / EXPERIMENT))
+        experiment = reading_kept_trace(one, folder)
         scenario = experiment.scenario()
         requests = draw_requests(experiment, scenario)
         faultless = experiment.faults == Faults()
@@ -101,10 +101,8 @@ def check(folders: Sequence[Path], made: Calibrated) -> list[Comparison]:
     for folder in folders:
         for experiment, live in observed_runs(folder):
             _check_held_out(folder, experiment, live, made)
-            fields = {name: getattr(experiment, name) for name in Experiment.model_fields}
-            own = Experiment(**{**fields, "target": "twin"})
-            fields |= {"profile": made.profile, "testbed": made.testbed, "target": "twin"}
-            twin = Experiment(**fields)
+            own = experiment.changed(target="twin")
+            twin = own.changed(profile=made.profile, testbed=made.testbed)
             found += windows(live, simulate(twin).table, simulate(own).table)
     return compare(found, made.testbed.to_domain().lm_names)
 
@@ -156,14 +154,3 @@ def write_file(path: Path, content: ProfileFile | TestbedFile) -> None:
         raise Permanent(
             f"{path}: cannot be written: {error.strerror or error}; check path and permissions"
         ) from error
-
-
-def _readable(folder: Path, run: Run) -> Experiment:
-    """Return a run's experiment with its trace read from the campaign's copy."""
-    source = str(run.folder / EXPERIMENT)
-    experiment = load_experiment(run.content(EXPERIMENT), source)
-    trace = trace_of(experiment.workload)
-    if trace is None:
-        return experiment
-    moved = with_trace_at(experiment.workload, str(trace_path(folder, trace.sha256)))
-    return experiment.model_copy(update={"workload": moved})

@@ -16,9 +16,9 @@ import aiohttp
 import numpy as np
 
 from controller.bootstrap.transcripts import merged_transcript
-from controller.bootstrap.twin import draw_requests
+from controller.bootstrap.twin import draw_requests, reading_kept_trace
 from controller.campaigns.code_digest import code_digest
-from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
+from controller.campaigns.experiment import Experiment, load_experiment
 from controller.campaigns.pool import Engine, Listener
 from controller.campaigns.watch import Advance
 from controller.domain.errors import InputError, Permanent
@@ -31,7 +31,6 @@ from controller.domain.requests import (
     RequestTable,
 )
 from controller.domain.scenario import Scenario
-from controller.results.folder import trace_path
 from controller.results.spool import MergedJournal, merge_spools
 from controller.results.summary import Usage
 from controller.results.writing import Outcome, run_files
@@ -76,13 +75,7 @@ def execute(text: str, root: Path, listener: Listener, testbed: Testbed) -> dict
 async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) -> dict[str, bytes]:
     experiment = load_experiment(text, "experiment.json")
     scenario = experiment.scenario()
-    trace = trace_of(experiment.workload)
-    readable = experiment
-    if trace is not None:
-        path = str(trace_path(root, trace.sha256))
-        workload = with_trace_at(experiment.workload, path)
-        readable = experiment.model_copy(update={"workload": workload})
-    requests = draw_requests(readable, scenario)
+    requests = draw_requests(reading_kept_trace(experiment, root), scenario)
     started_s = time.perf_counter()
     async with aiohttp.ClientSession(
         headers=headers(testbed.token()), timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0)

@@ -135,9 +135,7 @@ def execute(
     """Make the run of an experiment.json that belongs to the campaign at ``root``. A run with
     agents goes on from the calls that an earlier attempt has made."""
     experiment = load_experiment(text, "experiment.json")
-    trace = trace_of(experiment.workload)
-    path = trace_path(root, trace.sha256) if trace else None
-    readable = _reading_trace(experiment, path)
+    readable = reading_kept_trace(experiment, root)
     journal = WatchedJournal(experiment.slots, partial(listener.advanced, experiment.run_id))
     if experiment.reasoner is None:
         return run_files(text, simulate(readable, journal=journal))
@@ -162,10 +160,9 @@ def replay(run: Path) -> dict[str, bytes]:
             remedy="give the folder of a run with agents, CAMPAIGN/runs/ID",
         )  # fmt: skip
     one = load_experiment(finished.content(EXPERIMENT), str(run / EXPERIMENT))
-    trace = trace_of(one.workload)
-    path = trace_path(run.parent.parent, trace.sha256) if trace else None
     calls = RunTranscript(former=whole_lines(finished.content(TRANSCRIPT)), silent=True)
-    return run_files(one.canonical_json(), simulate(_reading_trace(one, path), calls))
+    readable = reading_kept_trace(one, run.parent.parent)
+    return run_files(one.canonical_json(), simulate(readable, calls))
 
 
 def run_once(grid: Grid, approver: Approver | Confirm | None = None) -> dict[str, bytes]:
@@ -181,6 +178,13 @@ def run_once(grid: Grid, approver: Approver | Confirm | None = None) -> dict[str
     return run_files(
         cell.experiment.canonical_json(), simulate(_reading_trace(cell.experiment, path), calls)
     )
+
+
+def reading_kept_trace(experiment: Experiment, root: Path) -> Experiment:
+    """Return the experiment with its trace, if it has one, read from the copy that the campaign at
+    ``root`` keeps."""
+    trace = trace_of(experiment.workload)
+    return _reading_trace(experiment, trace_path(root, trace.sha256) if trace else None)
 
 
 def _reading_trace(experiment: Experiment, path: Path | None) -> Experiment:

@@ -65,6 +65,14 @@ class Experiment(Record):
         """First 12 hex digits of the canonical JSON's SHA-256."""
         return run_id_of(self.canonical_json().encode())
 
+    def changed(self, **fields: Any) -> Experiment:
+        """Return another experiment, with an id of its own.
+
+        ``model_copy`` would keep the id of this one, which is cached.
+        """
+        same = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**same, **fields})
+
     @property
     def slots(self) -> int:
         """Number of slots in which requests are born."""

@@ -117,11 +117,7 @@ def resolve_grid(campaign: CampaignFile, path: Path, mode: str | None = None) ->
 
 def retargeted(grid: Grid, target: Target) -> Grid:
     """Return the grid with every run on another target: on emulated engines, or on real ones."""
-    cells = []
-    for cell in grid.cells:
-        # By its fields, not by model_copy, which would keep the cached id of the other target.
-        of_field = {name: getattr(cell.experiment, name) for name in Experiment.model_fields}
-        cells.append(Cell(Experiment(**{**of_field, "target": target}), cell.label))
+    cells = (Cell(cell.experiment.changed(target=target), cell.label) for cell in grid.cells)
     return replace(grid, cells=tuple(cells))
 
 

@@ -15,6 +15,7 @@ from controller.bootstrap.agents import (
     _SERVERS,
     MOST_REQUESTS,
     Access,
+    _baseline,
     _limiter,
     _reference,
     check_reasoner,
@@ -121,3 +122,11 @@ def test_a_transcript_of_something_else_is_refused_and_kept(tmp_path: Path) -> N
     ):
         pass
     assert path.read_bytes() == b"\xff\n"
+
+
+def test_the_baseline_is_measured_once_for_all_seeds_and_strategies(tmp_path: Path) -> None:
+    runs = [small_experiment(seed=seed) for seed in (1, 2)]
+    assert len({one.run_id for one in runs}) == 2
+    said = {asyncio.run(_baseline(one, one.scenario(), tmp_path)) for one in runs}
+    assert len(said) == 1
+    assert len(list(tmp_path.iterdir())) == 1

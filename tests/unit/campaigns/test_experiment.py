@@ -60,6 +60,15 @@ def test_whatever_decides_a_result_changes_the_id(field: str) -> None:
     assert changed.run_id != small_experiment(parameters={}).run_id
 
 
+def test_a_changed_experiment_has_an_id_of_its_own() -> None:
+    one = small_experiment()
+    former = one.run_id  # cached from here on
+    other = one.changed(seed=99)
+    assert (other.seed, one.seed) == (99, 1)
+    assert other.run_id != former
+    assert other.changed(seed=1).run_id == former == one.run_id
+
+
 def test_every_field_is_part_of_the_identity() -> None:
     assert set(json.loads(small_experiment().canonical_json())) == set(Experiment.model_fields)
 
