@@ -48,6 +48,15 @@ def processes(folder: Path, words: Sequence[str]) -> list[int]:
     return found
 
 
+def cpu_s(pids: Sequence[int]) -> float:
+    """Seconds of processor time that processes have used."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def servers(folder: Path) -> list[int]:
     """Ids of the LM servers that run."""
     found = []

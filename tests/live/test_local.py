@@ -27,6 +27,7 @@ from controller.testbed.contents import WORDS
 from tests.live.services import (
     SPEED,
     Attacker,
+    cpu_s,
     live_experiment,
     processes,
     quiet,
@@ -49,6 +50,11 @@ def files(folder: Path) -> dict[str, bytes]:
     one = live_experiment()
     with local_testbed(one.testbed.to_domain().node_names, folder, SPEED) as testbed:
         found = dict(execute(one.canonical_json(), folder, quiet(), testbed))
+        time.sleep(1)
+        before_s = cpu_s(processes(folder, ["node"]))
+        time.sleep(2)
+        idle_s = cpu_s(processes(folder, ["node"])) - before_s
+    assert idle_s < 0.5, "nodes without a run ask again and again"
     assert not processes(folder, []), "services are left"
     assert not servers(folder), "LM servers are left"
     return found

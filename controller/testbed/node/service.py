@@ -160,6 +160,8 @@ class NodeService:
             return
         self._urls.update(news["nodes"])
         wanted = news["run"]
+        if wanted is None:
+            self._done = ""  # else the next question would be answered at once, and so on
         if self.current is not None and (wanted is None or wanted["id"] != self.current.run_id):
             await self._end_work()
         if wanted is not None and self.current is None:
