@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,11 +30,11 @@ from controller.domain.requests import (
     RequestTable,
 )
 from controller.domain.scenario import Scenario
-from controller.results.spool import MergedJournal, merge_spools
+from controller.results.spool import merge_spools
 from controller.results.summary import Usage
 from controller.results.writing import Outcome, run_files
 from controller.testbed.clock import WallClock
-from controller.testbed.handshake import headers
+from controller.testbed.handshake import CENTRE, JOURNAL, TRANSCRIPT, headers
 from controller.testbed.node.records import Record
 from controller.testbed.node.wire import record_from_wire
 from controller.testbed.player import Played, play
@@ -52,7 +51,7 @@ TIMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Testbed:
-    """Where the services are. The token is in a file and nowhere else."""
+    """Address of a testbed's services. The token is in a file and nowhere else."""
 
     url: str
     token_file: str
@@ -91,19 +90,19 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) 
             raise
         records = await centre.records()
         names = scenario.testbed.node_names
-        journals = await centre.files("journal.jsonl", names)
-        transcripts = await centre.files("transcript.jsonl", names) if experiment.reasoner else []
+        journals = await centre.files(JOURNAL, names)
+        transcripts = await centre.files(TRANSCRIPT, names) if experiment.reasoner else {}
     outcome = Outcome(
         scenario=scenario,
         requests=requests,
         table=_table(scenario, requests, records, played),
-        journal=_merged(journals, scenario),
+        journal=merge_spools(journals, scenario.testbed),
         usage=Usage(found["slots"], None, found["pod_starts"]),
         wall_s=time.perf_counter() - started_s,
         code=code_digest(experiment.strategy),
         target=experiment.target,
         reasoner=experiment.reasoner.described() if experiment.reasoner else None,
-        transcript=merged_transcript(transcripts) if experiment.reasoner else None,
+        transcript=merged_transcript(transcripts.values()) if experiment.reasoner else None,
         further={"player": _player_figures(played, scenario), "time_scale": testbed.speed},
     )
     return run_files(text, outcome)
@@ -183,11 +182,11 @@ class Centre:
         content = await self._content("GET", f"{self._url}/v1/runs/{self._run_id}/records")
         return [record_from_wire(line) for line in content.splitlines()]
 
-    async def files(self, name: str, nodes: tuple[str, ...]) -> list[bytes]:
-        """Return a file that the centre and every node have left."""
+    async def files(self, name: str, nodes: tuple[str, ...]) -> dict[str, bytes]:
+        """Return a file that the centre and every node have left, by whose it is."""
+        places = {node: f"nodes/{node}/files/{name}" for node in (CENTRE, *nodes)}
         run = f"{self._url}/v1/runs/{self._run_id}"
-        places = [f"{run}/nodes/{node}/files/{name}" for node in ("centre", *nodes)]
-        return [await self._content("GET", place) for place in places]
+        return {node: await self._content("GET", f"{run}/{at}") for node, at in places.items()}
 
     async def _content(self, method: str, url: str, **body: Any) -> bytes:
         """Return what the controller answers.
@@ -212,14 +211,6 @@ class Centre:
                     problem = f"the controller at {self._url} does not answer: {error}"
                     raise Permanent(problem) from error
             await asyncio.sleep(POLL_S)
-
-
-def _merged(journals: list[bytes], scenario: Scenario) -> MergedJournal:
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{k}.jsonl" for k in range(len(journals))]
-        for path, content in zip(paths, journals, strict=True):
-            path.write_bytes(content)
-        return merge_spools(paths, scenario.testbed)
 
 
 async def _play(

@@ -26,7 +26,8 @@ from controller.testbed.central.http import make_app as make_controller_app
 from controller.testbed.central.service import Controller
 from controller.testbed.local import start
 from controller.testbed.node.http import make_app as make_node_app
-from controller.testbed.node.service import NodeService, Options
+from controller.testbed.node.live_run import Options
+from controller.testbed.node.service import NodeService
 from controller.testbed.serving import address_of, listen, serve
 
 READY_S: Final = 60.0  # real seconds that services have to come up

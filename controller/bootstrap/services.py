@@ -22,11 +22,11 @@ from controller.results.spool import Spool
 from controller.strategies import Parts
 from controller.testbed.emulation import EmulatedEngines
 from controller.testbed.engines import WeightsEngines
+from controller.testbed.handshake import TRANSCRIPT
 from controller.testbed.node.processes import Engine
 
 TWIN: Final = "twin"
 EMULATED: Final = "emulated"
-TRANSCRIPT: Final = "transcript.jsonl"
 
 
 class LiveWork:

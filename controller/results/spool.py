@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -111,22 +111,22 @@ class MergedJournal:
             yield Made(one["tier"], one["outcome"], one["took_s"], *tokens, one.get("cost_usd"))
 
 
-def merge_spools(paths: Iterable[Path], testbed: Testbed) -> MergedJournal:
-    """Return one journal, whatever order the processes wrote in.
+def merge_spools(spools: Mapping[str, bytes], testbed: Testbed) -> MergedJournal:
+    """Return one journal of the contents of spools, whatever order the processes wrote in.
 
     A decision or state that stands twice, since a process has restarted, counts once: the first.
     A decision counts more than a miss, which a process may record before it is restarted and
     decides in the same slot after all.
 
     Raises:
-        InputError: a line is damaged.
+        InputError: a line is damaged; names the spool.
     """
     rows = {name: n for n, name in enumerate(testbed.node_names)}
     decisions: dict[tuple[int, int, int], bytes] = {}
     misses: dict[tuple[int, int, int], bytes] = {}
     states: dict[tuple[int, int], ClusterState] = {}
-    for path in paths:
-        for line, content in _whole_lines(path):
+    for source, written in spools.items():
+        for line, content in _whole_lines(source, written):
             if "state" in content:
                 state = wire.state_from_wire(testbed, content["state"])
                 states.setdefault((state.slot, int(state.rows[0])), state)
@@ -147,13 +147,13 @@ def merge_spools(paths: Iterable[Path], testbed: Testbed) -> MergedJournal:
     )
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    *lines, _ = path.read_bytes().split(b"\n")
+def _whole_lines(source: str, content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    *lines, _ = content.split(b"\n")
     for number, written in enumerate(lines, 1):
         checksum, _, rest = written.partition(b" ")
         line = rest + b"\n"
         if checksum != b"%08x" % zlib.crc32(line):
-            raise InputError(str(path), f"line {number} is damaged", remedy=REMEDY)
+            raise InputError(source, f"line {number} is damaged", remedy=REMEDY)
         yield line, json.loads(line)
 
 

@@ -70,7 +70,7 @@ class SpooledStore:
 
     @property
     def fault(self) -> str | None:
-        """Why the last delivery failed; None if it did not."""
+        """Reason why the last delivery failed; None if it did not."""
         return self._fault
 
     @property

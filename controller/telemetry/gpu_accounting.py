@@ -45,7 +45,7 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PodOnGpu:
-    """What one pod did on one GPU since the reading before."""
+    """Time and memory of one pod on one GPU since the reading before."""
 
     gpu: str
     pod: str  # its UID

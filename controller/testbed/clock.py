@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+EPSILON_S: Final = 1e-6  # a clock that wakes a microsecond early is in time
 LOOK_S: Final = 1.0  # real seconds after which a sleeper looks at the clock again
 
 
@@ -29,6 +30,10 @@ class WallClock:
 
     def now(self) -> float:
         return (self._now_s() - self._began_s) * self.speed
+
+    def ended_slot(self, slot_s: float) -> int:
+        """Return the last slot that is over, -1 in the first."""
+        return int((self.now() + EPSILON_S) // slot_s) - 1
 
     def unix_s(self, time_s: float) -> float:
         """Return a time of the run as the machine's clock tells it."""

@@ -1,4 +1,4 @@
-"""Handshake of the services: one version, one token."""
+"""Handshake of the services: one version, one token, one name for each file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from starlette.responses import JSONResponse, Response
 from controller import __version__
 
 VERSION: Final = "Edgelm-Version"
+# Files of a run that a node, or the centre, leaves and the controller keeps.
+CENTRE: Final = "centre"  # among the names of nodes
+JOURNAL: Final = "journal.jsonl"
+TRANSCRIPT: Final = "transcript.jsonl"
+
 OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 Next = Callable[[Request], Awaitable[Response]]

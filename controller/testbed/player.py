@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Played:
-    """What a player did; arrays are (R,), seconds of the run's clock."""
+    """Record of a player; arrays are (R,), seconds of the run's clock."""
 
     scheduled_s: Floats
     sent_s: Floats  # first tried; NaN: never

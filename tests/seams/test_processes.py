@@ -28,6 +28,7 @@ from controller.store.sqlite import memory_store
 from controller.strategies import Parts
 from controller.twin.cluster import Twin
 from tests.samples.small import small_experiment
+from tests.samples.spools import contents
 from tests.seams.processes import Weather, run_apart
 from tests.unit.agents.scripted import Unrecorded
 from tests.unit.reference_model.duets import Optimiser
@@ -101,7 +102,7 @@ def apart(one: Experiment, folder: Path, weather: Weather) -> tuple[Twin, int, b
     twin = twin_of(one)
     ran = asyncio.run(run_apart(twin, lambda: parts_of(one), one.slots, folder, weather))
     testbed = twin.scenario.testbed
-    merged = merge_spools(sorted(folder.glob("*.jsonl")), testbed)
+    merged = merge_spools(contents(sorted(folder.glob("*.jsonl"))), testbed)
     decisions, states = merged.lines, merged.states
     return twin, ran, decisions, slots_parquet(states, testbed)
 

@@ -32,6 +32,7 @@ from controller.loop import run_central, run_node
 from controller.results.spool import Spool, merge_spools
 from controller.testbed.clock import WallClock
 from tests.reference.worlds import ABSENT, Model, node, world
+from tests.samples.spools import contents
 from tests.unit.policies.states import running, telemetry
 
 SLOT_S = 10.0
@@ -174,7 +175,7 @@ class Trial:
     def lines(self, tier: str) -> list[dict[str, Any]]:
         import json
 
-        merged = merge_spools(sorted(self.folder.glob("*.jsonl")), SCENARIO.testbed).lines
+        merged = merge_spools(contents(sorted(self.folder.glob("*.jsonl"))), SCENARIO.testbed).lines
         lines = [json.loads(line) for line in merged.splitlines()]
         return [line for line in lines if line["tier"] == tier]
 

@@ -21,7 +21,7 @@ from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.runs import ENDING, OVER, RUNNING, RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
 from controller.testbed.handshake import Gate, refuse
-from controller.testbed.node.wire import record_from_wire, to_wire
+from controller.testbed.node.wire import record_from_document, to_wire
 
 MOST_WAIT_S: Final = 30.0
 MOST_FILE_BYTES: Final = 512 * 2**20
@@ -30,7 +30,7 @@ KEEP_ALIVE_S: Final = 10.0  # between two signs of life of an event stream
 
 RunId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
 NodeName = Annotated[str, Path(pattern="^[A-Za-z0-9._-]{1,63}$")]
-FileName = Literal["journal.jsonl", "transcript.jsonl"]
+FileName = Literal["journal.jsonl", "transcript.jsonl"]  # JOURNAL and TRANSCRIPT of handshake.py
 Wait = Annotated[float, Query(ge=0, le=MOST_WAIT_S)]
 
 
@@ -44,7 +44,7 @@ class NewRun(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why a call was refused: ``problems`` for what has the wrong shape."""
+    """Reason of a refusal: ``problems`` for what has the wrong shape."""
 
     problem: str = ""
     problems: list[dict[str, str]] = []
@@ -65,7 +65,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class Played(BaseModel):
-    """How many requests the workload's player has handed to nodes; none will follow."""
+    """Number of requests that the workload's player has handed to nodes; none will follow."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,7 +80,6 @@ class Report(BaseModel):
     arrivals: list[tuple[int, float]]
     records: list[dict[str, Any]]
     state: dict[str, Any] | None
-    open: Annotated[int, Field(ge=0)]
 
 
 def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a table of routes
@@ -173,7 +172,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         if run is None or node not in run.heard:
             return _unknown_run()
         try:
-            closed = [record_from_wire(json.dumps(one)) for one in body.records]
+            closed = [record_from_document(one) for one in body.records]
             await run.take_report(node, body.model_dump(), closed)
         except (InputError, InvalidDecision) as error:
             return refuse(422, str(error))

@@ -19,6 +19,7 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry, join_rows
 from controller.ports import Store
 from controller.testbed.clock import WallClock
+from controller.testbed.handshake import JOURNAL
 from controller.testbed.node.pods import Pods
 from controller.testbed.node.records import Record
 from controller.testbed.node.settings import VERDICT_GRACE_S
@@ -34,7 +35,6 @@ CANCELLED: Final = "cancelled"
 FAILED: Final = "failed"
 OVER: Final = (DONE, CANCELLED, FAILED)
 
-JOURNAL: Final = "journal.jsonl"
 PATIENCE_SLOTS: Final = 4  # after the last deadline and its grace
 LATEST_S: Final = 0.2  # of a slot that the centre waits for the states of the slot before
 
@@ -45,7 +45,6 @@ class Heard:
 
     state: ClusterState
     heard_unix_s: float
-    open_requests: int = 0
     pod_starts: int = 0
 
 
@@ -130,7 +129,7 @@ class RunAtCentre:
             if self.records.setdefault(key, record) is record:
                 self._known_s[key] = known_s
         heard = self.heard[node]
-        heard.heard_unix_s, heard.open_requests = time.time(), report["open"]
+        heard.heard_unix_s = time.time()
         if report["state"] is not None:
             self._take_state(node, report["state"])
         await self.wake()
@@ -154,7 +153,7 @@ class RunAtCentre:
 
     async def observe(self) -> ClusterState:
         slot_s = self.scenario.slot_s
-        slot = int((self.clock.now() + 1e-6) // slot_s) - 1
+        slot = self.clock.ended_slot(slot_s)
         await self._wait_for_states(slot)
         now = time.time()
         rows = []
@@ -178,7 +177,7 @@ class RunAtCentre:
                 failed[i] += 1
         return Telemetry(
             first_slot=first_slot,
-            last_slot=int((self.clock.now() + 1e-6) // self.scenario.slot_s) - 1,
+            last_slot=self.clock.ended_slot(self.scenario.slot_s),
             arrived_requests=sum((requests for requests, _ in born), zero),
             arrived_prompts=sum((prompts for _, prompts in born), zero),
             succeeded=succeeded,
@@ -237,7 +236,7 @@ class RunAtCentre:
         }
 
     def orders_in_force(self) -> dict[str, Any]:
-        """Return strategy, plan and policy as they are in force, by names."""
+        """Return the plan, and the slots of plan and policy, as they are in force, by names."""
         orders = self._orders
         if orders is None:
             return {"plan": None, "plan_slot": None, "policy_slot": None}

@@ -25,16 +25,15 @@ from controller.testbed.central.runs import (
     DONE,
     ENDING,
     FAILED,
-    JOURNAL,
     OVER,
     RUNNING,
     WAITING,
     RunAtCentre,
 )
-from controller.testbed.node.wire import record_from_wire
+from controller.testbed.handshake import CENTRE, JOURNAL
+from controller.testbed.node.wire import record_from_document
 
 LEAD_S: Final = 3.0  # real seconds from the start of a run to its first slot
-CENTRE: Final = "centre"  # among the names of nodes, where files are kept
 PRESENT_S: Final = 45.0  # a node that has not asked for so long is not there
 JOURNALS_S: Final = 60.0  # real seconds that nodes have to send their journals
 
@@ -46,7 +45,7 @@ class Conflict(EdgelmError):
 
 
 class Work(Protocol):
-    """What the controller needs of an experiment."""
+    """Part of an experiment that the controller works on."""
 
     run_id: str
     scenario: Scenario
@@ -88,7 +87,7 @@ class Controller:
         for document in unfinished[:1]:
             work = self._prepare(document["experiment"])
             self.current = self._run_of(document, work)
-            await self._take_back(self.current)
+            await asyncio.to_thread(self._take_back, self.current)
             await self.tell("resumed", run=self.current.run_id)
             self._driving = asyncio.create_task(self._drive(self.current, work))
 
@@ -143,10 +142,7 @@ class Controller:
         document = self._store.get("runs", run_id)
         if document is None:
             return None
-        run = self._run_of(document, self._prepare(document["experiment"]))
-        for one in self._store.find("records", {"run": run_id}):
-            run.take_back(_record(one["record"]), one["known_s"])
-        return run
+        return self._take_back(self._run_of(document, self._prepare(document["experiment"])))
 
     async def cancel(self, run_id: str, token: str) -> RunAtCentre | None:
         """End a run.
@@ -219,9 +215,11 @@ class Controller:
         run.journals = {name for name in names if run.file(name, JOURNAL).exists()}
         return run
 
-    async def _take_back(self, run: RunAtCentre) -> None:
-        for one in await asyncio.to_thread(self._store.find, "records", {"run": run.run_id}):
-            run.take_back(_record(one["record"]), one["known_s"])
+    def _take_back(self, run: RunAtCentre) -> RunAtCentre:
+        """Give a run the records that the store has of it."""
+        for one in self._store.find("records", {"run": run.run_id}):
+            run.take_back(record_from_document(one["record"]), one["known_s"])
+        return run
 
     async def _drive(self, run: RunAtCentre, work: Work) -> None:
         """Bring a run to its end, from whatever phase it is in."""
@@ -276,9 +274,3 @@ class Controller:
             self.told.notify_all()
         if self.current is not None:
             await self.current.wake()
-
-
-def _record(document: dict[str, Any]) -> Any:
-    import json
-
-    return record_from_wire(json.dumps(document))

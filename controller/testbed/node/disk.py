@@ -1,4 +1,4 @@
-"""What a node keeps on disk for one run: its log, payloads and results, in one SQLite file.
+"""Disk of a node for one run: its log, payloads and results, in one SQLite file.
 
 One transaction a batch of events: what is acknowledged together is synced together.
 """

@@ -56,7 +56,7 @@ class Servers(Protocol):
 
 
 class Reports(Protocol):
-    """What the controller is told. Nothing of it is waited for."""
+    """Words to the controller. Nothing of it is waited for."""
 
     def arrived(self, request_id: int, arrived_s: float) -> None: ...
 
@@ -138,7 +138,8 @@ class Executor:
         """Handle events until cancelled."""
         try:
             while True:
-                self._settle(await self._handle(await self._next_events()))
+                for one in await self._handle(await self._next_events()):
+                    self._perform(one)
         finally:
             for task in [*self._tasks, *self._computing.values()]:
                 task.cancel()
@@ -216,10 +217,6 @@ class Executor:
                 self._staged_results.pop(key, None)
             case events.ResultArrived(outcome=outcome):
                 self._staged_results.pop(outcome.request_id, None)
-
-    def _settle(self, issued: list[instructions.Instruction]) -> None:
-        for one in issued:
-            self._perform(one)
 
     def _perform(self, one: instructions.Instruction) -> None:  # noqa: C901 - a table
         match one:

@@ -1,7 +1,7 @@
 """Pods of a node: what is wanted, what is held, and what follows.
 
 The rules are those of docs/twin.md, "Pods". It knows no process: whoever runs pods carries out what
-:meth:`Pods.take` returns and reports back by ``ready``, ``gone`` and ``died``.
+:meth:`Pods.take` returns and reports back by ``ready`` and ``gone``.
 """
 
 from __future__ import annotations
@@ -128,22 +128,17 @@ class Pods:
         if self.pods[lm].state == POD_STARTING:
             self.pods[lm].state = POD_READY
 
-    def died(self, lm: int) -> None:
-        """Note that a pod's process ended unasked: it holds its resources and starts again."""
+    def gone(self, lm: int) -> None:
+        """Note that a pod has ended: the resources of a stopped one are free; one that died unasked
+        holds them and starts again."""
         pod = self.pods[lm]
         if pod.state in (POD_STARTING, POD_READY):
             pod.state = POD_STARTING
             self._commands.append(self._start(lm))
-
-    def gone(self, lm: int) -> None:
-        """Note that a stopped pod has ended; its resources are free."""
-        pod = self.pods[lm]
-        if pod.state != POD_STOPPING:
-            self.died(lm)
-            return
-        pod.held, pod.slices = NOTHING, [0] * self._node.gpus
-        pod.state = POD_OFF if pod.wish[0] == OFF else POD_PENDING
-        self._start_pending()
+        elif pod.state == POD_STOPPING:
+            pod.held, pod.slices = NOTHING, [0] * self._node.gpus
+            pod.state = POD_OFF if pod.wish[0] == OFF else POD_PENDING
+            self._start_pending()
 
     def stop_all(self) -> None:
         """Wish for nothing."""

@@ -135,7 +135,7 @@ class LiveNode:
     # Node
 
     async def observe(self) -> ClusterState:
-        slot = int((self._clock.now() + 1e-6) // self._scenario.slot_s) - 1
+        slot = self._clock.ended_slot(self._scenario.slot_s)
         if self._state is None or self._state.slot < slot:
             self._state = self._snapshot(slot)
             self._observed(self._state)

@@ -15,9 +15,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -32,11 +32,10 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
 
 # LM and resources -> arguments of lm_server, but for the folder and the port.
 Engine = Callable[[Start, Path], Sequence[str]]
-# LM, READY, GONE or DIED.
+# LM, READY or GONE, asked to or not.
 Listener = Callable[[int, str], None]
 READY: Final = "ready"
 GONE: Final = "gone"
-DIED: Final = "died"
 
 log = logging.getLogger("edgelm.node")
 
@@ -197,7 +196,7 @@ class PodProcesses:
         )
         self._processes[start.lm], self._ports[start.lm] = Process.of(pid), port
         card = {"pid": pid, "since": self._processes[start.lm].since, "port": port}
-        (folder / "pod.json").write_text(json.dumps({**card, "start": _plain(start)}))
+        (folder / "pod.json").write_text(json.dumps({**card, "start": asdict(start)}))
         if start.lm in self._stopping:
             self._processes[start.lm].signal(signal.SIGTERM)
         await self._watch(start.lm)
@@ -216,7 +215,7 @@ class PodProcesses:
                 await asyncio.sleep(WATCH_S)
                 looks += 1
                 if looks % PROBE_LOOKS == 0:
-                    failures = 0 if await self._is_healthy(lm) else failures + 1
+                    failures = 0 if await self._affirms(lm, "/healthz") else failures + 1
                 if failures == MOST_FAILURES:
                     log.warning("the server of %s hangs and is killed", self._names[lm])
                     process.kill_all()
@@ -226,30 +225,27 @@ class PodProcesses:
         self._urls.pop(lm, None)
         self._processes.pop(lm, None)
         (self._of(lm) / "pod.json").unlink(missing_ok=True)
-        if lm in self._stopping:
-            self._stopping.discard(lm)
-            self._listener(lm, GONE)
-        else:
+        if lm not in self._stopping:
             log.warning("the server of %s died", self._names[lm])
-            self._listener(lm, DIED)
+        self._stopping.discard(lm)
+        self._listener(lm, GONE)
 
     async def _look(self, lm: int) -> None:
         """See whether a starting pod has become ready."""
-        with contextlib.suppress(OSError, aiohttp.ClientError, TimeoutError):
-            url = f"http://127.0.0.1:{self._ports[lm]}"
-            async with self._session.get(f"{url}/readyz", timeout=TIMEOUT) as answer:
-                if answer.status == 200 and lm not in self._stopping:
-                    self._urls[lm] = url
-                    self._listener(lm, READY)
+        if await self._affirms(lm, "/readyz") and lm not in self._stopping:
+            self._urls[lm] = self._address(lm)
+            self._listener(lm, READY)
 
-    async def _is_healthy(self, lm: int) -> bool:
-        """Return False if the server says that its worker hangs, or does not answer."""
-        url = f"http://127.0.0.1:{self._ports[lm]}/healthz"
+    async def _affirms(self, lm: int, probe: str) -> bool:
+        """Return False if the server denies what a probe asks, or does not answer."""
         try:
-            async with self._session.get(url, timeout=TIMEOUT) as answer:
+            async with self._session.get(self._address(lm) + probe, timeout=TIMEOUT) as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+    def _address(self, lm: int) -> str:
+        return f"http://127.0.0.1:{self._ports[lm]}"
 
     def _of(self, lm: int) -> Path:
         return self._folder / self._names[lm]
@@ -275,13 +271,3 @@ def _children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
-
-
-def _plain(start: Start) -> dict[str, Any]:
-    return {
-        "lm": start.lm,
-        "mode": start.mode,
-        "cores": start.cores,
-        "vgpus": start.vgpus,
-        "gpus": list(start.gpus),
-    }

@@ -1,4 +1,4 @@
-"""What a node tells the controller: arrivals, closed records, states, and its journal."""
+"""Reports of a node to the controller: arrivals, closed records, states, and its journal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ class CentreReports:
     are the newest word only.
 
     Args:
-        open_requests: how many requests are not over here, told with every report.
         delivered: told each record that the controller has.
     """
 
@@ -37,11 +36,10 @@ class CentreReports:
         self,
         session: aiohttp.ClientSession,
         url: str,
-        open_requests: Callable[[], int],
         delivered: Callable[[Record], None],
     ) -> None:
         self._session, self._url = session, url
-        self._open_requests, self._delivered = open_requests, delivered
+        self._delivered = delivered
         self._arrivals: list[tuple[int, float]] = []
         self._records: dict[int, tuple[Record, Callable[[], None]]] = {}
         self._state: dict[str, Any] | None = None
@@ -97,7 +95,6 @@ class CentreReports:
             "arrivals": arrivals,
             "records": [to_wire(record) for record, _ in records],
             "state": state,
-            "open": self._open_requests(),
         }
         try:
             async with self._session.post(

@@ -110,7 +110,7 @@ class LmServers:
 
 
 class Told:
-    """What the machine knows of a request at its server: each batch is told once."""
+    """Batches of a request that the machine knows of: each is told once."""
 
     def __init__(self, order: Compute, clock: WallClock, notify: Notify) -> None:
         self._order, self._clock, self._notify = order, clock, notify

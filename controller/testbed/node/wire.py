@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
@@ -48,6 +49,15 @@ def record_from_wire(text: str | bytes) -> Record:
         InputError: it has another shape.
     """
     return _read(_RECORD, text, "record")
+
+
+def record_from_document(document: Json) -> Record:
+    """Return the record of an object that was read from JSON already.
+
+    Raises:
+        InputError: it has another shape.
+    """
+    return record_from_wire(json.dumps(document))  # JSON's strictness is not that of objects
 
 
 def _read(adapter: TypeAdapter[T], text: str | bytes, kind: str) -> T:

@@ -16,6 +16,7 @@ from controller.domain.errors import InputError
 from controller.domain.state import take_rows
 from controller.results.spool import Spool, merge_spools
 from controller.results.tables import slots_parquet
+from tests.samples.spools import contents
 from tests.unit.policies.states import idle, shipped
 
 SCENARIO = shipped()
@@ -45,7 +46,7 @@ def test_lines_of_several_processes_are_in_the_order_of_slot_tier_and_node(tmp_p
             node(late, 5, slot)
             node(early, 1, slot)
             centre.scheduled(slot, Decision(PLAN))
-    whole = merge_spools(sorted(tmp_path.iterdir()), TESTBED)
+    whole = merge_spools(contents(sorted(tmp_path.iterdir())), TESTBED)
     merged, states = whole.lines, whole.states
     nodes = TESTBED.node_names
     assert places(merged) == [
@@ -62,10 +63,10 @@ def test_a_line_that_a_kill_cut_short_is_gone_and_the_next_is_whole(tmp_path: Pa
         spool.scheduled(0, Decision(PLAN))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"slot":1,"tier":"sched')
-    assert places(merge_spools([path], TESTBED).lines) == [(0, "scheduler", None)]
+    assert places(merge_spools(contents([path]), TESTBED).lines) == [(0, "scheduler", None)]
     with Spool(path, TESTBED) as again:
         again.scheduled(2, Decision(PLAN))
-    assert [slot for slot, *_ in places(merge_spools([path], TESTBED).lines)] == [0, 2]
+    assert [slot for slot, *_ in places(merge_spools(contents([path]), TESTBED).lines)] == [0, 2]
 
 
 def test_of_two_records_of_a_slot_the_first_counts(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_of_two_records_of_a_slot_the_first_counts(tmp_path: Path) -> None:
     with Spool(path, TESTBED) as spool:
         spool.scheduled(3, Decision(PLAN))
         spool.missed(3, "scheduler", np.zeros(0, np.int64), "the process ended")
-    merged = merge_spools([path], TESTBED).lines
+    merged = merge_spools(contents([path]), TESTBED).lines
     (line,) = merged.splitlines()
     assert json.loads(line)["outcome"] == "ok"
 
@@ -84,7 +85,7 @@ def test_a_decision_counts_more_than_a_miss_recorded_before_it(tmp_path: Path) -
         spool.missed(3, "scheduler", np.zeros(0, np.int64), "the cluster did not answer")
     with Spool(path, TESTBED) as restarted:
         restarted.scheduled(3, Decision(PLAN))
-    (line,) = merge_spools([path], TESTBED).lines.splitlines()
+    (line,) = merge_spools(contents([path]), TESTBED).lines.splitlines()
     assert json.loads(line)["outcome"] == "ok"
 
 
@@ -110,14 +111,14 @@ def test_a_damaged_line_is_named_and_never_merged(
             spool.scheduled(slot, Decision(PLAN, (Call(took_s=1.25),)))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=r"centre\.jsonl: line \d is damaged; remove the line"):
-        merge_spools([path], TESTBED)
+        merge_spools(contents([path]), TESTBED)
 
 
 def test_slots_whose_states_some_nodes_did_not_record_are_in_the_table(tmp_path: Path) -> None:
     with Spool(tmp_path / "a", TESTBED) as spool:
         for n, slot in ((0, 0), (1, 0), (1, 2)):
             node(spool, n, slot)
-    states = merge_spools([tmp_path / "a"], TESTBED).states
+    states = merge_spools(contents([tmp_path / "a"]), TESTBED).states
     table = pl.read_parquet(io.BytesIO(slots_parquet(states, TESTBED)))
     found = table.select("slot", "node").unique(maintain_order=True).rows()
     nodes = TESTBED.node_names
@@ -128,7 +129,7 @@ def test_slots_whose_states_some_nodes_did_not_record_are_in_the_table(tmp_path:
 def test_what_was_missed_is_a_decision_of_nothing_with_its_reason(tmp_path: Path) -> None:
     with Spool(tmp_path / "node.jsonl", TESTBED) as spool:
         spool.missed(4, "deployer", np.array([2]), "the node did not answer")
-    (line,) = merge_spools([tmp_path / "node.jsonl"], TESTBED).lines.splitlines()
+    (line,) = merge_spools(contents([tmp_path / "node.jsonl"]), TESTBED).lines.splitlines()
     found = json.loads(line)
     assert (found["node"], found["decided"], found["outcome"]) == (
         TESTBED.node_names[2], None, "late",
