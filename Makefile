@@ -45,8 +45,8 @@ bench: $(VENV)/ready ## Measure the twin, the solver and the agents on this mach
 docs-check: $(VENV)/ready ## Run the commands of README and docs, check their links
 	python -m pytest tests/integration/test_docs.py
 
-e2e: $(VENV)/ready | $(BROWSER) ## Run only what uses the installed wheel, the docs and the browser
-	python -m pytest -n $(JOBS) tests/integration
+e2e: $(VENV)/ready $(VENV)-lm/ready | $(BROWSER) ## Run only the wheel, the docs, the browser and LMs with weights
+	python -m pytest -n $(JOBS) --dist loadgroup tests/integration tests/e2e
 
 lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
 	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
