@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lm-setup llama-setup demo test lint bench docs-check e2e lock clean
+.PHONY: help setup lm-setup llama-setup demo test lint bench docs-check e2e images lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,10 +48,19 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 e2e: $(VENV)/ready $(VENV)-lm/ready | $(BROWSER) ## Run only the wheel, the docs, the browser and LMs with weights
 	python -m pytest -n $(JOBS) --dist loadgroup tests/integration tests/e2e
 
+images: ## Build images of the LM servers; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
+	lm_dockerfiles/build-images.sh
+
 lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
 	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
 	  --python-version 3.11 --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
-	@! grep -nE '://|^--' requirements.lock  # names, versions and hashes only
+	for image in emulated llama lm; do \
+	  uv pip compile lm_dockerfiles/server/pyproject.toml --universal --fork-strategy fewest \
+	    --python-version 3.11 --no-annotate --custom-compile-command 'make lock' --upgrade --quiet \
+	    $$(case $$image in llama) echo --extra llama --generate-hashes;; lm) echo --extra lm;; \
+	       *) echo --generate-hashes;; esac) -o lm_dockerfiles/requirements/$$image.txt || exit; \
+	done  # lm without hashes: wheels of the CPU's torch are others than PyPI's
+	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/*  # names, versions and hashes
 
 clean: ## Remove .venv*, caches and build outputs; results/ stays
 	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
