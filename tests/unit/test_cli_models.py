@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.testbed.weights.folder import seal
+from controller.testbed.weights.folder import describe, seal
 from tests.unit.test_cli import edgelm
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,8 @@ def test_check_tells_good_from_bad_and_goes_on(tmp_path: Path) -> None:
         folder = tmp_path / "weights" / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
-        seal(folder, name, origin="hub x/y", revision="0" * 40, licence="MIT")
+        about = {"origin": "hub x/y", "revision": "0" * 40, "licence": "MIT"}
+        seal(folder, describe(folder, name, **about))
     (tmp_path / "weights" / "blip" / "config.json").unlink()
     done = edgelm("models", "check", tmp_path / "nowhere", tmp_path / "weights")
     assert done.returncode == 2

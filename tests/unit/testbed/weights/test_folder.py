@@ -9,7 +9,7 @@ import pytest
 
 from controller.domain.errors import InputError
 from controller.testbed.weights.catalog import SOURCES, source_of
-from controller.testbed.weights.folder import MANIFEST, check, folders_in, seal
+from controller.testbed.weights.folder import MANIFEST, check, describe, folders_in, seal
 
 
 def safetensors(values: int = 4) -> bytes:
@@ -47,7 +47,8 @@ def pipeline(tmp_path: Path) -> Path:
 
 
 def sealed(folder: Path, revision: str = "") -> Path:
-    seal(folder, folder.name, origin="hub", revision=revision, licence="MIT")
+    about = {"origin": "hub", "revision": revision, "licence": "MIT"}
+    seal(folder, describe(folder, folder.name, **about))
     return folder
 
 
