@@ -48,7 +48,7 @@ mkdir -p "$(dirname "$digests")"
 for target in "${targets[@]}"; do
   name=${registry:+$registry/}edgelm-$target:$tag
   "$builder" "${build[@]}" --target "$target" "${build_options[@]}" \
-    --label "org.opencontainers.image.revision=$revision" --tag "$name" .
+    --build-arg "REVISION=$revision" --tag "$name" .
   echo "$name: $("$builder" images --format '{{.Size}}' "$name")"
   if [ -n "$registry" ]; then
     echo "${name%:*}@$(push "$name")" | tee -a "$digests"
