@@ -46,7 +46,7 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 	python -m pytest tests/integration/test_docs.py
 
 e2e: $(VENV)/ready $(VENV)-lm/ready | $(BROWSER) ## Run only the wheel, the docs, the browser and LMs with weights
-	python -m pytest -n $(JOBS) --dist loadgroup tests/integration tests/e2e
+	python -m pytest -n $(JOBS) --dist loadfile tests/integration tests/e2e
 
 images: ## Build images of the LM servers; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
 	lm_dockerfiles/build-images.sh

@@ -125,7 +125,8 @@ def test_a_wrong_prompt_fails_alone(server: LmServer, lm: str) -> None:
 def test_what_is_cut_off_a_prompt_stays_out_of_the_log(server: LmServer, lm: str) -> None:
     image = {"image_base64": png(1)} if lm == "blip" else {}
     server.results("long", {"text": CANARY * 800, "output_tokens": 5, "steps": 2, **image})
-    assert CANARY not in server.log.read_text()
+    log = "".join(server.log.read_text().split())  # tokens of a letter come with spaces between
+    assert CANARY not in log
 
 
 def test_delete_frees_the_engine_and_probes_answer_meanwhile(server: LmServer, lm: str) -> None:
