@@ -93,6 +93,7 @@ def test_a_prompt_is_computed_and_repeats_by_its_seed(server: LmServer, lm: str)
         sizes = [struct.unpack(">II", result[16:24]) for result in results]
         assert sizes == [(64, 64), (96, 128)]
         assert all(is_whole_png(result) for result in results)
+        assert all(b"edgelm:safety-checker\0on" in result for result in results)
         assert all(b"edgelm:filtered\0false" in result for result in results)
     else:
         assert all(result.decode() for result in results)
@@ -148,6 +149,29 @@ def test_delete_frees_the_engine_and_probes_answer_meanwhile(server: LmServer, l
     assert time.monotonic() - began_s < 2
     assert server.state("long-job")["recorded"] != list(range(8))
     print(f"\n{lm}: /healthz p99 {p99_ms:.1f} ms")  # noqa: T201
+
+
+STRICT = """
+import sys
+from diffusers import DiffusionPipeline
+pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
+pipeline.safety_checker.concept_embeds_weights.data.fill_(-2.0)
+pipeline.save_pretrained(sys.argv[2])
+"""
+
+
+def test_an_image_that_the_safety_checker_blackens_says_so(
+    python: Path, weights: Path, tmp_path: Path
+) -> None:
+    strict = tmp_path / "strict"
+    subprocess.run(
+        [python, "-c", STRICT, weights / "sd15", strict], check=True, capture_output=True
+    )
+    with serving_lm(tmp_path / "server", python, "text-to-image", strict) as server:
+        (result,) = server.results("one", {"text": "a cat", "steps": 2})
+    assert is_whole_png(result)
+    assert b"edgelm:filtered\0true" in result
+    assert len(result) < 300  # black
 
 
 @pytest.mark.parametrize(
