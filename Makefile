@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lm-setup llama-setup demo test lint bench docs-check e2e mongo-dev lock clean
+.PHONY: help setup lm-setup llama-setup demo test lint bench docs-check e2e images mongo-dev lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,15 +50,24 @@ e2e: $(VENV)-lm/ready ## Run the slow tests: models with weights, 200 kills of s
 	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
+images: ## Build images of the LM servers; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
+	lm_dockerfiles/build-images.sh
+
 mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and two minutes
 	cd tests/mongo && CGO_ENABLED=0 GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/edgelm/bin" \
 	  go install -trimpath -buildvcs=false -ldflags "-s -w" .
 
-lock: $(VENV)/ready ## Resolve requirements.lock anew from pyproject.toml
+lock: $(VENV)/ready ## Resolve requirements.lock and those of the images anew
 	uv pip compile pyproject.toml --extra otel --extra testbed --group dev --universal \
 	  --fork-strategy fewest --generate-hashes --python-version 3.11 \
 	  --custom-compile-command 'make lock' --upgrade --quiet -o requirements.lock
-	@! grep -nE '://|^--' requirements.lock  # names, versions and hashes only
+	for image in emulated llama lm; do \
+	  uv pip compile lm_dockerfiles/server/pyproject.toml --universal --fork-strategy fewest \
+	    --python-version 3.11 --no-annotate --custom-compile-command 'make lock' --upgrade --quiet \
+	    $$(case $$image in llama) echo --extra llama --generate-hashes;; lm) echo --extra lm;; \
+	       *) echo --generate-hashes;; esac) -o lm_dockerfiles/requirements/$$image.txt || exit; \
+	done  # lm without hashes: wheels of the CPU's torch are others than PyPI's
+	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/*  # names, versions and hashes
 
 clean: ## Remove .venv*, caches and build outputs; results/ stays
 	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -31,7 +31,7 @@ def build_tiny(
       edgelm models tiny weights gpt2 blip
     """
     from controller.testbed.weights.catalog import SOURCES, source_of
-    from controller.testbed.weights.folder import read_manifest, seal
+    from controller.testbed.weights.folder import describe, read_manifest, seal
 
     chosen = {lm: source_of(lm) for lm in lms or SOURCES}
     for lm in chosen:
@@ -48,9 +48,9 @@ def build_tiny(
 
     for lm, source in chosen.items():
         build(lm, folder / lm, seed)
-        made = seal(
-            folder / lm, lm, origin=f"random, seed {seed}", revision="", licence="none needed"
-        )
+        origin = f"random, seed {seed}"
+        made = describe(folder / lm, lm, origin=origin, revision="", licence="none needed")
+        seal(folder / lm, made)
         typer.echo(f"{folder / lm}: {made.size_mb:.1f} MB, for --engine {source.engine}")
 
 
@@ -81,7 +81,7 @@ def pull_weights(
         raise InputError("models pull", "a commit belongs to one LM", field="--revision",
                          value=revision, remedy="pull the LMs one by one")  # fmt: skip
     try:
-        from controller.testbed.weights.hub import pull, size_gb
+        from controller.testbed.weights.hub import listing, pull
     except ImportError as error:
         raise _without_extra("models pull", error) from error
 
@@ -89,8 +89,10 @@ def pull_weights(
         commit = revision or source.revision
         typer.echo(f"{lm}: {source.repository} at {commit}")
         typer.echo(f"  licence: {source.licence} ({source.licence_url})")
-        typer.echo(f"  {size_gb(source, commit):.2f} GB into {to / lm}")
-        manifest = pull(lm, source, commit, to / lm)
+        listed = listing(source, commit)
+        size_gb = sum(size for size, _ in listed.values()) / 1e9
+        typer.echo(f"  {size_gb:.2f} GB into {to / lm}")
+        manifest = pull(lm, source, commit, listed, to / lm)
         typer.echo(f"  {len(manifest.files)} files, whole; serve with --engine {source.engine}")
 
 

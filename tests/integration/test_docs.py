@@ -117,7 +117,7 @@ def calls(text: str) -> list[tuple[tuple[str, ...], list[str]]]:
             words = [token for token in tokens if re.fullmatch("[a-z]+", token)]
             options = [re.split("[=,]", token)[0] for token in tokens if token.startswith("--")]
             if tokens and tokens[0] in words:
-                found.append((tuple(words[: 2 if words[0] == "trace" else 1]), options))
+                found.append((tuple(words[: 2 if words[0] in ("trace", "models") else 1]), options))
     return found
 
 

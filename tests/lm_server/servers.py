@@ -27,10 +27,11 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
         self.engine, self.paths = "emulated", [PACKAGE]
+        self.python = sys.executable
 
     def start(self, *options: str, ready: bool = True) -> None:
         command = [
-            sys.executable, "-m", "lm_server", "--engine", self.engine, "--model", self.model,
+            self.python, "-m", "lm_server", "--engine", self.engine, "--model", self.model,
             "--data", self.data, "--port", "0", "--floor-gb", "0", *options,
         ]  # fmt: skip
         with self.log.open("a") as log:

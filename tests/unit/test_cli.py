@@ -14,7 +14,7 @@ from controller.inputs.catalog import KINDS, locate, names, read_yaml
 
 COMMANDS = (
     "run", "report", "list", "validate", "schema", "bench", "calibrate", "profile", "trace",
-    "trace import", "trace merge",
+    "trace import", "trace merge", "models tiny", "models pull", "models check",
 )  # fmt: skip
 
 

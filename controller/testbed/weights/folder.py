@@ -47,21 +47,24 @@ class Manifest(BaseModel):
         return sum(one.bytes for one in self.files.values()) / 1e6
 
 
-def seal(folder: Path, lm: str, *, origin: str, revision: str, licence: str) -> Manifest:
-    """Write the manifest of a folder that is complete, and return it."""
+def describe(folder: Path, lm: str, *, origin: str, revision: str, licence: str) -> Manifest:
+    """Return the manifest of a folder as it is."""
     paths = sorted(_files(folder))
-    manifest = Manifest(
+    return Manifest(
         lm=lm,
         engine=SOURCES[lm].engine,
         origin=origin,
         revision=revision,
         licence=licence,
-        files={path.relative_to(folder).as_posix(): _describe(path) for path in paths},
+        files={path.relative_to(folder).as_posix(): _file(path) for path in paths},
     )
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder that is complete."""
     partial = folder / f".{MANIFEST}.tmp"
     partial.write_text(manifest.model_dump_json(indent=1) + "\n")
     partial.replace(folder / MANIFEST)
-    return manifest
 
 
 def folders_in(path: Path) -> list[Path]:
@@ -199,7 +202,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _describe(path: Path) -> File:
+def _file(path: Path) -> File:
     return File(bytes=path.stat().st_size, sha256=_sha256(path))
 
 

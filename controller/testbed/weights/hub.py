@@ -9,43 +9,60 @@ from typing import Final
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import httpx
 
 from controller.domain.errors import InputError, Permanent
 from controller.testbed.weights.catalog import Source
-from controller.testbed.weights.folder import Manifest, read_manifest, seal
+from controller.testbed.weights.folder import Manifest, describe, read_manifest, seal
 
 COMMIT: Final = re.compile("^[0-9a-f]{40}$")
 WAIT_S: Final = 10.0  # for the hub's first answer
 
 
-def size_gb(source: Source, revision: str) -> float:
-    """Return how much a download is, by the hub's own list.
-
-    Raises:
-        Permanent: the hub does not answer, or has no such revision.
-    """
-    return sum(bytes_ for bytes_, _ in _listing(source, revision).values()) / 1e9
-
-
-def pull(lm: str, source: Source, revision: str, folder: Path) -> Manifest:
-    """Fetch an LM's weights into a folder and seal it; what is there already is kept.
+def listing(source: Source, revision: str) -> dict[str, tuple[int, str | None]]:
+    """Return size and, where the hub knows it, SHA-256 of each file that an engine reads.
 
     Raises:
         InputError: the revision is not a commit.
-        Permanent: the hub does not answer, refuses, or has sent other bytes than it lists.
+        Permanent: the hub does not answer, or has no such commit.
     """
     if not COMMIT.match(revision):
         raise InputError(
             "models pull", "a revision is a commit of 40 hex digits", value=revision,
             remedy="a branch or tag may move under a campaign: give its commit",
         )  # fmt: skip
+    try:
+        info = HfApi().model_info(
+            source.repository, revision=revision, files_metadata=True, timeout=WAIT_S
+        )
+    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
+        raise _unreachable(source, revision, error) from error
+    return {
+        one.rfilename: (one.size or 0, one.lfs.sha256 if one.lfs else None)
+        for one in info.siblings or ()
+        if any(fnmatch.fnmatch(one.rfilename, pattern) for pattern in source.patterns)
+    }
+
+
+def pull(
+    lm: str,
+    source: Source,
+    revision: str,
+    listed: dict[str, tuple[int, str | None]],
+    folder: Path,
+) -> Manifest:
+    """Fetch an LM's weights into a folder and seal it; what is there already is kept.
+
+    Raises:
+        InputError: the folder holds another revision.
+        Permanent: the hub does not answer, or has sent other bytes than it lists.
+    """
     sealed = read_manifest(folder)
     if sealed and sealed.revision != revision:
         raise InputError(
             str(folder), "holds another revision", value=sealed.revision or sealed.origin,
             remedy="give another folder, or remove this one",
         )  # fmt: skip
-    listed = _listing(source, revision)
     try:
         snapshot_download(
             source.repository,
@@ -53,10 +70,15 @@ def pull(lm: str, source: Source, revision: str, folder: Path) -> Manifest:
             local_dir=folder,
             allow_patterns=list(source.patterns),
         )
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
         raise _unreachable(source, revision, error) from error
-    origin = f"hub {source.repository}"
-    manifest = seal(folder, lm, origin=origin, revision=revision, licence=source.licence)
+    manifest = describe(
+        folder,
+        lm,
+        origin=f"hub {source.repository}",
+        revision=revision,
+        licence=source.licence,
+    )
     wrong = [
         name
         for name, (size, sha256) in listed.items()
@@ -69,26 +91,8 @@ def pull(lm: str, source: Source, revision: str, folder: Path) -> Manifest:
             f"{folder}: {', '.join(wrong)}: not the bytes that the hub lists; "
             "remove these files and give the command again"
         )
+    seal(folder, manifest)
     return manifest
-
-
-def _listing(source: Source, revision: str) -> dict[str, tuple[int, str | None]]:
-    """Return size and, where the hub knows it, SHA-256 of each file that an engine reads."""
-    try:
-        info = HfApi().model_info(
-            source.repository, revision=revision, files_metadata=True, timeout=WAIT_S
-        )
-    except (OSError, HfHubHTTPError) as error:
-        raise _unreachable(source, revision, error) from error
-    except Exception as error:  # the library lets its HTTP client's own errors through
-        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
-            raise _unreachable(source, revision, error) from error
-        raise
-    return {
-        one.rfilename: (one.size or 0, one.lfs.sha256 if one.lfs else None)
-        for one in info.siblings or ()
-        if any(fnmatch.fnmatch(one.rfilename, pattern) for pattern in source.patterns)
-    }
 
 
 def _unreachable(source: Source, revision: str, error: Exception) -> Permanent:

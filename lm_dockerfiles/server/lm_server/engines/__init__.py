@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from lm_server.engines.bad_model import BadModel
+from lm_server.engines.fitting import check_fits
+
+TORCH_GB: Final = 0.4  # of memory, that importing PyTorch and its friends takes
 
 
 class Engine(Protocol):
@@ -37,10 +40,11 @@ class Engine(Protocol):
         """
 
 
-def _engine(module: str, name: str) -> Callable[[Path], Engine]:
+def _engine(module: str, name: str, libraries_gb: float) -> Callable[[Path], Engine]:
     """Return what builds an engine. Its libraries take seconds to import: the worker does."""
 
     def build(path: Path) -> Engine:
+        check_fits(path, libraries_gb)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at import
         try:
             found = import_module(f"lm_server.engines.{module}")
@@ -56,9 +60,9 @@ def _engine(module: str, name: str) -> Callable[[Path], Engine]:
 
 
 ENGINES: Final[dict[str, Callable[[Path], Engine]]] = {
-    "emulated": _engine("emulated", "EmulatedEngine"),
-    "text-to-text": _engine("text_to_text", "TextToText"),
-    "image-to-text": _engine("image_to_text", "ImageToText"),
-    "text-to-image": _engine("text_to_image", "TextToImage"),
-    "llama": _engine("llama", "Llama"),
+    "emulated": _engine("emulated", "EmulatedEngine", 0),
+    "text-to-text": _engine("text_to_text", "TextToText", TORCH_GB),
+    "image-to-text": _engine("image_to_text", "ImageToText", TORCH_GB),
+    "text-to-image": _engine("text_to_image", "TextToImage", TORCH_GB),
+    "llama": _engine("llama", "Llama", 0.1),
 }

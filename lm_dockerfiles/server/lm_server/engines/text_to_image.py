@@ -20,11 +20,10 @@ for one in (logging, transformers_logging):
 
 STEPS: Final = 50
 MULTIPLE: Final = 8  # pixels of a latent's side
-MOST_SIDE: Final = 2048
 
 
 class WrongSize(ValueError):
-    """A width or height that is no multiple of MULTIPLE, or beyond MOST_SIDE."""
+    """A width or height that is no multiple of MULTIPLE."""
 
 
 class TextToImage(TorchEngine):
@@ -78,6 +77,6 @@ def _size(prompt: dict[str, Any]) -> tuple[int | None, int | None, int]:
     """Return width, height and steps; None is the pipeline's own size."""
     sides = prompt.get("width") or None, prompt.get("height") or None
     for side in sides:
-        if side is not None and (side % MULTIPLE or not 0 < side <= MOST_SIDE):
+        if side and side % MULTIPLE:
             raise WrongSize
     return *sides, prompt.get("steps") or STEPS

@@ -34,7 +34,8 @@ class TextToText(TorchEngine):
         )
         config = self._model.config
         self._context: int = getattr(config, "max_position_embeddings", None) or 2048
-        self._end: int = self._tokenizer.eos_token_id
+        end = self._tokenizer.eos_token_id
+        self._end: int = 0 if end is None else end
         return [self._model]
 
     def _compute(self, prompts: Sequence[dict[str, Any]]) -> list[bytes]:

@@ -1,0 +1,56 @@
+#!/bin/bash
+# Build the images of the LM servers, print their sizes, and push them where REGISTRY says.
+#
+#   TARGETS        emulated, llama, lm (default: all)
+#   REGISTRY       host:port/path; empty: nothing is pushed
+#   TAG            default: the commit
+#   BUILDER        buildah or docker (default: what is installed)
+#   BUILD_OPTIONS  more options of the build, such as --build-arg BASE=...
+#   PUSH_OPTIONS   more options of the push, such as --tls-verify=false
+#   DIGESTS        file that records NAME@DIGEST of what was pushed (default: build/images.txt)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+read -ra targets <<<"${TARGETS:-emulated llama lm}"
+read -ra build_options <<<"${BUILD_OPTIONS:-}"
+read -ra push_options <<<"${PUSH_OPTIONS:-}"
+builder=${BUILDER:-$(command -v buildah || command -v docker || true)}
+registry=${REGISTRY:-}
+revision=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+tag=${TAG:-$revision}
+digests=$(realpath -m "${DIGESTS:-../build/images.txt}")
+
+if [ -z "$builder" ]; then
+  echo "build-images.sh: neither buildah nor docker is here: install one, or name it by BUILDER" >&2
+  exit 2
+fi
+case ${builder##*/} in
+  buildah) build=(build --layers) ;;
+  docker) build=(build) ;;
+  *) echo "build-images.sh: BUILDER=$builder: give buildah or docker" >&2; exit 2 ;;
+esac
+
+push() { # NAME: push it and print its digest
+  if [ "${builder##*/}" = buildah ]; then
+    local file
+    file=$(mktemp)
+    "$builder" push "${push_options[@]}" --digestfile "$file" "$1" >&2
+    cat "$file"
+    rm -f "$file"
+  else
+    "$builder" push "${push_options[@]}" "$1" >&2
+    "$builder" image inspect --format '{{index .RepoDigests 0}}' "$1" | sed 's/.*@//'
+  fi
+}
+
+mkdir -p "$(dirname "$digests")"
+[ -z "$registry" ] || : >"$digests"
+for target in "${targets[@]}"; do
+  name=${registry:+$registry/}edgelm-$target:$tag
+  "$builder" "${build[@]}" --target "$target" "${build_options[@]}" \
+    --build-arg "REVISION=$revision" --tag "$name" .
+  echo "$name: $("$builder" images --format '{{.Size}}' "$name")"
+  if [ -n "$registry" ]; then
+    echo "${name%:*}@$(push "$name")" | tee -a "$digests"
+  fi
+done
