@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 import numpy as np
+import polars as pl
 
 from controller.bootstrap.transcripts import merged_transcript
 from controller.bootstrap.twin import draw_requests, reading_kept_trace
@@ -37,11 +39,12 @@ from controller.testbed.clock import WallClock
 from controller.testbed.handshake import CENTRE, JOURNAL, TRANSCRIPT, headers
 from controller.testbed.node.records import Record
 from controller.testbed.node.wire import record_from_wire
-from controller.testbed.player import Played, play
+from controller.testbed.player import Played, Player
 
 POLL_S: Final = 0.5
 PATIENCE_S: Final = 60.0  # real seconds for a controller that does not answer
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0)
+PLAYER: Final = "player.parquet"
 SLIP_SHARE: Final = 0.1  # of a slot: the bound of the player's p99 slip
 TIMES: Final = (
     "arrived_s", "started_s", "finished_s", "returned_s", "uplink_s", "queue_s", "inference_s",
@@ -105,7 +108,7 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) 
         transcript=merged_transcript(transcripts.values()) if experiment.reasoner else None,
         further={"player": _player_figures(played, scenario), "time_scale": testbed.speed},
     )
-    return run_files(text, outcome)
+    return {**run_files(text, outcome), PLAYER: _player_table(played)}
 
 
 class Centre:
@@ -200,12 +203,14 @@ class Centre:
         return content
 
     async def _patiently(self, method: str, url: str, **body: Any) -> tuple[int, bytes]:
-        """Ask again while nobody answers: a controller that died is started again."""
+        """Ask again while nobody answers, or its store does not: both are started again."""
         end_s = time.monotonic() + PATIENCE_S
         while True:
             try:
                 async with self._session.request(method, url, **body) as answer:
-                    return answer.status, await answer.read()
+                    content = await answer.read()
+                    if answer.status != 503 or time.monotonic() > end_s:
+                        return answer.status, content
             except (aiohttp.ClientError, TimeoutError) as error:
                 if time.monotonic() > end_s:
                     problem = f"the controller at {self._url} does not answer: {error}"
@@ -226,7 +231,8 @@ async def _play(
     urls = await centre.urls()
     telling = asyncio.create_task(_tell_advance(clock, scenario, experiment, listener))
     try:
-        played = await play(scenario, requests, clock, session, urls, experiment.run_id)
+        player = Player(scenario, requests, clock, session, urls, experiment.run_id)
+        played = await player.play()
     finally:
         telling.cancel()
     await centre.played(int(played.accepted.sum()))
@@ -274,6 +280,20 @@ def _table(
         recomputed_prompts=recomputed,
         **times,
     )
+
+
+def _player_table(played: Played) -> bytes:
+    """Return when each request was due and when it was sent, as Parquet."""
+    table = pl.DataFrame(
+        {
+            "scheduled_s": played.scheduled_s,
+            "sent_s": pl.Series(played.sent_s).fill_nan(None),
+            "accepted": played.accepted,
+        }
+    ).with_row_index("request_id")
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
 
 
 def _player_figures(played: Played, scenario: Scenario) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def examine(url: str, token: str) -> Iterator[Finding]:
     if not found["nodes"]:
         yield Finding("nodes", ok=False, found="none has asked for orders",
                       remedy="start `edgelm node NAME --controller URL` on each")  # fmt: skip
+    for name, use in found["usage"].items():
+        yield Finding(
+            f"node {name}, exporters", not use["faults"], "; ".join(use["faults"]) or "answer",
+            "start it there, or open its port to the controller" if use["faults"] else "",
+        )  # fmt: skip
     for name, node in found["nodes"].items():
         if node["fault"]:
             yield Finding(f"node {name}", ok=False, found=node["fault"],

@@ -19,10 +19,13 @@ from typing import Final
 from controller.bootstrap.cluster import Testbed
 from controller.bootstrap.condition import read_state
 from controller.bootstrap.services import LiveWork
-from controller.domain.errors import Permanent
+from controller.domain.errors import Permanent, Transient
+from controller.ports import Store
 from controller.store.sqlite import open_store
+from controller.telemetry.gpu_accounting import GpuAccounting, open_nvml
 from controller.telemetry.traces import Traces
 from controller.testbed.central.http import make_app as make_controller_app
+from controller.testbed.central.machines import watch_machines
 from controller.testbed.central.service import Controller
 from controller.testbed.local import start
 from controller.testbed.node.http import make_app as make_node_app
@@ -32,26 +35,60 @@ from controller.testbed.serving import address_of, listen, serve
 
 READY_S: Final = 60.0  # real seconds that services have to come up
 LOOK_S: Final = 0.2
+STORE_RETRY_S: Final = 1.0
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh folder of our own is made in it
 
+log = logging.getLogger("edgelm.services")
 
-def serve_controller(host: str, port: int, data: Path, token: str) -> None:
-    """Serve the controller until TERM or Ctrl-C."""
+
+def serve_controller(
+    host: str, port: int, data: Path, token: str, mongodb: str, *, exporters: bool
+) -> None:
+    """Serve the controller until TERM or Ctrl-C.
+
+    Args:
+        mongodb: URL of the store; "" for SQLite in ``data``.
+        exporters: read the exporters on the nodes.
+
+    Raises:
+        InputError: no URL of MongoDB.
+    """
     _log()
     listener = listen(host, port)
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def run() -> None:
-        with contextlib.closing(open_store(data / "controller.sqlite")) as store:
+        with contextlib.closing(_store(data, mongodb)) as store:
             controller = Controller(data, store, LiveWork)
-            await controller.open()  # who asks earlier waits: it must not hear of an unknown run
+            await _open(controller)  # who asks earlier waits: it must not hear of an unknown run
             try:
                 app = make_controller_app(controller, token)
-                await serve(app, listener, asyncio.Event().wait)
+                watch = partial(watch_machines, controller, store)
+                await serve(app, listener, watch if exporters else asyncio.Event().wait)
             finally:
                 await controller.close()
 
     asyncio.run(run())
+
+
+def _store(data: Path, mongodb: str) -> Store:
+    if not mongodb:
+        return open_store(data / "controller.sqlite")
+    # What is written while the database is away waits on this machine's disk.
+    from controller.store.mongo import open_mongo
+    from controller.store.spooled import open_spooled
+
+    return open_spooled(open_mongo(mongodb), data / "spool.sqlite")
+
+
+async def _open(controller: Controller) -> None:
+    """Open the controller; wait for its store, without which it knows of no run."""
+    while True:
+        try:
+            return await controller.open()
+        except Transient as error:
+            log.warning("%s", error)
+            await asyncio.sleep(STORE_RETRY_S)
 
 
 def serve_node(
@@ -79,10 +116,19 @@ def serve_node(
         options = Options(name, here, controller.rstrip("/"), data, token, traces)
 
         async def run() -> None:
-            service = NodeService(options, partial(LiveWork, weights=weights))
+            service = NodeService(options, partial(LiveWork, weights=weights), _gpus())
             await serve(make_node_app(service, token), listener, service.run)
 
         asyncio.run(run())
+
+
+def _gpus() -> GpuAccounting | None:
+    """Return the accounts of this machine's GPUs, None without a driver."""
+    try:
+        return GpuAccounting(open_nvml())
+    except Permanent as error:
+        log.info("no accounts of GPUs: %s", error)
+        return None
 
 
 @contextlib.contextmanager

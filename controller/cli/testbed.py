@@ -125,6 +125,18 @@ def controller(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8700,
     data: Annotated[Path, typer.Option(help="Folder of its state.")] = Path("controller-data"),
+    exporters: Annotated[
+        bool, typer.Option("--exporters", help="Read node and DCGM exporters of the nodes.")
+    ] = False,
+    mongodb: Annotated[
+        str,
+        typer.Option(
+            envvar="EDGELM_MONGODB",
+            show_envvar=True,
+            metavar="URL",
+            help="Keep its state there, a password by the variable; SQLite in --data without it.",
+        ),
+    ] = "",
     token_file: TokenFile = None,
 ) -> None:
     """Serve a testbed's controller: planner, scheduler and the HTTP API (docs/testbed.md).
@@ -132,10 +144,11 @@ def controller(
     \b
     Examples:
       edgelm controller --data /var/lib/edgelm --token-file /etc/edgelm/token
+      EDGELM_MONGODB=mongodb://vm1:27017 edgelm controller --exporters
     """
     from controller.bootstrap.serve import serve_controller
 
-    serve_controller(host, port, data, token_of(token_file))
+    serve_controller(host, port, data, token_of(token_file), mongodb, exporters=exporters)
 
 
 @app.command()

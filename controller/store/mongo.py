@@ -260,4 +260,6 @@ def _is_passing(error: PyMongoError) -> bool:
 
 
 def _first_line(error: PyMongoError) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+    """Return what went wrong, without the client's settings and view of the servers."""
+    said = str(error).split("\n")[0].split(" (configured timeouts")[0].split(", Timeout:")[0]
+    return f"{type(error).__name__}: {said[:300]}"

@@ -1,186 +1,267 @@
-"""Time and memory of each pod on time-sliced GPUs.
+"""Use of each GPU by pod under time slicing, where DCGM can only tell the GPU's.
 
-DCGM's exporter tells what a GPU does, not which of its slices: under time-slicing every pod on it
-gets the same figures. The driver knows processes; a process's cgroup names its pod. Ids of
-processes are the host's and go no further than this module.
+NVML gives the use of processes, ``/proc/PID/cgroup`` their pod. Process numbers are the host's, so
+this runs where the host's processes are seen (``hostPID``), and they leave this module nowhere.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-# In a cgroup's path, whatever the driver (cgroupfs, systemd) and the runtime (containerd, CRI-O):
-# .../pod<uid>/..., .../kubepods-burstable-pod<uid with underscores>.slice/...
+from controller.domain.errors import Permanent, Transient
+from controller.telemetry import names
+from controller.telemetry.exposition import Exposition
+
+OTHER: Final = ""  # in place of a pod's uid: processes of the host, or gone before they were placed
+
+# kubepods[/QOS]/podUID of the cgroupfs driver; kubepods[-QOS]-podUID.slice of systemd's, where the
+# uid's dashes are underlines. The uid of a static pod is a hash without dashes.
 _POD: Final = re.compile(
-    r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})(?:\.slice)?/"
+    r"kubepods[^:]*[/-]pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})"
+    r"(?:\.slice)?(?:[/:]|$)"
 )
-PERCENT: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Utilisation:
-    """The driver's sample of a process on a GPU: percent of the time in which its kernels ran."""
+class Sample:
+    """Share of a GPU's time in which one process's kernels ran."""
 
     pid: int
-    time_us: int
-    busy_percent: float
+    time_us: int  # Unix time at which the driver took the sample
+    busy_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Memory of a GPU that one process holds; None where the driver does not say."""
+
+    pid: int
+    bytes: int | None
 
 
 class Driver(Protocol):
-    """The part of NVML that is needed. GPUs are named by UUID."""
+    """NVML as far as accounting needs it.
 
-    def gpus(self) -> list[str]: ...
+    Raises:
+        Transient: a GPU does not answer.
+        Permanent: there is no driver, or it cannot be read.
+    """
 
-    def utilisation(self, gpu: str, since_us: int) -> list[Utilisation]:
-        """Return samples newer than ``since_us``, none while nothing runs (NVML: NOT_FOUND)."""
+    def gpus(self) -> list[str]:
+        """Return the UUIDs of the machine's GPUs."""
 
-    def memory(self, gpu: str) -> dict[int, int | None]:
-        """Return the bytes that each process holds, None where the driver does not say."""
+    def samples(self, gpu: str, since_us: int) -> list[Sample]:
+        """Return samples later than ``since_us``; none if no process ran."""
+
+    def holdings(self, gpu: str) -> list[Holding]:
+        """Return the processes that hold memory of a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
-class PodOnGpu:
-    """Time and memory of one pod on one GPU since the reading before."""
+class PodUse:
+    """Use of one GPU by one pod, given by its uid, or with an empty ``pod`` by what is in none."""
 
     gpu: str
-    pod: str  # its UID
-    busy_ratio: float
-    memory_bytes: int | None  # None: the driver does not say
+    pod: str
+    busy: float  # share of the GPU's time, 0 to 1
+    memory_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """All pods on all GPUs. ``unattributed``: busy ratio by GPU of processes that belong to no pod,
-    or were gone before anybody could ask."""
+class Account:
+    """Use of all GPUs since the reading before. ``last_seen_s`` is the Unix time of the newest
+    sample of each GPU that ever had one."""
 
-    pods: tuple[PodOnGpu, ...]
-    unattributed: Mapping[str, float]
-    last_seen_us: Mapping[str, int]  # by GPU: the driver's newest sample
+    uses: tuple[PodUse, ...]
+    last_seen_s: Mapping[str, float]
+
+
+def measure(account: Account, measured: Exposition) -> None:
+    """Set the metrics of an account; those of what is in it no more disappear."""
+    uses = [({"gpu": one.gpu, "pod": one.pod}, one) for one in account.uses]
+    measured.set_all(names.POD_GPU_BUSY, [(labels, one.busy) for labels, one in uses])
+    measured.set_all(
+        names.POD_GPU_MEMORY,
+        [(labels, one.memory_bytes) for labels, one in uses if one.memory_bytes is not None],
+    )
+    measured.set_all(
+        names.GPU_LAST_SEEN, [({"gpu": gpu}, at_s) for gpu, at_s in account.last_seen_s.items()]
+    )
 
 
 class GpuAccounting:
-    """Readings of one machine, one after the other.
+    """Accounts of the GPUs, one a reading.
 
     Args:
-        pod_of: the pod of a process, None if it has none or is gone.
+        read_cgroup: returns ``/proc/PID/cgroup``, None if the process is gone.
     """
 
-    def __init__(self, driver: Driver, pod_of: Callable[[int], str | None]) -> None:
-        self._driver, self._pod_of = driver, pod_of
-        self._last_seen_us: dict[str, int] = {}
-        self._known: dict[int, str] = {}  # pods of the processes of the reading before
+    def __init__(
+        self, driver: Driver, read_cgroup: Callable[[int], str | None] | None = None
+    ) -> None:
+        self._driver = driver
+        self._read_cgroup = read_cgroup or read_proc
+        self._seen_us: dict[str, int] = {}
+        self._pods: dict[int, str] = {}  # of processes in the reading before, which may be gone
 
-    def read(self) -> Reading:
-        """Return what happened since the last reading."""
-        busy: defaultdict[tuple[str, str], float] = defaultdict(float)
-        memory: dict[tuple[str, str], int | None] = {}
-        lost: defaultdict[str, float] = defaultdict(float)
-        known: dict[int, str] = {}
+    def read(self) -> Account:
+        """Return the use since the reading before; at first, since the driver's oldest sample.
+
+        Raises:
+            Transient: a GPU does not answer.
+            Permanent: there is no driver, or it cannot be read.
+        """
+        found: dict[int, str] = {}
+        uses: list[PodUse] = []
         for gpu in self._driver.gpus():
-            held = self._driver.memory(gpu)
-            shares = self._shares(gpu)
-            for pid in {*held, *shares}:
-                # One that ended since the driver saw it has left its time, and no cgroup to ask.
-                pod = self._pod_of(pid) or self._known.get(pid)
-                if pod is None:
-                    lost[gpu] += shares.get(pid, 0.0)
-                    continue
-                known[pid] = pod
-                busy[gpu, pod] += shares.get(pid, 0.0)
-                if pid in held:
-                    memory[gpu, pod] = _sum(memory.get((gpu, pod), 0), held[pid])
-        self._known = known
-        pods = tuple(
-            PodOnGpu(gpu, pod, min(1.0, share), memory.get((gpu, pod), 0))
-            for (gpu, pod), share in sorted(busy.items())
-        )
-        return Reading(pods, dict(lost), dict(self._last_seen_us))
+            samples = self._fresh(gpu)
+            holdings = self._driver.holdings(gpu)
+            for pid in {one.pid for one in samples} | {one.pid for one in holdings}:
+                if pid not in found:
+                    found[pid] = self._pod(pid)
+            uses += _uses(gpu, samples, holdings, found)
+        self._pods = found
+        return Account(tuple(uses), {gpu: us / 1e6 for gpu, us in self._seen_us.items()})
 
-    def _shares(self, gpu: str) -> dict[int, float]:
-        """Return the busy share of each process: the mean of its samples since the last reading."""
-        since_us = self._last_seen_us.get(gpu, 0)
-        samples = self._driver.utilisation(gpu, since_us)
-        # Drivers repeat old samples; a clock that was set back must not stop the accounting.
-        fresh = [one for one in samples if one.time_us > since_us]
-        if fresh:
-            self._last_seen_us[gpu] = max(one.time_us for one in fresh)
-        by_process: defaultdict[int, list[float]] = defaultdict(list)
-        for one in fresh:
-            by_process[one.pid].append(one.busy_percent / PERCENT)
-        return {pid: sum(shares) / len(shares) for pid, shares in by_process.items()}
+    def _fresh(self, gpu: str) -> list[Sample]:
+        """Return each process's newest valid sample since the reading before.
+
+        Drivers are known to fill up the answer with entries of an older time or of a share over
+        100 %.
+        """
+        since_us = self._seen_us.get(gpu, 0)
+        newest: dict[int, Sample] = {}
+        for one in self._driver.samples(gpu, since_us):
+            if one.time_us <= since_us or not 0 <= one.busy_percent <= 100:
+                continue
+            if one.pid not in newest or one.time_us > newest[one.pid].time_us:
+                newest[one.pid] = one
+        if newest:
+            self._seen_us[gpu] = max(one.time_us for one in newest.values())
+        return list(newest.values())
+
+    def _pod(self, pid: int) -> str:
+        """Return the uid of a process's pod. One that is gone was in the pod it was in before."""
+        text = self._read_cgroup(pid)
+        if text is None:
+            return self._pods.get(pid, OTHER)
+        return pod_of(text) or OTHER
 
 
-def pod_of_cgroup(text: str) -> str | None:
-    """Return the UID of the pod in the text of /proc/PID/cgroup (v1 and v2), None without one."""
-    for line in text.splitlines():
-        found = _POD.search(f"{line}/")
-        if found:
-            return found.group(1).replace("_", "-")
+def pod_of(cgroup: str) -> str | None:
+    """Return the uid of the pod that a ``/proc/PID/cgroup`` names, with dashes as Kubernetes shows
+    it; None if the process is in no pod. Lines are ``number:controllers:path``, one in version 2,
+    one a controller in version 1."""
+    for line in cgroup.splitlines():
+        match = _POD.search(line)
+        if match:
+            return match[1].replace("_", "-")
     return None
 
 
-def pod_of_process(pid: int, proc: Path = Path("/proc")) -> str | None:
-    """Return the UID of a process's pod, None if it has none or is gone."""
+def read_proc(pid: int) -> str | None:
+    """Return a process's cgroups, None if it is gone."""
     try:
-        return pod_of_cgroup((proc / str(pid) / "cgroup").read_text())
-    except (OSError, UnicodeDecodeError):
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return None
 
 
 class Nvml:
-    """The driver through nvidia-ml-py, of the extra `testbed`. It has met no GPU yet."""
+    """The real driver, by nvidia-ml-py; opened by :func:`open_nvml`."""
 
-    def __init__(self) -> None:
-        import pynvml
-
-        self._nvml = pynvml
-        pynvml.nvmlInit()
+    def __init__(self, library: Any) -> None:
+        self._library = library
 
     def gpus(self) -> list[str]:
-        nvml = self._nvml
-        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
-        return [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+        library = self._library
+        return [
+            str(
+                self._ask(
+                    library.nvmlDeviceGetUUID, self._ask(library.nvmlDeviceGetHandleByIndex, k)
+                )
+            )
+            for k in range(self._ask(library.nvmlDeviceGetCount))
+        ]
 
-    def utilisation(self, gpu: str, since_us: int) -> list[Utilisation]:
-        nvml = self._nvml
-        handle = nvml.nvmlDeviceGetHandleByUUID(gpu)
+    def samples(self, gpu: str, since_us: int) -> list[Sample]:
+        library = self._library
         try:
-            samples: Iterable[object] = nvml.nvmlDeviceGetProcessUtilization(handle, since_us)
-        except nvml.NVMLError_NotFound:  # nothing ran since then
-            return []
-        return read_samples(samples)
+            found = self._ask(library.nvmlDeviceGetProcessUtilization, self._handle(gpu), since_us)
+        except _NotFound:
+            return []  # the driver's word for idle
+        return [Sample(int(one.pid), int(one.timeStamp), int(one.smUtil)) for one in found]
 
-    def memory(self, gpu: str) -> dict[int, int | None]:
-        handle = self._nvml.nvmlDeviceGetHandleByUUID(gpu)
-        return read_memory(self._nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    def holdings(self, gpu: str) -> list[Holding]:
+        library, handle = self._library, self._handle(gpu)
+        held: dict[int, int | None] = {}
+        for ask in (
+            library.nvmlDeviceGetComputeRunningProcesses,
+            library.nvmlDeviceGetGraphicsRunningProcesses,
+        ):
+            # A process in both lists holds its memory once.
+            held |= {int(one.pid): one.usedGpuMemory for one in self._ask(ask, handle)}
+        return [Holding(pid, None if size is None else int(size)) for pid, size in held.items()]
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        self._library.nvmlShutdown()
+
+    def _handle(self, gpu: str) -> Any:
+        return self._ask(self._library.nvmlDeviceGetHandleByUUID, gpu)
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        library = self._library
+        try:
+            return call(*arguments)
+        except library.NVMLError as error:
+            if error.value == library.NVML_ERROR_NOT_FOUND:
+                raise _NotFound(f"NVML: {error}") from error
+            if error.value in {library.NVML_ERROR_TIMEOUT, library.NVML_ERROR_IN_USE}:
+                raise Transient(f"NVML: {error}") from error
+            raise Permanent(f"NVML: {error}; nvidia-smi shows whether the driver works") from error
 
 
-def read_samples(samples: Iterable[object]) -> list[Utilisation]:
-    """Return NVML's nvmlProcessUtilizationSample_t structs; those of process 0 are padding."""
+class _NotFound(Permanent):
+    """NVML has nothing under that name or since that time."""
+
+
+def open_nvml() -> Nvml:
+    """Return the machine's driver.
+
+    Raises:
+        Permanent: nvidia-ml-py is not installed, or the driver is not there.
+    """
+    try:
+        import pynvml
+    except ImportError as error:
+        raise Permanent(
+            "NVML: nvidia-ml-py is not installed: pip install edgelm[testbed]"
+        ) from error
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise Permanent(f"NVML: {error}; install the NVIDIA driver") from error
+    return Nvml(pynvml)
+
+
+def _uses(
+    gpu: str, samples: Iterable[Sample], holdings: Iterable[Holding], pods: Mapping[int, str]
+) -> list[PodUse]:
+    busy: dict[str, float] = {}
+    memory: dict[str, int | None] = {}
+    for sample in samples:
+        pod = pods[sample.pid]
+        busy[pod] = busy.get(pod, 0.0) + sample.busy_percent / 100
+    for holding in holdings:
+        pod, before = pods[holding.pid], memory.get(pods[holding.pid], 0)
+        memory[pod] = None if before is None or holding.bytes is None else before + holding.bytes
+    # A process that ran and has ended holds nothing.
     return [
-        Utilisation(int(one.pid), int(one.timeStamp), float(one.smUtil))  # type: ignore[attr-defined]
-        for one in samples
-        if one.pid  # type: ignore[attr-defined]
+        PodUse(gpu, pod, min(1.0, busy.get(pod, 0.0)), memory.get(pod, 0))
+        for pod in sorted(busy.keys() | memory.keys())
     ]
-
-
-def read_memory(processes: Iterable[object]) -> dict[int, int | None]:
-    """Return the memory in NVML's nvmlProcessInfo_t structs; None where it is not available."""
-    return {
-        int(one.pid): None if one.usedGpuMemory is None else int(one.usedGpuMemory)  # type: ignore[attr-defined]
-        for one in processes
-    }
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    """Return the sum; unknown if one is unknown."""
-    return None if one is None or other is None else one + other
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

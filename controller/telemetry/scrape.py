@@ -98,18 +98,18 @@ class Scraper:
         wall_s: Callable[[], float] = time.time,
         oldest_s: float = 60.0,
     ) -> None:
-        self._targets = tuple(targets)
+        self.targets = tuple(targets)
         self._session, self._deadline_s = session, deadline_s
         self._now_s, self._wall_s, self._oldest_s = now_s, wall_s, oldest_s
         self._answered_s: dict[Target, float] = {}
 
     async def round(self) -> list[Reading]:
         """Ask every target, and return their readings in the order of the targets."""
-        answers = await asyncio.gather(*(self._ask(one) for one in self._targets))
+        answers = await asyncio.gather(*(self._ask(one) for one in self.targets))
         now_s = self._now_s()
         return [
             self._reading(target, answer, now_s)
-            for target, answer in zip(self._targets, answers, strict=True)
+            for target, answer in zip(self.targets, answers, strict=True)
         ]
 
     def _reading(self, target: Target, answer: Scrape | str, now_s: float) -> Reading:

@@ -40,62 +40,65 @@ class Played:
         return np.maximum(0.0, self.sent_s - self.scheduled_s)
 
 
-async def play(
-    scenario: Scenario,
-    requests: Requests,
-    clock: WallClock,
-    session: aiohttp.ClientSession,
-    urls: Mapping[str, str],
-    run_id: str,
-) -> Played:
-    """Play all requests; return when each was accepted or its deadline has passed."""
-    played = Played(
-        requests.born_s.copy(), np.full(len(requests), np.nan), np.zeros(len(requests), np.bool_)
-    )
-    async with asyncio.TaskGroup() as group:
-        for row in range(len(requests)):
-            body = _body(scenario, requests, row)
-            await clock.sleep_until(float(requests.born_s[row]))
-            group.create_task(
-                _hand_over(scenario, requests, row, body, clock, session, urls, run_id, played)
-            )
-    return played
+class Player:
+    """Player of one run's requests.
 
+    Args:
+        urls: addresses of the nodes.
+    """
 
-async def _hand_over(
-    scenario: Scenario,
-    requests: Requests,
-    row: int,
-    body: dict[str, object],
-    clock: WallClock,
-    session: aiohttp.ClientSession,
-    urls: Mapping[str, str],
-    run_id: str,
-    played: Played,
-) -> None:
-    """Hand a request to its origin, again and again while that does not answer."""
-    origin = scenario.testbed.node_names[requests.origin[row]]
-    url = f"{urls[origin]}/v1/runs/{run_id}/requests"
-    played.sent_s[row] = clock.now()
-    while clock.now() < requests.born_s[row] + scenario.tau_s:
-        try:
-            async with session.post(url, json=body, timeout=TIMEOUT) as answer:
-                if answer.status == 202:
-                    played.accepted[row] = True
-                    return
-                if answer.status not in (409, 429, 503):
-                    return
-        except (aiohttp.ClientError, TimeoutError):
-            pass
-        await asyncio.sleep(RETRY_S)
+    def __init__(
+        self,
+        scenario: Scenario,
+        requests: Requests,
+        clock: WallClock,
+        session: aiohttp.ClientSession,
+        urls: Mapping[str, str],
+        run_id: str,
+    ) -> None:
+        self._scenario, self._requests, self._clock = scenario, requests, clock
+        self._session = session
+        self._urls = [
+            f"{urls[name]}/v1/runs/{run_id}/requests" for name in scenario.testbed.node_names
+        ]
+        self._played = Played(
+            requests.born_s.copy(),
+            np.full(len(requests), np.nan),
+            np.zeros(len(requests), np.bool_),
+        )
 
+    async def play(self) -> Played:
+        """Play all requests; return when each was accepted or its deadline has passed."""
+        async with asyncio.TaskGroup() as group:
+            for row in range(len(self._requests)):
+                body = self._body(row)
+                await self._clock.sleep_until(float(self._requests.born_s[row]))
+                group.create_task(self._hand_over(row, body))
+        return self._played
 
-def _body(scenario: Scenario, requests: Requests, row: int) -> dict[str, object]:
-    lm = scenario.testbed.lms[requests.lm[row]]
-    size = {name: float(values[row]) for name, values in requests.sizes.items()}
-    return {
-        "request_id": row,
-        "lm": lm.name,
-        "born_s": float(requests.born_s[row]),
-        "prompts": prompts_of(lm.modality, row, int(requests.prompts[row]), size),
-    }
+    async def _hand_over(self, row: int, body: dict[str, object]) -> None:
+        """Hand a request to its origin, again and again while that does not answer."""
+        url = self._urls[self._requests.origin[row]]
+        self._played.sent_s[row] = self._clock.now()
+        while self._clock.now() < self._requests.born_s[row] + self._scenario.tau_s:
+            try:
+                async with self._session.post(url, json=body, timeout=TIMEOUT) as answer:
+                    if answer.status == 202:
+                        self._played.accepted[row] = True
+                        return
+                    if answer.status not in (409, 429, 503):
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(RETRY_S)
+
+    def _body(self, row: int) -> dict[str, object]:
+        requests = self._requests
+        lm = self._scenario.testbed.lms[requests.lm[row]]
+        size = {name: float(values[row]) for name, values in requests.sizes.items()}
+        return {
+            "request_id": row,
+            "lm": lm.name,
+            "born_s": float(requests.born_s[row]),
+            "prompts": prompts_of(lm.modality, row, int(requests.prompts[row]), size),
+        }

@@ -6,6 +6,7 @@ the long test makes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -23,6 +24,7 @@ import pytest
 from controller.bootstrap.cluster import execute
 from controller.bootstrap.serve import local_testbed
 from controller.domain.requests import FAILURES
+from controller.store.mongo import open_mongo
 from controller.testbed.contents import WORDS
 from tests.live.services import (
     SPEED,
@@ -34,6 +36,7 @@ from tests.live.services import (
     results_taken,
     servers,
 )
+from tests.mongo.servers import mongo_dev
 
 KILLS = int(os.environ.get("EDGELM_KILLS", "6"))
 PARTS = ("uplink_s", "queue_s", "inference_s", "downlink_s")
@@ -111,6 +114,9 @@ def test_the_summary_says_what_was_run(files: dict[str, bytes]) -> None:
     assert player["sent"] == len(requests_of(files))
     assert player["in_time"] == (player["slip_p99_s"] <= player["bound_s"])
     assert summary["time_scale"] == SPEED
+    sent = pl.read_parquet(io.BytesIO(files["player.parquet"]))
+    assert (sent["sent_s"] >= sent["scheduled_s"]).all()
+    assert sent["scheduled_s"].equals(requests_of(files)["born_s"], null_equal=False)
 
 
 def test_contents_stay_where_they_are_needed(files: dict[str, bytes], folder: Path) -> None:
@@ -152,6 +158,29 @@ def test_kills_lose_nothing_and_return_nothing_twice(tmp_path: Path) -> None:
             requests, seed = requests + len(table), seed + 1
     print(f"{dict(attacker.killed)} kills, {requests} requests: lost 0, returned twice 0,"  # noqa: T201
           f" recomputed {recomputed} prompts")  # fmt: skip
+
+
+def test_a_run_outlasts_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = live_experiment(seed=1)
+    nodes = one.testbed.to_domain().node_names
+    with mongo_dev(tmp_path) as database, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setenv("EDGELM_MONGODB", database.url)
+        with local_testbed(nodes, tmp_path, SPEED) as testbed:
+            run = pool.submit(execute, one.canonical_json(), tmp_path, quiet(), testbed)
+            time.sleep(6)
+            database.kill()
+            time.sleep(4)
+            (controller,) = processes(tmp_path, ["controller"])
+            os.kill(controller, signal.SIGKILL)
+            time.sleep(2)
+            database.start()
+            table = requests_of(run.result(300))
+        with contextlib.closing(open_mongo(database.url)) as store:
+            kept = store.find("records", {"run": one.run_id})
+            numbers = [event["number"] for event in store.find("events", sort=[("number", 1)])]
+    assert table.filter(pl.col("failure") == "unfinished").is_empty(), "lost"
+    assert len(kept) == len(table.filter(pl.col("failure").ne_missing("lost_node")))
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -9,14 +9,14 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import FastAPI, Header, Path, Query, Request
+from fastapi import APIRouter, FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from controller import __version__
 from controller.domain.decisions import Stamp
-from controller.domain.errors import InputError, InvalidDecision
+from controller.domain.errors import InputError, InvalidDecision, Transient
 from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.runs import ENDING, OVER, RUNNING, RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
@@ -60,6 +60,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
         413: "The body is too large.",
         422: "What was sent cannot be read, or cannot be run.",
         426: "The other service is of another version.",
+        503: "The store is away; try again.",
     }.items()
 }
 
@@ -82,9 +83,11 @@ class Report(BaseModel):
     state: dict[str, Any] | None
 
 
-def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a table of routes
+def make_app(controller: Controller, token: str) -> Gate:
     """Return the ASGI application of the controller."""
     app = FastAPI(title="edgelm controller", version=__version__, responses=REFUSALS)
+    for routes in (_runs, _nodes, _watchers):
+        app.include_router(routes(controller))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(http: Request, error: RequestValidationError) -> Response:
@@ -95,7 +98,20 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         ]
         return JSONResponse({"problems": found}, 422)
 
-    @app.put("/v1/runs/{run_id}")
+    @app.exception_handler(Transient)
+    async def away(http: Request, error: Transient) -> Response:
+        """Say that the store is away."""
+        del http
+        return refuse(503, str(error))
+
+    return Gate(app, token)
+
+
+def _runs(controller: Controller) -> APIRouter:  # noqa: C901 - a table of routes
+    """Return the routes of who has experiments to run."""
+    routes = APIRouter()
+
+    @routes.put("/v1/runs/{run_id}")
     async def begin(run_id: RunId, body: NewRun) -> Response:
         """Begin the run of an experiment, or find it again."""
         try:
@@ -106,13 +122,13 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
             return refuse(409, str(error))
         return JSONResponse({**run.progress(), "token": run.document["token"]})
 
-    @app.get("/v1/runs/{run_id}")
+    @routes.get("/v1/runs/{run_id}")
     async def look(run_id: RunId) -> Response:
         """Return how far a run is."""
         run = await asyncio.to_thread(controller.find, run_id)
         return _unknown_run() if run is None else JSONResponse(run.progress())
 
-    @app.post("/v1/runs/{run_id}/cancel")
+    @routes.post("/v1/runs/{run_id}/cancel")
     async def cancel(run_id: RunId, fencing_token: Annotated[str, Header()] = "") -> Response:
         """End a run. ``Fencing-Token``: what PUT returned."""
         try:
@@ -121,7 +137,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
             return refuse(409, str(error))
         return _unknown_run() if run is None else JSONResponse(run.progress())
 
-    @app.post("/v1/runs/{run_id}/played")
+    @routes.post("/v1/runs/{run_id}/played")
     async def played(run_id: RunId, body: Played) -> Response:
         """Note that the workload's player is done."""
         run = _current(controller, run_id)
@@ -130,7 +146,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         await run.update(played=body.requests)
         return JSONResponse({})
 
-    @app.get("/v1/runs/{run_id}/records")
+    @routes.get("/v1/runs/{run_id}/records")
     async def records(run_id: RunId) -> Response:
         """Return the records of all closed requests, a JSON object per line."""
         run = await asyncio.to_thread(controller.find, run_id)
@@ -139,7 +155,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         lines = (json.dumps(to_wire(run.records[key])) for key in sorted(run.records))
         return Response("".join(f"{line}\n" for line in lines), media_type="application/x-ndjson")
 
-    @app.get("/v1/runs/{run_id}/nodes/{node}/files/{name}")
+    @routes.get("/v1/runs/{run_id}/nodes/{node}/files/{name}")
     async def file(run_id: RunId, node: NodeName, name: FileName) -> Response:
         """Return a file that a node, or ``centre``, has left."""
         run = await asyncio.to_thread(controller.find, run_id)
@@ -149,7 +165,14 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         content = await asyncio.to_thread(path.read_bytes)
         return Response(content, media_type="application/x-ndjson")
 
-    @app.get("/v1/nodes/{node}/news")
+    return routes
+
+
+def _nodes(controller: Controller) -> APIRouter:
+    """Return the routes of nodes."""
+    routes = APIRouter()
+
+    @routes.get("/v1/nodes/{node}/news")
     async def news(
         node: NodeName,
         url: Annotated[str, Query(max_length=300)],
@@ -165,7 +188,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         slot, sequence = map(int, after.split("."))
         return JSONResponse(await _news(controller, node, url, run, Stamp(slot, sequence), wait_s))
 
-    @app.post("/v1/runs/{run_id}/nodes/{node}/reports")
+    @routes.post("/v1/runs/{run_id}/nodes/{node}/reports")
     async def report(run_id: RunId, node: NodeName, body: Report) -> Response:
         """Take a node's report; its records are on disk when this returns."""
         run = _current(controller, run_id)
@@ -178,7 +201,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
             return refuse(422, str(error))
         return JSONResponse({})
 
-    @app.put("/v1/runs/{run_id}/nodes/{node}/files/{name}")
+    @routes.put("/v1/runs/{run_id}/nodes/{node}/files/{name}")
     async def take_file(run_id: RunId, node: NodeName, name: FileName, http: Request) -> Response:
         """Take a whole file of a node. Its journal comes last."""
         run = _current(controller, run_id)
@@ -192,7 +215,14 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
         await run.take_file(node, name, bytes(content))
         return JSONResponse({})
 
-    @app.get("/v1/events")
+    return routes
+
+
+def _watchers(controller: Controller) -> APIRouter:
+    """Return the routes of who looks on."""
+    routes = APIRouter()
+
+    @routes.get("/v1/events")
     async def events(
         after: Annotated[int, Query(ge=0)] = 0,
         wait_s: Wait = 0.0,
@@ -204,7 +234,7 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
             return StreamingResponse(_stream(controller, after), media_type="text/event-stream")
         return JSONResponse(list(await controller.events_after(after, wait_s)))
 
-    @app.get("/v1/state")
+    @routes.get("/v1/state")
     async def state() -> Response:
         """Return who is there and what runs."""
         run = controller.current
@@ -213,20 +243,21 @@ def make_app(controller: Controller, token: str) -> Gate:  # noqa: C901 - a tabl
                 "version": __version__,
                 "unix_s": time.time(),
                 "nodes": controller.present(),
+                "usage": {node: one.document() for node, one in controller.usage.items()},
                 "run": run and {**run.progress(), **run.orders_in_force()},
             }
         )
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return the metrics in Prometheus' text format."""
         return Response(controller.measured.render(), media_type=CONTENT_TYPE)
 
-    @app.get("/healthz")
+    @routes.get("/healthz")
     async def health() -> Response:
         return JSONResponse({})
 
-    return Gate(app, token)
+    return routes
 
 
 async def _news(

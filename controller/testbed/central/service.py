@@ -19,6 +19,7 @@ from controller.ports import Journal, Planner, Scheduler, Store
 from controller.telemetry import names
 from controller.telemetry.exposition import Exposition
 from controller.telemetry.names import Emitter
+from controller.telemetry.usage import NodeUsage
 from controller.testbed.central.measured import MeasuredJournal
 from controller.testbed.central.runs import (
     CANCELLED,
@@ -72,6 +73,8 @@ class Controller:
         self.nodes: dict[str, tuple[str, float]] = {}  # name -> address, last asked (unix)
         self.events: list[dict[str, Any]] = []
         self.told = asyncio.Condition()
+        self._telling = asyncio.Lock()
+        self.usage: dict[str, NodeUsage] = {}  # of the nodes' machines, where somebody watches
         self.measured = Exposition(Emitter.CONTROLLER)
         self.measured.set(names.CONTROLLER_SLOT, -1)
         store.index("records", "run")
@@ -190,12 +193,13 @@ class Controller:
 
     async def tell(self, kind: str, **fields: Any) -> None:
         """Append to the log that others follow."""
-        number = len(self.events) + 1
-        event = {"number": number, "unix_s": round(time.time(), 3), "event": kind, **fields}
-        await asyncio.to_thread(self._store.put, "events", f"{number:09d}", event)
-        async with self.told:
-            self.events.append(event)
-            self.told.notify_all()
+        async with self._telling:  # else two would have one number, and one of them be lost
+            number = len(self.events) + 1
+            event = {"number": number, "unix_s": round(time.time(), 3), "event": kind, **fields}
+            await asyncio.to_thread(self._store.put, "events", f"{number:09d}", event)
+            async with self.told:
+                self.events.append(event)
+                self.told.notify_all()
         log.info("%s %s", kind, fields)
 
     async def events_after(self, number: int, wait_s: float) -> Sequence[dict[str, Any]]:

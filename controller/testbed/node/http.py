@@ -70,7 +70,7 @@ class Holder(Protocol):
 
     def describe(self) -> dict[str, Any]: ...
 
-    def metrics(self) -> str: ...
+    async def metrics(self) -> str: ...
 
 
 class NodeHttp:
@@ -182,7 +182,7 @@ class NodeHttp:
     async def metrics(self, http: HttpRequest) -> Response:
         """Return the metrics in Prometheus' text format."""
         del http
-        return PlainTextResponse(self._holder.metrics(), media_type=CONTENT_TYPE)
+        return PlainTextResponse(await self._holder.metrics(), media_type=CONTENT_TYPE)
 
     def _run(self, http: HttpRequest) -> RunAtNode | None:
         current = self._holder.current

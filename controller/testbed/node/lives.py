@@ -16,6 +16,14 @@ class RecordedLife:
     run_id: str
 
     @property
+    def key(self) -> str:
+        return f"{self.run_id}/{self.record.request.request_id}"
+
+    @property
+    def failure(self) -> str | None:
+        return self.record.failure
+
+    @property
     def born_s(self) -> float:
         return self.record.request.born_s
 

@@ -17,6 +17,7 @@ from controller import __version__
 from controller.domain.errors import EdgelmError
 from controller.telemetry import names
 from controller.telemetry.exposition import Exposition
+from controller.telemetry.gpu_accounting import Account, GpuAccounting, measure
 from controller.telemetry.names import Emitter
 from controller.testbed.handshake import headers
 from controller.testbed.node.live_run import LiveRun, Options, Work
@@ -34,10 +35,17 @@ class NodeService:
 
     Args:
         prepare: reads an experiment.json.
+        gpus: accounts of the machine's GPUs; None without any.
     """
 
-    def __init__(self, options: Options, prepare: Callable[[str], Work]) -> None:
-        self._options, self._prepare = options, prepare
+    def __init__(
+        self,
+        options: Options,
+        prepare: Callable[[str], Work],
+        gpus: GpuAccounting | None = None,
+    ) -> None:
+        self._options, self._prepare, self._gpus = options, prepare, gpus
+        self._asking_gpus = asyncio.Lock()
         self.current: LiveRun | None = None
         self._working: asyncio.Task[None] | None = None
         self._urls: dict[str, str] = {}
@@ -89,11 +97,23 @@ class NodeService:
             "run": run and run.describe(),
         }
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""
         if self.current:
             self.current.measure()
+        if self._gpus is not None:
+            async with self._asking_gpus:
+                await self._account(self._gpus)
         return self._measured.render()
+
+    async def _account(self, gpus: GpuAccounting) -> None:
+        """Set each pod's use of each GPU since the metrics were asked for before."""
+        try:
+            found = await asyncio.to_thread(gpus.read)
+        except EdgelmError as error:  # no figures in place of old ones
+            log.warning("no accounts of GPUs: %s", error)
+            found = Account((), {})
+        measure(found, self._measured)
 
     async def _follow_on(self, session: aiohttp.ClientSession) -> None:
         while True:

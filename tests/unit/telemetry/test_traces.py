@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from controller.domain.errors import InputError
 from controller.telemetry.traces import Traces
 from controller.testbed.node.lives import RecordedLife
 from controller.testbed.node.records import Record, Request
@@ -23,6 +24,7 @@ class Collector(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
 
     @property
     def url(self) -> str:
@@ -33,6 +35,7 @@ class Receiver(BaseHTTPRequestHandler):
     server: Collector
 
     def do_POST(self) -> None:
+        self.server.paths.append(self.path)
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(200)
         self.end_headers()
@@ -98,6 +101,27 @@ def test_a_request_that_never_left_has_no_parts(collector: Collector) -> None:
         traces.tell(RecordedLife(refused, "0123456789ab"), lambda time_s: 1000.0 + time_s)
     (span,) = spans(collector)
     assert span.name == "request"  # type: ignore[attr-defined]
+    assert span.status.message == "refused"  # type: ignore[attr-defined]
+    assert span.status.code == span.status.STATUS_CODE_ERROR  # type: ignore[attr-defined]
+
+
+def test_a_record_that_is_closed_again_is_the_same_trace(collector: Collector) -> None:
+    ids = []
+    for run_id in ("0123456789ab", "0123456789ab", "ba9876543210"):
+        collector.bodies.clear()
+        with Traces(collector.url, "edgelm-node-vm2") as traces:
+            traces.tell(RecordedLife(Record(REQUEST, None, 0, "refused"), run_id), float)
+        (span,) = spans(collector)
+        ids.append((span.trace_id, span.span_id))  # type: ignore[attr-defined]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_the_collectors_path_may_be_left_out(collector: Collector) -> None:
+    with Traces(collector.url.removesuffix("/v1/traces"), "edgelm-node-vm2") as traces:
+        traces.tell(RecordedLife(Record(REQUEST, None, 0, "refused"), "x"), float)
+    assert collector.paths == ["/v1/traces"]
+    with pytest.raises(InputError, match=r"--otlp: not a URL.*http://HOST:4318"):
+        Traces("collector:4318", "edgelm-node-vm2")
 
 
 def test_a_collector_that_is_away_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
