@@ -156,6 +156,11 @@ class Store(Protocol):
         Permanent: the store cannot be read or written (a full disk, refused credentials).
     """
 
+    @property
+    def fault(self) -> str | None:
+        """Reason why what was put waits on this machine instead of being kept where it belongs;
+        None where nothing waits."""
+
     def put(self, collection: str, key: str, document: Mapping[str, Any]) -> None:
         """Insert or replace the document under ``key``."""
 

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from controller.results.summary import Usage
 from controller.results.writing import Outcome, run_files
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import CENTRE, JOURNAL, TRANSCRIPT, headers
+from controller.testbed.keys import CONTROLLER, NO_KEYS, Keys, read_keys
 from controller.testbed.node.records import Record
 from controller.testbed.node.wire import record_from_wire
 from controller.testbed.player import Played, Player
@@ -54,14 +54,14 @@ TIMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Testbed:
-    """Address of a testbed's services. The token is in a file and nowhere else."""
+    """Address of a testbed's services. The operator's keys are in a file and nowhere else."""
 
     url: str
-    token_file: str
+    keys_file: str
     speed: float
 
-    def token(self) -> str:
-        return Path(self.token_file).read_text().strip() if self.token_file else ""
+    def keys(self) -> Keys:
+        return read_keys(Path(self.keys_file)) if self.keys_file else NO_KEYS
 
 
 def live_engine(testbed: Testbed) -> Engine:
@@ -79,14 +79,19 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) 
     scenario = experiment.scenario()
     requests = draw_requests(reading_kept_trace(experiment, root), scenario)
     started_s = time.perf_counter()
+    keys = testbed.keys()
     async with aiohttp.ClientSession(
-        headers=headers(testbed.token()), timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0)
+        timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0)
     ) as session:
-        centre = Centre(session, testbed.url, experiment.run_id)
+        centre = Centre(session, testbed.url, keys, experiment.run_id)
         try:
             found = await centre.begin(text, testbed.speed)
             found = await centre.until({"running", "ending", "done"})
-            played = await _play(centre, session, scenario, requests, found, experiment, listener)
+            clock = WallClock(found["began_unix_s"], found["speed"])
+            player = Player(
+                scenario, requests, clock, session, await centre.urls(), keys, experiment.run_id
+            )
+            played = await _play(player, centre, clock, experiment, listener)
             found = await centre.until({"done"})
         except BaseException:
             await centre.cancel()
@@ -106,7 +111,11 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) 
         target=experiment.target,
         reasoner=experiment.reasoner.described() if experiment.reasoner else None,
         transcript=merged_transcript(transcripts.values()) if experiment.reasoner else None,
-        further={"player": _player_figures(played, scenario), "time_scale": testbed.speed},
+        further={
+            "player": _player_figures(played, scenario),
+            "time_scale": testbed.speed,
+            "clock_offsets_s": found["clock_offsets_s"],
+        },
     )
     return {**run_files(text, outcome), PLAYER: _player_table(played)}
 
@@ -114,8 +123,9 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) 
 class Centre:
     """The controller, as a run's maker asks it."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, run_id: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, keys: Keys, run_id: str) -> None:
         self._session, self._url, self._run_id = session, url, run_id
+        self._shown = headers(keys, CONTROLLER)
         self._token = ""
 
     async def begin(self, experiment: str, speed: float) -> dict[str, Any]:
@@ -153,7 +163,8 @@ class Centre:
     async def look(self) -> dict[str, Any] | None:
         """Return how far the run is; None while the controller does not answer."""
         try:
-            async with self._session.get(f"{self._url}/v1/runs/{self._run_id}") as answer:
+            url = f"{self._url}/v1/runs/{self._run_id}"
+            async with self._session.get(url, headers=self._shown) as answer:
                 found: dict[str, Any] = await answer.json()
                 return found if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError):
@@ -176,7 +187,8 @@ class Centre:
             return
         url = f"{self._url}/v1/runs/{self._run_id}/cancel"
         try:
-            async with self._session.post(url, headers={"Fencing-Token": self._token}):
+            shown = {**self._shown, "Fencing-Token": self._token}
+            async with self._session.post(url, headers=shown):
                 return
         except (aiohttp.ClientError, TimeoutError):
             return
@@ -207,7 +219,9 @@ class Centre:
         end_s = time.monotonic() + PATIENCE_S
         while True:
             try:
-                async with self._session.request(method, url, **body) as answer:
+                async with self._session.request(
+                    method, url, headers=self._shown, **body
+                ) as answer:
                     content = await answer.read()
                     if answer.status != 503 or time.monotonic() > end_s:
                         return answer.status, content
@@ -219,19 +233,10 @@ class Centre:
 
 
 async def _play(
-    centre: Centre,
-    session: aiohttp.ClientSession,
-    scenario: Scenario,
-    requests: Requests,
-    found: Mapping[str, Any],
-    experiment: Experiment,
-    listener: Listener,
+    player: Player, centre: Centre, clock: WallClock, experiment: Experiment, listener: Listener
 ) -> Played:
-    clock = WallClock(found["began_unix_s"], found["speed"])
-    urls = await centre.urls()
-    telling = asyncio.create_task(_tell_advance(clock, scenario, experiment, listener))
+    telling = asyncio.create_task(_tell_advance(clock, experiment, listener))
     try:
-        player = Player(scenario, requests, clock, session, urls, experiment.run_id)
         played = await player.play()
     finally:
         telling.cancel()
@@ -239,11 +244,9 @@ async def _play(
     return played
 
 
-async def _tell_advance(
-    clock: WallClock, scenario: Scenario, experiment: Experiment, listener: Listener
-) -> None:
+async def _tell_advance(clock: WallClock, experiment: Experiment, listener: Listener) -> None:
     while True:
-        slot = max(0, int(clock.now() // scenario.slot_s))
+        slot = max(0, int(clock.now() // experiment.slot_s))
         listener.advanced(experiment.run_id, Advance(slot, experiment.slots, 0, None))
         await asyncio.sleep(1.0)
 

@@ -6,14 +6,16 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from controller import __version__
 from controller.domain.errors import Permanent
 from controller.testbed.handshake import headers
+from controller.testbed.keys import CONTROLLER, Keys
 
 TIMEOUT_S: Final = 5.0
 CLOCKS_S: Final = 0.5  # by which two machines' clocks may differ
@@ -30,51 +32,75 @@ class Finding:
     remedy: str = ""
 
 
-def read_state(url: str, token: str) -> dict[str, Any]:
-    """Return what a service does now.
+def read_state(url: str, shown: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a service does now. ``shown``: headers that let in.
 
     Raises:
         OSError: it does not answer, or lets nobody in.
     """
-    request = Request(f"{url}/v1/state", headers=headers(token))  # noqa: S310 - the user's URL
+    request = Request(f"{url}/v1/state", headers=dict(shown))  # noqa: S310 - the user's URL
     with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
         found: dict[str, Any] = json.load(answer)
         return found
 
 
-def read_all(url: str, token: str) -> dict[str, Any]:
+def read_all(url: str, keys: Keys) -> dict[str, Any]:
     """Return the state of the controller with that of every node that is there.
 
     Raises:
         Permanent: the controller does not answer.
     """
     try:
-        found = read_state(url, token)
+        found = read_state(url, headers(keys, CONTROLLER))
     except (OSError, ValueError) as error:
         raise Permanent(
             f"the controller at {url} does not answer: {error}; is `edgelm controller` running "
-            "there, and is the token its own?"
+            "there, and are the keys this testbed's?"
         ) from error
     nodes = {}
     for name, address in sorted(found["nodes"].items()):
         try:
-            nodes[name] = {"url": address, **read_state(address, token)}
+            nodes[name] = {"url": address, **read_state(address, headers(keys, name))}
         except (OSError, ValueError) as error:
             nodes[name] = {"url": address, "fault": f"does not answer: {error}", "run": None}
     return {**found, "nodes": nodes}
 
 
-def examine(url: str, token: str) -> Iterator[Finding]:
+def answer(url: str, keys: Keys, slot: int, *, approved: bool) -> None:
+    """Give a person's word on the policy of a slot.
+
+    Raises:
+        Permanent: the controller does not answer, or nothing waits for this word.
+    """
+    run = read_all(url, keys)["run"] or {"id": "-"}
+    request = Request(  # noqa: S310 - the user's URL
+        f"{url}/v1/runs/{run['id']}/approvals/{slot}",
+        json.dumps({"approved": approved}).encode(),
+        {**headers(keys, CONTROLLER), "Content-Type": "application/json"},
+    )
+    try:
+        with urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
+            return
+    except HTTPError as error:
+        with error:
+            problem = json.load(error).get("problem", "")
+        raise Permanent(f"not taken: {problem or 'no run has the testbed'}") from error
+
+
+def examine(url: str, keys: Keys) -> Iterator[Finding]:
     """Yield a line per thing that a testbed needs."""
     yield from _examine_machine()
     began_s = time.time()
     try:
-        found = read_all(url, token)
+        found = read_all(url, keys)
     except Permanent as error:
         yield Finding("controller", ok=False, found=str(error), remedy="start it, or name its URL")
         return
     yield _version("controller", found["version"])
     yield _clock("controller", found["unix_s"], began_s)
+    fault = found["store_fault"]
+    yield Finding("controller, store", not fault, fault or "keeps what it is given",
+                  "bring it back: what is written meanwhile waits" if fault else "")  # fmt: skip
     if not found["nodes"]:
         yield Finding("nodes", ok=False, found="none has asked for orders",
                       remedy="start `edgelm node NAME --controller URL` on each")  # fmt: skip
@@ -90,6 +116,10 @@ def examine(url: str, token: str) -> Iterator[Finding]:
             continue
         yield _version(f"node {name}", node["version"])
         yield _clock(f"node {name}", node["unix_s"], began_s)
+        faults = node["weights_faults"]
+        if faults is not None:
+            yield Finding(f"node {name}, weights", not faults, "; ".join(faults) or "whole",
+                          "fetch them again: edgelm models pull" if faults else "")  # fmt: skip
         enough = node["free_gb"] >= FREE_GB
         yield Finding(
             f"node {name}, disk", enough, f"{node['free_gb']:g} GB free",

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,11 +28,13 @@ from controller.telemetry.traces import Traces
 from controller.testbed.central.http import make_app as make_controller_app
 from controller.testbed.central.machines import watch_machines
 from controller.testbed.central.service import Controller
+from controller.testbed.handshake import headers
+from controller.testbed.keys import CONTROLLER, OPERATOR, Keys, make_keys, write_keys
 from controller.testbed.local import start
 from controller.testbed.node.http import make_app as make_node_app
 from controller.testbed.node.live_run import Options
 from controller.testbed.node.service import NodeService
-from controller.testbed.serving import address_of, listen, serve
+from controller.testbed.serving import Tls, address_of, listen, serve
 
 READY_S: Final = 60.0  # real seconds that services have to come up
 LOOK_S: Final = 0.2
@@ -41,9 +44,18 @@ MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh folder of our own is ma
 log = logging.getLogger("edgelm.services")
 
 
-def serve_controller(
-    host: str, port: int, data: Path, token: str, mongodb: str, *, exporters: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a service listens, whom it knows, and where its state lies."""
+
+    host: str
+    port: int
+    data: Path
+    keys: Keys
+    tls: Tls | None
+
+
+def serve_controller(site: Site, mongodb: str, *, exporters: bool) -> None:
     """Serve the controller until TERM or Ctrl-C.
 
     Args:
@@ -54,7 +66,7 @@ def serve_controller(
         InputError: no URL of MongoDB.
     """
     _log()
-    listener = listen(host, port)
+    listener, data = listen(site.host, site.port), site.data
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def run() -> None:
@@ -62,9 +74,10 @@ def serve_controller(
             controller = Controller(data, store, LiveWork)
             await _open(controller)  # who asks earlier waits: it must not hear of an unknown run
             try:
-                app = make_controller_app(controller, token)
+                app = make_controller_app(controller, site.keys)
                 watch = partial(watch_machines, controller, store)
-                await serve(app, listener, watch if exporters else asyncio.Event().wait)
+                work = watch if exporters else asyncio.Event().wait
+                await serve(app, listener, work, site.tls)
             finally:
                 await controller.close()
 
@@ -92,15 +105,7 @@ async def _open(controller: Controller) -> None:
 
 
 def serve_node(
-    name: str,
-    host: str,
-    port: int,
-    url: str,
-    controller: str,
-    data: Path,
-    token: str,
-    weights: Path | None,
-    otlp: str,
+    name: str, site: Site, url: str, controller: str, weights: Path | None, otlp: str
 ) -> None:
     """Serve a node until TERM or Ctrl-C.
 
@@ -109,15 +114,16 @@ def serve_node(
         otlp: endpoint of an OpenTelemetry collector; "" for none.
     """
     _log()
-    listener = listen(host, port)
+    listener = listen(site.host, site.port)
     with contextlib.ExitStack() as stack:
         traces = stack.enter_context(Traces(otlp, f"edgelm-node-{name}")) if otlp else None
-        here = url or address_of(listener)
-        options = Options(name, here, controller.rstrip("/"), data, token, traces)
+        here = url or address_of(listener, site.tls)
+        options = Options(name, here, controller.rstrip("/"), site.data, site.keys, traces)
 
         async def run() -> None:
-            service = NodeService(options, partial(LiveWork, weights=weights), _gpus())
-            await serve(make_node_app(service, token), listener, service.run)
+            prepare = partial(LiveWork, weights=weights)
+            service = NodeService(options, prepare, _gpus(), weights)
+            await serve(make_node_app(service, site.keys), listener, service.run, site.tls)
 
         asyncio.run(run())
 
@@ -152,21 +158,24 @@ def local_testbed(
             made = tempfile.TemporaryDirectory(prefix="edgelm-", dir=place)
             folder = Path(stack.enter_context(made))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        token_file = folder / "token"
-        token_file.touch(mode=0o600)
-        token_file.write_text(secrets.token_urlsafe(32))
+        keys = make_keys(nodes, secrets.token_bytes(32))
+        files = {name: folder / "keys" / f"{name}.json" for name in keys}
+        for name, path in files.items():
+            write_keys(path, keys[name])
         ports = _free_ports(1 + len(nodes))
         url = f"http://127.0.0.1:{ports[0]}"
         edgelm = [sys.executable, "-m", "controller.cli"]
-        common = ["--token-file", str(token_file), "--data"]
+
+        def common(name: str) -> list[str]:
+            return ["--keys", str(files[name]), "--data", str(folder / name)]
+
         services = {
-            "controller": [
-                *edgelm, "controller", "--port", str(ports[0]), *common, str(folder / "controller"),
+            CONTROLLER: [
+                *edgelm, "controller", "--port", str(ports[0]), *common(CONTROLLER)
             ],
             **{
                 node: [
-                    *edgelm, "node", node, "--port", str(port), "--controller", url,
-                    *common, str(folder / node),
+                    *edgelm, "node", node, "--port", str(port), "--controller", url, *common(node),
                     *(["--weights", str(weights.absolute())] if weights else []),
                 ]
                 for node, port in zip(nodes, ports[1:], strict=True)
@@ -174,19 +183,19 @@ def local_testbed(
         }  # fmt: skip
         process = start(services, folder)
         try:
-            _wait_until_there(url, token_file, nodes, folder)
-            yield Testbed(url, str(token_file), speed)
+            _wait_until_there(url, keys[OPERATOR], nodes, folder)
+            yield Testbed(url, str(files[OPERATOR]), speed)
         finally:
             if process.stdin:
                 process.stdin.close()
             process.wait()
 
 
-def _wait_until_there(url: str, token_file: Path, nodes: tuple[str, ...], folder: Path) -> None:
+def _wait_until_there(url: str, keys: Keys, nodes: tuple[str, ...], folder: Path) -> None:
     end_s, lacking = time.monotonic() + READY_S, list(nodes)
     while time.monotonic() < end_s:
         with contextlib.suppress(OSError, ValueError):
-            present = read_state(url, token_file.read_text().strip())["nodes"]
+            present = read_state(url, headers(keys, CONTROLLER))["nodes"]
             lacking = [node for node in nodes if node not in present]
             if not lacking:
                 return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from controller import strategies
+from controller.agents.approval import Approver, difference
 from controller.agents.kit import AgentKit
 from controller.bootstrap.agents import Access, staffed
 from controller.bootstrap.live import DeployerInThread, PlannerInThread, SchedulerInThread
@@ -17,9 +18,11 @@ from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError
 from controller.domain.randomness import Streams
 from controller.domain.scenario import Scenario
+from controller.domain.testbed import Testbed
 from controller.ports import Deployer, Journal, Planner, Scheduler
 from controller.results.spool import Spool
 from controller.strategies import Parts
+from controller.testbed.central.service import Ask
 from controller.testbed.emulation import EmulatedEngines
 from controller.testbed.engines import WeightsEngines
 from controller.testbed.handshake import TRANSCRIPT
@@ -65,13 +68,13 @@ class LiveWork:
 
     @contextlib.asynccontextmanager
     async def deployer(self, folder: Path) -> AsyncIterator[Deployer]:
-        async with self._staffed(folder) as agents:
+        async with self._staffed(folder, None) as agents:
             made = self._parts(agents).deployer()
             yield made if agents else DeployerInThread(made)
 
     @contextlib.asynccontextmanager
-    async def deciders(self, folder: Path) -> AsyncIterator[tuple[Planner, Scheduler]]:
-        async with self._staffed(folder) as agents:
+    async def deciders(self, folder: Path, ask: Ask) -> AsyncIterator[tuple[Planner, Scheduler]]:
+        async with self._staffed(folder, _Person(self.scenario.testbed, ask)) as agents:
             parts = self._parts(agents)
             planner, scheduler = parts.planner(), parts.scheduler()
             if agents:
@@ -86,27 +89,31 @@ class LiveWork:
         )
 
     @contextlib.asynccontextmanager
-    async def _staffed(self, folder: Path) -> AsyncIterator[AgentKit | None]:
+    async def _staffed(
+        self, folder: Path, approver: Approver | None
+    ) -> AsyncIterator[AgentKit | None]:
         if self._experiment.reasoner is None:
             yield None
             return
         folder.mkdir(parents=True, exist_ok=True)
         # Former calls do not answer: a process that restarts finds the world changed.
         with (folder / TRANSCRIPT).open("a", encoding="utf-8", newline="\n") as out:
-            calls = RunTranscript(out=out, cache=folder / "baselines", approver=_Nobody())
+            calls = RunTranscript(out=out, cache=folder / "baselines", approver=approver)
             memory = folder / "cases.sqlite"
             async with staffed(self._experiment, self.scenario, calls, Access(), memory) as kit:
                 yield kit
 
 
-class _Nobody:
-    """An approver where no person is: it approves nothing."""
+class _Person:
+    """An approver who reads what would change."""
+
+    def __init__(self, testbed: Testbed, ask: Ask) -> None:
+        self._testbed, self._ask = testbed, ask
 
     async def approve(
         self, slot: int, policy: MacroPolicy, held: MacroPolicy | None, reason: str
     ) -> bool:
-        del slot, policy, held, reason
-        return False
+        return await self._ask(slot, reason, difference(self._testbed, policy, held))
 
 
 def _check(experiment: Experiment) -> None:

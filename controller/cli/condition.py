@@ -11,7 +11,7 @@ import typer
 
 from controller.cli.app import FAILED, app
 from controller.cli.options import AsJson
-from controller.cli.testbed import URL, TokenFile, token_of
+from controller.cli.testbed import URL, KeysFile, keys_of
 
 REFRESH_S: Final = 1.0
 MARKS: Final = {"ready": "", "off": "-"}  # states that need no word beside the queue
@@ -22,7 +22,7 @@ Url = Annotated[str, typer.Option("--controller", metavar="URL", help="The contr
 @app.command()
 def status(
     controller: Url = URL,
-    token_file: TokenFile = None,
+    keys: KeysFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -30,7 +30,7 @@ def status(
 
     \b
     Examples:
-      edgelm status --controller http://vm1:8700 --token-file token
+      edgelm status --controller http://vm1:8700 --keys keys/operator.json
       edgelm status --watch
     """
     from rich.console import Console
@@ -38,34 +38,54 @@ def status(
 
     from controller.bootstrap.condition import read_all
 
-    url, token = controller.rstrip("/"), token_of(token_file)
+    url, shown = controller.rstrip("/"), keys_of(keys, "operator")
     if as_json:
-        typer.echo(json.dumps(read_all(url, token)))
+        typer.echo(json.dumps(read_all(url, shown)))
         return
     console = Console()
     if not watch:
-        console.print(_screen(read_all(url, token)))
+        console.print(_screen(read_all(url, shown)))
         return
     try:
-        with Live(_screen(read_all(url, token)), console=console, auto_refresh=False) as screen:
+        with Live(_screen(read_all(url, shown)), console=console, auto_refresh=False) as screen:
             while True:
                 time.sleep(REFRESH_S)
-                screen.update(_screen(read_all(url, token)), refresh=True)
+                screen.update(_screen(read_all(url, shown)), refresh=True)
     except KeyboardInterrupt:
         return
 
 
 @app.command()
-def doctor(controller: Url = URL, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+def approve(
+    slot: Annotated[int, typer.Argument(metavar="SLOT", help="Slot that edgelm status shows.")],
+    reject: Annotated[bool, typer.Option("--reject", help="Keep the policy in force.")] = False,
+    controller: Url = URL,
+    keys: KeysFile = None,
+) -> None:
+    """Approve the policy that waits for a person's word (mode approve).
+
+    \b
+    Examples:
+      edgelm approve 30
+      edgelm approve 30 --reject --controller http://vm1:8700 --keys keys/operator.json
+    """
+    from controller.bootstrap.condition import answer
+
+    answer(controller.rstrip("/"), keys_of(keys, "operator"), slot, approved=not reject)
+    typer.echo("rejected" if reject else "approved")
+
+
+@app.command()
+def doctor(controller: Url = URL, keys: KeysFile = None, as_json: AsJson = False) -> None:
     """Examine a testbed: services, versions, clocks, disks. Each line: ok, or what to do.
 
     \b
     Examples:
-      edgelm doctor --controller http://vm1:8700 --token-file token
+      edgelm doctor --controller http://vm1:8700 --keys keys/operator.json
     """
     from controller.bootstrap.condition import examine
 
-    findings = list(examine(controller.rstrip("/"), token_of(token_file)))
+    findings = list(examine(controller.rstrip("/"), keys_of(keys, "operator")))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings]))
     else:
@@ -100,7 +120,18 @@ def _screen(found: dict[str, Any]) -> Any:
         pods = [_pod(work["lms"][lm]) for lm in lms]
         to = ", ".join(f"{lm}: {run['plan'][lm].get(name) or 'refused'}" for lm in lms)
         table.add_row(name, *pods, str(work["open"]), f"slot {work['orders']['slot']}", to)
-    return Group(Text(_headline(run)), table)
+    return Group(Text(_headline(run)), table, *_question(found["approval"]))
+
+
+def _question(question: dict[str, Any] | None) -> list[Any]:
+    """Return the policy that waits for a person's word, and how to give it."""
+    from rich.text import Text
+
+    if question is None:
+        return []
+    command = f"edgelm approve {question['slot']} [--reject]"
+    head = f"Policy of slot {question['slot']} waits for approval ({command}): {question['reason']}"
+    return [Text(f"\n{head}", style="bold"), *map(Text, question["changes"])]
 
 
 def _headline(run: dict[str, Any] | None) -> str:

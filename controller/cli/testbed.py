@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,11 +15,16 @@ from controller.cli.campaigns import OPTIONS, show_results, write_page
 from controller.cli.options import AsJson, instead, listed, number_of, numbers, reasoners
 from controller.domain.errors import InputError
 
+if TYPE_CHECKING:
+    from controller.testbed.keys import Keys
+
 URL: Final = "http://127.0.0.1:8700"
-TokenFile = Annotated[
+KeysFile = Annotated[
     Path | None,
-    typer.Option("--token-file", metavar="FILE", help="File with the testbed's token."),
+    typer.Option("--keys", metavar="FILE", help="Keys, as `edgelm keys` makes them."),
 ]
+
+TlsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file, for HTTPS.")]
 
 
 @app.command()
@@ -137,18 +143,22 @@ def controller(
             help="Keep its state there, a password by the variable; SQLite in --data without it.",
         ),
     ] = "",
-    token_file: TokenFile = None,
+    keys: KeysFile = None,
+    tls_cert: TlsFile = None,
+    tls_key: TlsFile = None,
 ) -> None:
     """Serve a testbed's controller: planner, scheduler and the HTTP API (docs/testbed.md).
 
     \b
     Examples:
-      edgelm controller --data /var/lib/edgelm --token-file /etc/edgelm/token
+      edgelm controller --data /var/lib/edgelm --keys /etc/edgelm/keys.json
       EDGELM_MONGODB=mongodb://vm1:27017 edgelm controller --exporters
     """
-    from controller.bootstrap.serve import serve_controller
+    from controller.bootstrap.serve import Site, serve_controller
+    from controller.testbed.serving import read_tls
 
-    serve_controller(host, port, data, token_of(token_file), mongodb, exporters=exporters)
+    site = Site(host, port, data, keys_of(keys, "controller"), read_tls(tls_cert, tls_key))
+    serve_controller(site, mongodb, exporters=exporters)
 
 
 @app.command()
@@ -167,36 +177,61 @@ def node(
         str,
         typer.Option(metavar="URL", help="OpenTelemetry collector for traces of requests."),
     ] = "",
-    token_file: TokenFile = None,
+    keys: KeysFile = None,
+    tls_cert: TlsFile = None,
+    tls_key: TlsFile = None,
 ) -> None:
     """Serve a node: its queues, its LM servers and its deployer.
 
     \b
     Examples:
-      edgelm node vm2 --controller http://vm1:8700 --token-file /etc/edgelm/token
+      edgelm node vm2 --controller http://vm1:8700 --keys /etc/edgelm/keys.json
     """
-    from controller.bootstrap.serve import serve_node
+    from controller.bootstrap.serve import Site, serve_node
+    from controller.testbed.serving import read_tls
 
-    token = token_of(token_file)
-    serve_node(name, host, port, url, controller, data, token, weights, otlp)
+    site = Site(host, port, data, keys_of(keys, name), read_tls(tls_cert, tls_key))
+    serve_node(name, site, url, controller, weights, otlp)
 
 
-def token_of(path: Path | None) -> str:
-    """Return the token in a file, "" without one.
+@app.command()
+def keys(
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="Names of all nodes.")],
+    to: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("keys"),
+) -> None:
+    """Make the keys of a testbed: a file for the controller, each node and the operator.
+
+    Every pair of services has a token of its own. With a node more, the others' tokens stay.
+
+    \b
+    Examples:
+      edgelm keys vm2 vm3 vm4 --to keys
+    """
+    from controller.testbed.keys import make_keys, write_keys
+
+    to.mkdir(parents=True, exist_ok=True, mode=0o700)
+    seed = to / "seed"
+    if not seed.exists():
+        seed.touch(mode=0o600)
+        seed.write_text(secrets.token_hex(32) + "\n")
+    for name, made in make_keys(nodes, bytes.fromhex(seed.read_text())).items():
+        write_keys(to / f"{name}.json", made)
+        typer.echo(f"{to / name}.json")
+    typer.echo(f"Copy each to its machine; keep {seed}, of which all are made, here.", err=True)
+
+
+def keys_of(path: Path | None, name: str) -> Keys:
+    """Return the keys in a file, none without one.
 
     Raises:
-        InputError: it cannot be read, or is empty.
+        InputError: it cannot be read, is no file of keys, or is another's.
     """
+    from controller.testbed.keys import NO_KEYS, read_keys
+
     if path is None:
-        return ""
-    try:
-        token = path.read_text().strip()
-    except OSError as error:
-        raise InputError(
-            "--token-file", f"cannot be read: {error.strerror}", value=str(path)
-        ) from error
-    if not token:
-        raise InputError(
-            "--token-file", "is empty", value=str(path), remedy="write a token into it"
-        )
-    return token
+        return NO_KEYS
+    found = read_keys(path)
+    if found.name != name:
+        raise InputError("--keys", f"holds the keys of {found.name}", value=str(path),
+                         remedy=f"give the file of {name}")  # fmt: skip
+    return found

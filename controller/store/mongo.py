@@ -95,6 +95,10 @@ class MongoStore:
         self._source = source
         self._swapping = threading.Lock()
 
+    @property
+    def fault(self) -> None:
+        return None
+
     def put(self, collection: str, key: str, document: Mapping[str, Any]) -> None:
         row = _row(collection, key, document)
         with self._reporting(collection):

@@ -70,7 +70,6 @@ class SpooledStore:
 
     @property
     def fault(self) -> str | None:
-        """Reason why the last delivery failed; None if it did not."""
         return self._fault
 
     @property

@@ -68,6 +68,10 @@ class SqliteStore:
         self._tables: set[str] = set()
         self._mutex = threading.Lock()
 
+    @property
+    def fault(self) -> None:
+        return None
+
     def put(self, collection: str, key: str, document: Mapping[str, Any]) -> None:
         self.put_many(collection, {key: document})
 

@@ -1,8 +1,7 @@
-"""Handshake of the services: one version, one token, one name for each file."""
+"""Handshake of the services: one version, known callers, one name for each file."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from controller import __version__
+from controller.testbed.keys import OPERATOR, Keys
 
 VERSION: Final = "Edgelm-Version"
 # Files of a run that a node, or the centre, leaves and the controller keeps.
@@ -19,26 +19,34 @@ TRANSCRIPT: Final = "transcript.jsonl"
 
 OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
-Next = Callable[[Request], Awaitable[Response]]
+May = Callable[[str, Request], bool]  # True if a caller may ask this
 
 
-def headers(token: str) -> dict[str, str]:
+def headers(keys: Keys, other: str) -> dict[str, str]:
     """Return the headers with which one service asks another."""
+    token = keys.token_for(other)
     return {VERSION: __version__, **({"Authorization": f"Bearer {token}"} if token else {})}
 
 
-def refusal(request: Request, token: str) -> Response | None:
-    """Return why a request is not let in, or None.
+def caller_of(request: Request) -> str:
+    """Return the name of who has been let in."""
+    return str(request.scope["state"]["caller"])
+
+
+def refusal(request: Request, keys: Keys, may: May) -> Response | None:
+    """Return why a request is not let in, or None; then :func:`caller_of` knows whose it is.
 
     People may ask without a version; a service of another one is refused, since what it sends may
     mean something else.
     """
     if request.url.path in OPEN_PATHS:
         return None
-    if token:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            return refuse(401, "the token is missing or foreign: give the one of this testbed")
+    caller = keys.caller(request.headers.get("authorization", "").removeprefix("Bearer "))
+    if caller is None:
+        return refuse(401, "the token is missing or foreign: give --keys of this testbed")
+    if caller != OPERATOR and not may(caller, request):
+        return refuse(403, f"{caller} may not do this: its keys are for its own work")
+    request.scope.setdefault("state", {})["caller"] = caller
     version = request.headers.get(VERSION, __version__)
     if version != __version__:
         problem = f"this service is edgelm {__version__}, you are {version}: install one version"
@@ -55,12 +63,12 @@ def refuse(status: int, problem: str, retry_after_s: float | None = None) -> Res
 class Gate:
     """ASGI middleware that lets in whom :func:`refusal` does not refuse."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], token: str) -> None:
-        self._app, self._token = app, token
+    def __init__(self, app: Callable[..., Awaitable[None]], keys: Keys, may: May) -> None:
+        self._app, self._keys, self._may = app, keys, may
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         if scope["type"] == "http":
-            refused = refusal(Request(scope), self._token)
+            refused = refusal(Request(scope), self._keys, self._may)
             if refused is not None:
                 await refused(scope, receive, send)
                 return

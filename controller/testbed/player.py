@@ -19,6 +19,8 @@ from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.testbed.clock import WallClock
 from controller.testbed.contents import prompts_of
+from controller.testbed.handshake import headers
+from controller.testbed.keys import Keys
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=20.0, sock_connect=2.0)
 RETRY_S: Final = 0.2
@@ -54,13 +56,14 @@ class Player:
         clock: WallClock,
         session: aiohttp.ClientSession,
         urls: Mapping[str, str],
+        keys: Keys,
         run_id: str,
     ) -> None:
         self._scenario, self._requests, self._clock = scenario, requests, clock
         self._session = session
-        self._urls = [
-            f"{urls[name]}/v1/runs/{run_id}/requests" for name in scenario.testbed.node_names
-        ]
+        nodes = scenario.testbed.node_names
+        self._urls = [f"{urls[name]}/v1/runs/{run_id}/requests" for name in nodes]
+        self._shown = [headers(keys, name) for name in nodes]
         self._played = Played(
             requests.born_s.copy(),
             np.full(len(requests), np.nan),
@@ -78,11 +81,14 @@ class Player:
 
     async def _hand_over(self, row: int, body: dict[str, object]) -> None:
         """Hand a request to its origin, again and again while that does not answer."""
-        url = self._urls[self._requests.origin[row]]
+        origin = self._requests.origin[row]
+        url, shown = self._urls[origin], self._shown[origin]
         self._played.sent_s[row] = self._clock.now()
         while self._clock.now() < self._requests.born_s[row] + self._scenario.tau_s:
             try:
-                async with self._session.post(url, json=body, timeout=TIMEOUT) as answer:
+                async with self._session.post(
+                    url, json=body, headers=shown, timeout=TIMEOUT
+                ) as answer:
                     if answer.status == 202:
                         self._played.accepted[row] = True
                         return

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -48,16 +51,45 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of a service's certificate and of its key, both PEM."""
+
+    cert: Path
+    key: Path
+
+
+def read_tls(cert: Path | None, key: Path | None) -> Tls | None:
+    """Return the files once they were read as what they are; None without any.
+
+    Raises:
+        InputError: one is missing, or they do not belong together.
+    """
+    if cert is None or key is None:
+        if cert is not key:
+            raise InputError("command line", "give --tls-cert and --tls-key, or none of them")
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "command line", f"cannot be used: {error}", field="--tls-cert, --tls-key",
+            value=f"{cert}, {key}", remedy="give PEM files that belong together",
+        ) from error  # fmt: skip
+    return Tls(cert, key)
+
+
+def address_of(listener: socket.socket, tls: Tls | None) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"
+    return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
 async def serve(
     app: Callable[..., Awaitable[Any]],
     listener: socket.socket,
     work: Callable[[], Awaitable[object]],
+    tls: Tls | None = None,
 ) -> None:
     """Serve and work until told to end, or until the work ends; then end both.
 
@@ -67,6 +99,7 @@ async def serve(
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", lifespan="off",
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(CLOSE_S),
+        ssl_certfile=tls.cert if tls else None, ssl_keyfile=tls.key if tls else None,
     )  # fmt: skip
     server, told = _Server(config), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

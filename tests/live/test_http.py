@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -17,26 +18,30 @@ import pytest
 from controller import __version__
 from controller.telemetry.exposition import problems
 from controller.telemetry.names import Emitter
+from controller.testbed.keys import make_keys, write_keys
 from tests.live.services import live_experiment
+from tests.lm_server.test_access import make_certificate
+from tests.unit.telemetry.exporters import free_port
 
-TOKEN = "a-token-of-a-test"  # noqa: S105
+KEYS = make_keys(["vm2", "vm3"], b"of a test")
 
 
 class Service:
     """A service that was started, and how to ask it."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, name: str, *arguments: str) -> None:
+        self.name = name
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             self.port = one.getsockname()[1]
-        token_file = folder / "token"
-        token_file.write_text(TOKEN)
+        keys = folder / "keys.json"
+        write_keys(keys, KEYS[name])
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "controller.cli", *arguments, "--port", str(self.port),
-                    "--data", str(folder / "data"), "--token-file", str(token_file),
+                    "--data", str(folder / "data"), "--keys", str(keys),
                 ],
                 stdout=log, stderr=log,
             )  # fmt: skip
@@ -56,7 +61,7 @@ class Service:
     ) -> tuple[int, Any]:
         """Return the status and the content."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=40)
-        sent = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        sent = {"Content-Type": "application/json", **self.shown_by("operator")}
         sent |= headers or {}
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body)
         connection.request(method, path, content, sent)
@@ -68,6 +73,9 @@ class Service:
         except ValueError:
             return answer.status, text
 
+    def shown_by(self, caller: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {KEYS[caller].token_for(self.name)}"}
+
     def end(self) -> int:
         self.process.terminate()
         return self.process.wait(20)
@@ -75,7 +83,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("controller"), "controller")
+    service = Service(tmp_path_factory.mktemp("controller"), "controller", "controller")
     yield service
     assert service.end() == 0
 
@@ -83,7 +91,7 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     away = "http://127.0.0.1:9"
-    service = Service(tmp_path_factory.mktemp("node"), "node", "vm2", "--controller", away)
+    service = Service(tmp_path_factory.mktemp("node"), "vm2", "node", "vm2", "--controller", away)
     yield service
     assert service.end() == 0
 
@@ -93,12 +101,72 @@ def begin(service: Service, **changes: Any) -> tuple[int, Any]:
     return service.ask("PUT", f"/v1/runs/{one.run_id}", {"experiment": one.canonical_json()})
 
 
-@pytest.mark.parametrize("token", ["", "Bearer", f"Bearer {TOKEN}x", TOKEN[:-1], "Basic abc"])
-def test_a_foreign_token_is_refused(controller: Service, node: Service, token: str) -> None:
+def test_a_foreign_token_is_refused(controller: Service, node: Service) -> None:
     for service in (controller, node):
-        status, said = service.ask("GET", "/v1/state", headers={"Authorization": token})
-        assert status == 401
-        assert TOKEN not in json.dumps(said)
+        own = KEYS["operator"].token_for(service.name)
+        elsewhere = KEYS["operator"].token_for("vm3")
+        for shown in ("", "Bearer", f"Bearer {own}x", own[:-1], "Basic abc", f"Bearer {elsewhere}"):
+            status, said = service.ask("GET", "/v1/state", headers={"Authorization": shown})
+            assert status == 401
+            assert own not in json.dumps(said)
+
+
+NEWS = "/v1/nodes/{}/news?url=http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("caller", "method", "path", "expected"),
+    [
+        ("vm2", "GET", NEWS.format("vm2"), 200),
+        ("vm2", "GET", NEWS.format("vm3"), 403),
+        ("vm2", "POST", "/v1/runs/0123456789ab/nodes/vm3/reports", 403),
+        ("vm2", "PUT", "/v1/runs/0123456789ab/nodes/vm3/files/journal.jsonl", 403),
+        ("vm2", "PUT", "/v1/runs/0123456789ab", 403),
+        ("vm2", "POST", "/v1/runs/0123456789ab/cancel", 403),
+        ("vm2", "GET", "/v1/runs/0123456789ab/records", 403),
+        ("vm2", "GET", "/v1/events", 403),
+    ],
+)
+def test_a_node_may_do_its_own_work_alone(
+    controller: Service, caller: str, method: str, path: str, expected: int
+) -> None:
+    body = {} if method in ("POST", "PUT") else None
+    assert controller.ask(method, path, body, controller.shown_by(caller))[0] == expected
+
+
+def test_nodes_may_send_each_other_requests_and_no_more(node: Service) -> None:
+    shown = node.shown_by("vm3")
+    for path in ("transfers", "results", "requests/1/cancel"):
+        assert node.ask("POST", f"/v1/runs/0123456789ab/{path}", {}, shown)[0] == 409, "no run"
+    assert node.ask("POST", "/v1/runs/0123456789ab/requests", {}, shown)[0] == 403
+    assert node.ask("GET", "/v1/runs/0123456789ab/requests/1/results", None, shown)[0] == 403
+
+
+def test_a_node_without_the_weights_it_was_given_does_not_start(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [
+            sys.executable, "-m", "controller.cli", "node", "vm2", "--port", "0",
+            "--weights", str(tmp_path / "none"),
+        ],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert "there is no such folder" in found.stderr
+    assert "edgelm models pull" in found.stderr
+
+
+def test_keys_of_another_service_are_named(tmp_path: Path) -> None:
+    write_keys(tmp_path / "vm3.json", KEYS["vm3"])
+    found = subprocess.run(
+        [
+            sys.executable, "-m", "controller.cli", "node", "vm2", "--port", "0",
+            "--keys", str(tmp_path / "vm3.json"),
+        ],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert "holds the keys of vm3" in found.stderr
+    assert "give the file of vm2" in found.stderr
 
 
 def test_another_version_is_refused(controller: Service, node: Service) -> None:
@@ -189,6 +257,42 @@ def test_two_nodes_of_one_name_are_noticed(controller: Service) -> None:
     assert status == 409
     assert "vm9" in said["problem"]
     assert controller.ask("GET", first)[0] == 200
+
+
+def test_services_speak_tls_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", tls[1])
+    ports = [free_port(), free_port()]
+    url = f"https://127.0.0.1:{ports[0]}"
+    commands = {
+        "controller": ["controller"],
+        "vm2": ["node", "vm2", "--controller", url],
+    }
+    edgelm = [sys.executable, "-m", "controller.cli"]
+    with contextlib.ExitStack() as stack:
+        for (name, command), port in zip(commands.items(), ports, strict=True):
+            write_keys(tmp_path / f"{name}.json", KEYS[name])
+            place = ["--port", str(port), "--data", str(tmp_path / name)]
+            keys = ["--keys", str(tmp_path / f"{name}.json")]
+            process = subprocess.Popen([*edgelm, *command, *place, *keys, *tls])
+            stack.callback(process.wait, 20)
+            stack.callback(process.terminate)
+        write_keys(tmp_path / "operator.json", KEYS["operator"])
+        end_s, found = time.monotonic() + 40, {"nodes": {}}
+        while found["nodes"].get("vm2", {}).get("clock_offset_s") is None:
+            assert time.monotonic() < end_s, "the node did not find the controller"
+            asked = subprocess.run(
+                [
+                    *edgelm, "status", "--json", "--controller", url,
+                    "--keys", str(tmp_path / "operator.json"),
+                ],
+                capture_output=True, check=False,
+            )  # fmt: skip
+            found = json.loads(asked.stdout) if asked.returncode == 0 else found
+    node = found["nodes"]["vm2"]
+    assert node["url"] == f"https://127.0.0.1:{ports[1]}"
+    assert node["fault"] == ""
+    assert abs(node["clock_offset_s"]) < 1
 
 
 def test_metrics_are_those_of_the_table(controller: Service, node: Service) -> None:

@@ -22,9 +22,13 @@ import polars as pl
 import pytest
 
 from controller.bootstrap.cluster import execute
+from controller.bootstrap.condition import answer, read_all
 from controller.bootstrap.serve import local_testbed
+from controller.campaigns.reasoner import Reasoner
+from controller.domain.errors import Permanent
 from controller.domain.requests import FAILURES
 from controller.store.mongo import open_mongo
+from controller.strategies import resolved_parameters
 from controller.testbed.contents import WORDS
 from tests.live.services import (
     SPEED,
@@ -181,6 +185,35 @@ def test_a_run_outlasts_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert table.filter(pl.col("failure") == "unfinished").is_empty(), "lost"
     assert len(kept) == len(table.filter(pl.col("failure").ne_missing("lost_node")))
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_person_has_the_last_word(tmp_path: Path) -> None:
+    """The first policy is approved; what nobody answers may not replace it."""
+    one = live_experiment(
+        strategy="MA", reasoner=Reasoner(kind="reference"), epochs=2, epoch_slots=3, tau_s=60.0,
+        parameters=resolved_parameters("MA", {"mode": "approve"}),
+    )  # fmt: skip
+    asked = []
+    nodes = one.testbed.to_domain().node_names
+    with local_testbed(nodes, tmp_path, 6.0) as testbed, ThreadPoolExecutor(1) as pool:
+        run = pool.submit(execute, one.canonical_json(), tmp_path, quiet(), testbed)
+        while not run.done():
+            question = read_all(testbed.url, testbed.keys())["approval"]
+            if question and not asked:
+                answer(testbed.url, testbed.keys(), question["slot"], approved=True)
+            if question and question not in asked:
+                asked.append(question)
+            time.sleep(0.3)
+        files = run.result()
+        with pytest.raises(Permanent, match=r"no run has the testbed|unknown here, or over"):
+            answer(testbed.url, testbed.keys(), 0, approved=True)
+    assert [one["slot"] for one in asked[:2]] == [0, 3]
+    assert any("LM1 to" in line for line in asked[0]["changes"])
+    lines = [json.loads(line) for line in files["decisions.jsonl"].splitlines()]
+    said = {line["slot"]: line.get("approval") for line in lines if line["tier"] == "planner"}
+    assert said.pop(0) == "approved"
+    assert said[3] == "rejected"
+    assert "approved" not in said.values()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

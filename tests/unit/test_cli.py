@@ -14,7 +14,8 @@ from controller.inputs.catalog import KINDS, locate, names, read_yaml
 
 COMMANDS = (
     "run", "report", "list", "validate", "schema", "bench", "calibrate", "profile", "trace",
-    "trace import", "trace merge", "models tiny", "models pull", "models check",
+    "trace import", "trace merge", "models tiny", "models pull", "models check", "live",
+    "controller", "node", "keys", "approve", "status", "doctor",
 )  # fmt: skip
 
 

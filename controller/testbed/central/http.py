@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
@@ -21,11 +22,13 @@ from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.runs import ENDING, OVER, RUNNING, RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
 from controller.testbed.handshake import Gate, refuse
+from controller.testbed.keys import Keys
 from controller.testbed.node.wire import record_from_document, to_wire
 
 MOST_WAIT_S: Final = 30.0
 MOST_FILE_BYTES: Final = 512 * 2**20
 LOOK_S: Final = 1.0  # after which a long poll looks again, whether it was woken or not
+OF_NODES: Final = re.compile(r"^/v1/(runs/[^/]+/)?nodes/(?P<node>[^/]+)/(news|reports|files)")
 KEEP_ALIVE_S: Final = 10.0  # between two signs of life of an event stream
 
 RunId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
@@ -55,6 +58,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     for status, text in {
         400: "The body is no text.",
         401: "The token is missing or foreign.",
+        403: "The caller may not do this.",
         404: "The run, or the file, is unknown.",
         409: "Somebody else has the testbed, the name or the token.",
         413: "The body is too large.",
@@ -73,6 +77,14 @@ class Played(BaseModel):
     requests: Annotated[int, Field(ge=0)]
 
 
+class Verdict(BaseModel):
+    """A person's word on a policy."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    approved: bool
+
+
 class Report(BaseModel):
     """A node's report."""
 
@@ -83,7 +95,7 @@ class Report(BaseModel):
     state: dict[str, Any] | None
 
 
-def make_app(controller: Controller, token: str) -> Gate:
+def make_app(controller: Controller, keys: Keys) -> Gate:
     """Return the ASGI application of the controller."""
     app = FastAPI(title="edgelm controller", version=__version__, responses=REFUSALS)
     for routes in (_runs, _nodes, _watchers):
@@ -104,7 +116,7 @@ def make_app(controller: Controller, token: str) -> Gate:
         del http
         return refuse(503, str(error))
 
-    return Gate(app, token)
+    return Gate(app, keys, _may)
 
 
 def _runs(controller: Controller) -> APIRouter:  # noqa: C901 - a table of routes
@@ -144,6 +156,17 @@ def _runs(controller: Controller) -> APIRouter:  # noqa: C901 - a table of route
         if run is None:
             return _unknown_run()
         await run.update(played=body.requests)
+        return JSONResponse({})
+
+    @routes.post("/v1/runs/{run_id}/approvals/{slot}")
+    async def approve(
+        run_id: RunId, slot: Annotated[int, Path(ge=0, lt=2**31)], body: Verdict
+    ) -> Response:
+        """Approve or reject the policy that was decided in a slot; ``GET /v1/state`` shows it."""
+        if _current(controller, run_id) is None or controller.approvals is None:
+            return _unknown_run()
+        if not controller.approvals.answer(slot, approved=body.approved):
+            return refuse(409, f"no policy of slot {slot} waits for approval, or not any more")
         return JSONResponse({})
 
     @routes.get("/v1/runs/{run_id}/records")
@@ -237,14 +260,16 @@ def _watchers(controller: Controller) -> APIRouter:
     @routes.get("/v1/state")
     async def state() -> Response:
         """Return who is there and what runs."""
-        run = controller.current
+        run, approvals = controller.current, controller.approvals
         return JSONResponse(
             {
                 "version": __version__,
                 "unix_s": time.time(),
                 "nodes": controller.present(),
+                "store_fault": controller.store_fault,
                 "usage": {node: one.document() for node, one in controller.usage.items()},
                 "run": run and {**run.progress(), **run.orders_in_force()},
+                "approval": approvals and approvals.question,
             }
         )
 
@@ -258,6 +283,12 @@ def _watchers(controller: Controller) -> APIRouter:
         return JSONResponse({})
 
     return routes
+
+
+def _may(caller: str, http: Request) -> bool:
+    """Return True if a node asks for its own part."""
+    own = OF_NODES.match(http.url.path)
+    return own is not None and own["node"] == caller
 
 
 async def _news(
@@ -285,6 +316,7 @@ async def _news(
                 },
                 "orders": orders,
                 "nodes": controller.present(),
+                "unix_s": time.time(),
             }
         changed = controller.told if wanted is None else wanted.changed
         with contextlib.suppress(TimeoutError):

@@ -46,6 +46,7 @@ class Heard:
     state: ClusterState
     heard_unix_s: float
     pod_starts: int = 0
+    clock_offset_s: float | None = None  # the controller's clock ahead of the node's
 
 
 class RunAtCentre:
@@ -66,6 +67,7 @@ class RunAtCentre:
         self.changed = asyncio.Condition()
         self.records: dict[int, Record] = {}
         self._known_s: dict[int, float] = {}
+        self._arrived: set[int] = set()  # requests that a host has, or had
         self._born: dict[tuple[int, str], tuple[Ints, Ints]] = {}
         self.heard = {
             name: Heard(_empty_row(scenario, row), time.time())
@@ -128,6 +130,7 @@ class RunAtCentre:
         for key, record in fresh.items():
             if self.records.setdefault(key, record) is record:
                 self._known_s[key] = known_s
+        self._arrived |= {int(key) for key, _ in report["arrivals"]}
         heard = self.heard[node]
         heard.heard_unix_s = time.time()
         if report["state"] is not None:
@@ -140,6 +143,7 @@ class RunAtCentre:
         if [self._testbed.node_names[row] for row in state.rows.tolist()] != [node]:
             raise InvalidDecision(f"{node} told the state of another node")
         heard.pod_starts = int(sent["pod_starts"])
+        heard.clock_offset_s = sent["clock_offset_s"]
         if state.slot > heard.state.slot:
             heard.state = state
         self._born[state.slot, node] = state.arrived_requests[0], state.arrived_prompts[0]
@@ -232,7 +236,9 @@ class RunAtCentre:
             "failures": {name: failures.count(name) for name in FAILURES if name in failures},
             "problem": self.document.get("problem", ""),
             "journals": sorted(self.journals),
+            "arrived": len(self._arrived),
             "pod_starts": sum(heard.pod_starts for heard in self.heard.values()),
+            "clock_offsets_s": {node: one.clock_offset_s for node, one in self.heard.items()},
         }
 
     def orders_in_force(self) -> dict[str, Any]:

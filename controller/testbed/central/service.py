@@ -7,8 +7,9 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +21,7 @@ from controller.telemetry import names
 from controller.telemetry.exposition import Exposition
 from controller.telemetry.names import Emitter
 from controller.telemetry.usage import NodeUsage
+from controller.testbed.central.approvals import Approvals, PolicyQuestion
 from controller.testbed.central.measured import MeasuredJournal
 from controller.testbed.central.runs import (
     CANCELLED,
@@ -41,6 +43,9 @@ JOURNALS_S: Final = 60.0  # real seconds that nodes have to send their journals
 log = logging.getLogger("edgelm.controller")
 
 
+Ask = Callable[[int, str, Sequence[str]], Awaitable[bool]]
+
+
 class Conflict(EdgelmError):
     """Somebody else has the testbed, or another run has this id."""
 
@@ -52,7 +57,12 @@ class Work(Protocol):
     scenario: Scenario
     slots: int
 
-    def deciders(self, folder: Path) -> AbstractAsyncContextManager[tuple[Planner, Scheduler]]: ...
+    def deciders(
+        self, folder: Path, ask: Ask
+    ) -> AbstractAsyncContextManager[tuple[Planner, Scheduler]]:
+        """Planner and scheduler. ``ask`` takes the slot of a policy, what its maker says and lines
+        of what it changes, and returns True if a person approves."""
+        ...
 
     def journal(self, path: Path) -> AbstractContextManager[Journal]: ...
 
@@ -69,6 +79,7 @@ class Controller:
     def __init__(self, data: Path, store: Store, prepare: Callable[[str], Work]) -> None:
         self._data, self._store, self._prepare = data, store, prepare
         self.current: RunAtCentre | None = None
+        self.approvals: Approvals | None = None  # of the run that is decided now
         self._driving: asyncio.Task[None] | None = None
         self.nodes: dict[str, tuple[str, float]] = {}  # name -> address, last asked (unix)
         self.events: list[dict[str, Any]] = []
@@ -99,6 +110,11 @@ class Controller:
             self._driving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._driving
+
+    @property
+    def store_fault(self) -> str:
+        """Reason why documents wait for the store, "" if they do not."""
+        return self._store.fault or ""
 
     # Runs
 
@@ -248,13 +264,17 @@ class Controller:
     async def _decide(self, run: RunAtCentre, work: Work) -> None:
         clock = run.clock
         folder = run.file(CENTRE, JOURNAL).parent
+        self.approvals = Approvals(clock, run.scenario.slot_s, partial(self._tell_question, run))
         with work.journal(run.file(CENTRE, JOURNAL)) as journal:
-            async with work.deciders(folder) as (planner, scheduler):
+            async with work.deciders(folder, self.approvals.ask) as (planner, scheduler):
                 noted = MeasuredJournal(journal, self.measured)
                 ran = await run_central(
                     work.scenario, clock, run, planner, scheduler, noted, work.slots
                 )
         await run.update(ran=ran)
+
+    async def _tell_question(self, run: RunAtCentre, question: PolicyQuestion) -> None:
+        await self.tell("approval", run=run.run_id, slot=question.slot)
 
     async def _wait_for_nodes(self, run: RunAtCentre) -> None:
         names = run.scenario.testbed.node_names

@@ -24,6 +24,9 @@ _TABLES: Final = (
 class NodeDisk:
     """Durable state of a node in a run. Safe to call from several threads.
 
+    Reads have a connection of their own: they never wait for a write that is being synced, and find
+    what was written lately in memory, so that an event loop may make them itself.
+
     Raises:
         Permanent: the file cannot be opened or written.
     """
@@ -39,6 +42,8 @@ class NodeDisk:
             self._db.execute("PRAGMA synchronous=FULL")
             for table in _TABLES:
                 self._db.execute(table)
+            self._reader = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._reader.execute("PRAGMA query_only=ON")
         except (sqlite3.Error, OSError) as error:
             raise Permanent(f"{path}: cannot be opened: {error}") from error
 
@@ -99,6 +104,7 @@ class NodeDisk:
 
     def close(self) -> None:
         with self._lock:
+            self._reader.close()
             self._db.close()
 
     def _one(self, query: str, key: int) -> bytes | None:
@@ -106,8 +112,7 @@ class NodeDisk:
         return rows[0][0] if rows else None
 
     def _rows(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
-        with self._lock:
-            try:
-                return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise Permanent(f"{self._path}: cannot be read: {error}") from error
+        try:
+            return self._reader.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise Permanent(f"{self._path}: cannot be read: {error}") from error

@@ -280,17 +280,17 @@ class Executor:
         self._ended(task)
 
     async def _send(self, one: instructions.SendTransfer) -> None:
-        payload = await asyncio.to_thread(self._disk.payload, one.request.request_id)
+        payload = self._disk.payload(one.request.request_id)
         if payload is not None:
             self.post(await self._peers.send(one.destination, one.request, one.attempt, payload))
 
     async def _give_back(self, one: instructions.ReturnResult) -> None:
-        result = await asyncio.to_thread(self._disk.result, one.outcome.request_id)
+        result = self._disk.result(one.outcome.request_id)
         if await self._peers.give_back(one.origin, one.outcome, result or b""):
             self.post(events.ResultAcknowledged(self._clock.now(), one.outcome.request_id))
 
     async def _compute(self, one: instructions.Compute) -> None:
-        payload = await asyncio.to_thread(self._disk.payload, one.request_id)
+        payload = self._disk.payload(one.request_id)
         if payload is None:
             log.error("the payload of request %d is gone", one.request_id)
             self.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +15,8 @@ from starlette.routing import Route
 
 from controller.domain.errors import InputError
 from controller.telemetry.exposition import CONTENT_TYPE
-from controller.testbed.handshake import Gate, refuse
+from controller.testbed.handshake import Gate, caller_of, refuse
+from controller.testbed.keys import OPERATOR, Keys
 from controller.testbed.node import events
 from controller.testbed.node.executor import Executor, checksum_of
 from controller.testbed.node.peers import ATTEMPT, CHECKSUM, HOST, OUTCOME, REASONS, REQUEST
@@ -24,6 +26,7 @@ from controller.testbed.node.wire import outcome_from_wire, request_from_wire
 MOST_BYTES: Final = 64 * 2**20  # of a body
 RETRY_S: Final = 2.0
 NO_ROOM: Final = "the node's disk is nearly full: free space, what it has taken goes on"
+BETWEEN_NODES: Final = re.compile(r"^/v1/runs/[^/]+/(transfers|results|requests/\d+/cancel)$")
 STATUS: Final = {reason: status for status, reason in REASONS.items()}
 
 
@@ -129,6 +132,8 @@ class NodeHttp:
             attempt = int(http.headers.get(ATTEMPT, ""))
         except (InputError, ValueError) as error:
             return refuse(422, str(error))
+        if not _is_from(http, request.origin):
+            return refuse(403, f"a request of {request.origin} comes from there alone")
         refusal = await run.executor.take_transfer(request, attempt, payload)
         if refusal is None:
             return JSONResponse({})
@@ -149,7 +154,10 @@ class NodeHttp:
             outcome = outcome_from_wire(http.headers.get(OUTCOME, ""))
         except InputError as error:
             return refuse(422, str(error))
-        await run.executor.take_result(outcome, http.headers.get(HOST, ""), result)
+        host = http.headers.get(HOST, "")
+        if not _is_from(http, host):
+            return refuse(403, f"a result of {host} comes from there alone")
+        await run.executor.take_result(outcome, host, result)
         return JSONResponse({})
 
     async def cancel(self, http: HttpRequest) -> Response:
@@ -189,7 +197,7 @@ class NodeHttp:
         return current if current and current.run_id == http.path_params["run_id"] else None
 
 
-def make_app(holder: Holder, token: str) -> Gate:
+def make_app(holder: Holder, keys: Keys) -> Gate:
     """Return the ASGI application of a node."""
     routes = NodeHttp(holder)
     run = "/v1/runs/{run_id}"
@@ -206,7 +214,17 @@ def make_app(holder: Holder, token: str) -> Gate:
             Route("/metrics", routes.metrics),
         ],
     )
-    return Gate(app, token)
+    return Gate(app, keys, _may)
+
+
+def _may(caller: str, http: HttpRequest) -> bool:
+    """Return True for what nodes send each other; whose it is, the routes check."""
+    del caller
+    return http.method == "POST" and BETWEEN_NODES.match(http.url.path) is not None
+
+
+def _is_from(http: HttpRequest, node: str) -> bool:
+    return caller_of(http) in (OPERATOR, node)
 
 
 async def _read(http: HttpRequest) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ from controller.telemetry import names
 from controller.telemetry.exposition import Exposition
 from controller.telemetry.traces import Traces
 from controller.testbed.clock import WallClock
-from controller.testbed.handshake import JOURNAL, TRANSCRIPT
+from controller.testbed.handshake import JOURNAL, TRANSCRIPT, headers
+from controller.testbed.keys import CONTROLLER, NO_KEYS, Keys
 from controller.testbed.node import events
 from controller.testbed.node.disk import NodeDisk
 from controller.testbed.node.executor import SNAPSHOT, Executor
@@ -66,7 +67,7 @@ class Options:
     url: str  # where others reach it
     controller: str
     data: Path
-    token: str = ""
+    keys: Keys = NO_KEYS
     traces: Traces | None = None
 
     def folder_of(self, run_id: str) -> Path:
@@ -84,10 +85,12 @@ class LiveRun:
         wanted: dict[str, Any],
         work: Work,
         urls: dict[str, str],
+        clock_offset_s: Callable[[], float | None],
         measured: Exposition,
     ) -> None:
         self.run_id, self.node = wanted["id"], options.name
         self._measured, self._traces = measured, options.traces
+        self._clock_offset_s = clock_offset_s
         self._work = work
         self._folder = options.folder_of(self.run_id)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,7 +112,8 @@ class LiveRun:
             session, self._folder / "pods", lms, engine, self._pod_changed
         )
         centre = f"{options.controller}/v1/runs/{self.run_id}/nodes/{options.name}"
-        self._reports = CentreReports(session, centre, self._count)
+        shown = headers(options.keys, CONTROLLER)
+        self._reports = CentreReports(session, centre, shown, self._count)
         self.node_port = LiveNode(
             scenario, self._row, self._clock, self._machine, self.pods, self._disk,
             self._carry_out, self._observed,
@@ -123,6 +127,7 @@ class LiveRun:
                 self._clock,
                 self.run_id,
                 options.name,
+                options.keys,
                 urls,
                 lambda size: measured.add(names.NODE_SENT_BYTES, size),
             ),
@@ -285,7 +290,8 @@ class LiveRun:
 
     def _observed(self, state: ClusterState) -> None:
         document = wire.state_to_wire(self._testbed, state)
-        self._reports.state({**document, "pod_starts": self.pods.starts})
+        further = {"pod_starts": self.pods.starts, "clock_offset_s": self._clock_offset_s()}
+        self._reports.state({**document, **further})
 
 
 async def _first_end(loop: asyncio.Task[int], helpers: Sequence[asyncio.Task[None]]) -> None:

@@ -10,6 +10,8 @@ from typing import Final
 import aiohttp
 
 from controller.testbed.clock import WallClock
+from controller.testbed.handshake import headers
+from controller.testbed.keys import Keys
 from controller.testbed.node import events
 from controller.testbed.node.executor import checksum_of
 from controller.testbed.node.records import Outcome, Request
@@ -49,23 +51,24 @@ class HttpPeers:
         clock: WallClock,
         run_id: str,
         here: str,
+        keys: Keys,
         urls: Mapping[str, str],
         sent: Callable[[int], None],
     ) -> None:
         self._session, self._clock, self._run_id = session, clock, run_id
-        self._here, self._urls, self._sent = here, urls, sent
+        self._here, self._keys, self._urls, self._sent = here, keys, urls, sent
 
     async def send(
         self, destination: str, request: Request, attempt: int, payload: bytes
     ) -> events.Event:
         """Send a whole request; return the event that its answer, or silence, is."""
         key = request.request_id
-        headers = {
+        about = {
             REQUEST: json.dumps(to_wire(request)),
             ATTEMPT: str(attempt),
             CHECKSUM: request.checksum,
         }
-        status, retry_after_s = await self._post(destination, "transfers", headers, payload)
+        status, retry_after_s = await self._post(destination, "transfers", about, payload)
         now_s = self._clock.now()
         if status == 200:
             return events.TransferAcknowledged(now_s, key, attempt)
@@ -74,28 +77,29 @@ class HttpPeers:
         return events.TransferFailed(now_s, key, attempt, reason, pause_s)
 
     async def give_back(self, origin: str, outcome: Outcome, result: bytes) -> bool:
-        headers = {
+        about = {
             OUTCOME: json.dumps(to_wire(outcome)),
             CHECKSUM: checksum_of(result),
             HOST: self._here,
         }
-        status, _ = await self._post(origin, "results", headers, result)
+        status, _ = await self._post(origin, "results", about, result)
         return status == 200
 
     async def cancel(self, destination: str, request_id: int) -> None:
         await self._post(destination, f"requests/{request_id}/cancel", {}, b"")
 
     async def _post(
-        self, node: str, route: str, headers: dict[str, str], body: bytes
+        self, node: str, route: str, about: dict[str, str], body: bytes
     ) -> tuple[int, float]:
         """Return the status, 0 without an answer, and the seconds of Retry-After."""
         url = self._urls.get(node)
         if url is None:
             return 0, 0.0
         self._sent(len(body))
+        about = {**headers(self._keys, node), **about}
         try:
             async with self._session.post(
-                f"{url}/v1/runs/{self._run_id}/{route}", headers=headers, data=body, timeout=TIMEOUT
+                f"{url}/v1/runs/{self._run_id}/{route}", headers=about, data=body, timeout=TIMEOUT
             ) as answer:
                 await answer.read()
                 return answer.status, float(answer.headers.get("Retry-After", "0"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ class CentreReports:
     are the newest word only.
 
     Args:
+        shown: headers that let this node in.
         delivered: told each record that the controller has.
     """
 
@@ -36,9 +37,10 @@ class CentreReports:
         self,
         session: aiohttp.ClientSession,
         url: str,
+        shown: Mapping[str, str],
         delivered: Callable[[Record], None],
     ) -> None:
-        self._session, self._url = session, url
+        self._session, self._url, self._shown = session, url, shown
         self._delivered = delivered
         self._arrivals: list[tuple[int, float]] = []
         self._records: dict[int, tuple[Record, Callable[[], None]]] = {}
@@ -80,8 +82,9 @@ class CentreReports:
         while True:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with self._session.put(
-                    f"{self._url}/files/{path.name}", data=content, timeout=TIMEOUT
-                ) as answer:
+                    f"{self._url}/files/{path.name}", data=content, headers=self._shown,
+                    timeout=TIMEOUT,
+                ) as answer:  # fmt: skip
                     if answer.status == 200:
                         return
             await asyncio.sleep(RETRY_S)
@@ -98,7 +101,7 @@ class CentreReports:
         }
         try:
             async with self._session.post(
-                f"{self._url}/reports", json=report, timeout=TIMEOUT
+                f"{self._url}/reports", json=report, headers=self._shown, timeout=TIMEOUT
             ) as answer:
                 accepted = answer.status == 200
                 if not accepted:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +21,14 @@ from controller.telemetry.exposition import Exposition
 from controller.telemetry.gpu_accounting import Account, GpuAccounting, measure
 from controller.telemetry.names import Emitter
 from controller.testbed.handshake import headers
+from controller.testbed.keys import CONTROLLER
 from controller.testbed.node.live_run import LiveRun, Options, Work
+from controller.testbed.weights.folder import faults_in, folders_in
 
 WAIT_S: Final = 20.0  # of a long poll
 POLL_TIMEOUT: Final = aiohttp.ClientTimeout(total=WAIT_S + 10.0, sock_connect=2.0)
 RETRY_S: Final = 0.5
+OFFSETS: Final = 16  # newest measurements of the controller's clock that count
 FLOOR_BYTES: Final = 256 * 1024 * 1024  # free space for what has been taken already
 
 log = logging.getLogger("edgelm.node")
@@ -36,6 +40,10 @@ class NodeService:
     Args:
         prepare: reads an experiment.json.
         gpus: accounts of the machine's GPUs; None without any.
+        weights: folder of the LMs' weights; None where engines are emulated.
+
+    Raises:
+        InputError: there are no weights in that folder.
     """
 
     def __init__(
@@ -43,12 +51,18 @@ class NodeService:
         options: Options,
         prepare: Callable[[str], Work],
         gpus: GpuAccounting | None = None,
+        weights: Path | None = None,
     ) -> None:
+        if weights is not None:
+            folders_in(weights)
+        self._weights = weights
+        self._weights_faults: list[str] | None = None  # None: not looked at
         self._options, self._prepare, self._gpus = options, prepare, gpus
         self._asking_gpus = asyncio.Lock()
         self.current: LiveRun | None = None
         self._working: asyncio.Task[None] | None = None
         self._urls: dict[str, str] = {}
+        self._offsets_s: deque[float] = deque(maxlen=OFFSETS)
         self._fault = ""
         self._measured = Exposition(Emitter.NODE)
         self._measured.set(names.NODE_ORDERS_SLOT, -1)
@@ -65,16 +79,21 @@ class NodeService:
         """
         self._broken = asyncio.get_running_loop().create_future()
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
-        async with aiohttp.ClientSession(
-            connector=connector, headers=headers(self._options.token)
-        ) as session:
+        async with aiohttp.ClientSession(connector=connector) as session:
             following = asyncio.create_task(self._follow_on(session))
+            checking = asyncio.create_task(self._check_weights())
             try:
                 await asyncio.wait({following, self._broken}, return_when=asyncio.FIRST_COMPLETED)
                 (self._broken if self._broken.done() else following).result()
             finally:
                 following.cancel()
+                checking.cancel()
                 await self._end_work()
+
+    async def _check_weights(self) -> None:
+        """Compare the weights with their checksums, beside the work."""
+        if self._weights is not None:
+            self._weights_faults = await asyncio.to_thread(faults_in, self._weights)
 
     @property
     def has_room(self) -> bool:
@@ -93,9 +112,18 @@ class NodeService:
             "version": __version__,
             "unix_s": time.time(),
             "free_gb": round(self._free_bytes() / 1e9, 1),
+            "clock_offset_s": self._offset_s(),
+            "weights_faults": self._weights_faults,
             "fault": self._fault,
             "run": run and run.describe(),
         }
+
+    def _offset_s(self) -> float | None:
+        """Return how far the controller's clock is ahead of this machine's, None if it is unknown.
+
+        An answer's way makes an offset smaller; so the largest of the newest is the best.
+        """
+        return max(self._offsets_s, default=None)
 
     async def metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""
@@ -148,16 +176,18 @@ class NodeService:
             "url": options.url,
             "run": run.run_id if run else self._done,
             "after": f"{stamp.slot}.{stamp.sequence}" if stamp else "-1.0",
-            "wait_s": str(WAIT_S),
+            "wait_s": str(WAIT_S if self._offsets_s else 0.0),  # the first answer brings the time
         }
         url = f"{options.controller}/v1/nodes/{options.name}/news"
-        async with session.get(url, params=query, timeout=POLL_TIMEOUT) as answer:
+        shown = headers(options.keys, CONTROLLER)
+        async with session.get(url, params=query, headers=shown, timeout=POLL_TIMEOUT) as answer:
             if answer.status != 200:
                 problem = (await answer.text())[:200]
                 self._tell(f"the controller refuses this node: {problem}")
             answer.raise_for_status()
             self._fault = ""
             news: dict[str, Any] = await answer.json()
+            self._offsets_s.append(news["unix_s"] - time.time())
             return news
 
     def _tell(self, fault: str) -> None:
@@ -167,7 +197,9 @@ class NodeService:
 
     async def _begin_work(self, session: aiohttp.ClientSession, wanted: dict[str, Any]) -> None:
         work = self._prepare(wanted["experiment"])
-        run = LiveRun(self._options, session, wanted, work, self._urls, self._measured)
+        run = LiveRun(
+            self._options, session, wanted, work, self._urls, self._offset_s, self._measured
+        )
         # Nobody reaches the run before its past is first in the queue: a machine that knows nothing
         # yet would acknowledge a result as one that nobody waits for.
         await run.remember()

@@ -68,7 +68,7 @@ def seal(folder: Path, manifest: Manifest) -> None:
 
 
 def folders_in(path: Path) -> list[Path]:
-    """Return a folder of weights itself, or the folders of weights in it.
+    """Return a folder of weights itself, or the folders of weights in it; GGUF files need none.
 
     Raises:
         InputError: no folder, or no weights in it.
@@ -79,7 +79,7 @@ def folders_in(path: Path) -> list[Path]:
     if _has_weights(path):
         return [path]
     inside = sorted(one for one in path.iterdir() if one.is_dir() and _has_weights(one))
-    if not inside:
+    if not inside and not any(path.glob("*.gguf")):
         wanted = " or ".join((MANIFEST, *INDICES))
         raise InputError(str(path), f"no weights here: there is no {wanted}", remedy=remedy)
     return inside
@@ -102,6 +102,17 @@ def check(folder: Path) -> Manifest | None:
             remedy = f"fetch it again: edgelm models pull {manifest.lm} --to {folder.parent}"
         raise InputError(str(folder), "; ".join(found), remedy=remedy)
     return manifest
+
+
+def faults_in(path: Path) -> list[str]:
+    """Return what is wrong with the folders of weights in a folder; takes a while for gigabytes."""
+    found = []
+    for folder in folders_in(path):
+        try:
+            check(folder)
+        except InputError as error:
+            found.append(str(error))
+    return found
 
 
 def read_manifest(folder: Path) -> Manifest | None:
