@@ -158,8 +158,7 @@ class Store(Protocol):
 
     @property
     def fault(self) -> str | None:
-        """Reason why what was put waits on this machine instead of being kept where it belongs;
-        None where nothing waits."""
+        """Reason why writes wait on this machine; None if none wait."""
 
     def put(self, collection: str, key: str, document: Mapping[str, Any]) -> None:
         """Insert or replace the document under ``key``."""

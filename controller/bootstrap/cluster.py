@@ -263,6 +263,8 @@ def _table(
     attempts, recomputed = np.zeros((2, count), np.int64)
     for record in records:
         row = record.request.request_id
+        if row >= count:  # not of the workload: somebody else's client
+            continue
         failure[row] = FAILURES.index(record.failure or "")
         attempts[row], recomputed[row] = record.attempts, record.recomputed_prompts
         if record.destination is not None:
@@ -294,6 +296,7 @@ def _player_table(played: Played) -> bytes:
             "accepted": played.accepted,
         }
     ).with_row_index("request_id")
+    table = table.with_columns(pl.col("request_id").cast(pl.Int64))  # as in requests.parquet
     buffer = io.BytesIO()
     table.write_parquet(buffer)
     return buffer.getvalue()

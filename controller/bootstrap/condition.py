@@ -66,25 +66,29 @@ def read_all(url: str, keys: Keys) -> dict[str, Any]:
     return {**found, "nodes": nodes}
 
 
-def answer(url: str, keys: Keys, slot: int, *, approved: bool) -> None:
+def give_verdict(url: str, keys: Keys, slot: int, *, approved: bool) -> None:
     """Give a person's word on the policy of a slot.
 
     Raises:
         Permanent: the controller does not answer, or nothing waits for this word.
     """
-    run = read_all(url, keys)["run"] or {"id": "-"}
-    request = Request(  # noqa: S310 - the user's URL
-        f"{url}/v1/runs/{run['id']}/approvals/{slot}",
-        json.dumps({"approved": approved}).encode(),
-        {**headers(keys, CONTROLLER), "Content-Type": "application/json"},
-    )
+    shown = {**headers(keys, CONTROLLER), "Content-Type": "application/json"}
     try:
+        run = read_state(url, shown)["run"]
+        if run is None:
+            raise Permanent("no run has the testbed")
+        request = Request(  # noqa: S310 - the user's URL
+            f"{url}/v1/runs/{run['id']}/approvals/{slot}",
+            json.dumps({"approved": approved}).encode(),
+            shown,
+        )
         with urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
             return
     except HTTPError as error:
         with error:
-            problem = json.load(error).get("problem", "")
-        raise Permanent(f"not taken: {problem or 'no run has the testbed'}") from error
+            raise Permanent(f"not taken: {error.read().decode(errors='replace')[:300]}") from error
+    except (OSError, ValueError) as error:
+        raise Permanent(f"the controller at {url} does not answer: {error}") from error
 
 
 def examine(url: str, keys: Keys) -> Iterator[Finding]:

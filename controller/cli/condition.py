@@ -38,19 +38,19 @@ def status(
 
     from controller.bootstrap.condition import read_all
 
-    url, shown = controller.rstrip("/"), keys_of(keys, "operator")
+    url, own = controller.rstrip("/"), keys_of(keys, "operator")
     if as_json:
-        typer.echo(json.dumps(read_all(url, shown)))
+        typer.echo(json.dumps(read_all(url, own)))
         return
     console = Console()
     if not watch:
-        console.print(_screen(read_all(url, shown)))
+        console.print(_screen(read_all(url, own)))
         return
     try:
-        with Live(_screen(read_all(url, shown)), console=console, auto_refresh=False) as screen:
+        with Live(_screen(read_all(url, own)), console=console, auto_refresh=False) as screen:
             while True:
                 time.sleep(REFRESH_S)
-                screen.update(_screen(read_all(url, shown)), refresh=True)
+                screen.update(_screen(read_all(url, own)), refresh=True)
     except KeyboardInterrupt:
         return
 
@@ -69,9 +69,9 @@ def approve(
       edgelm approve 30
       edgelm approve 30 --reject --controller http://vm1:8700 --keys keys/operator.json
     """
-    from controller.bootstrap.condition import answer
+    from controller.bootstrap.condition import give_verdict
 
-    answer(controller.rstrip("/"), keys_of(keys, "operator"), slot, approved=not reject)
+    give_verdict(controller.rstrip("/"), keys_of(keys, "operator"), slot, approved=not reject)
     typer.echo("rejected" if reject else "approved")
 
 

@@ -120,6 +120,8 @@ def check_weights(
             wrong += 1
             typer.echo(f"edgelm: {error}", err=True)
             continue
+        if not found:
+            typer.echo(f"{path}: only GGUF files, which have no checksums here")
         for folder in found:
             try:
                 manifest = check(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shlex
 import sys
 from pathlib import Path
@@ -24,7 +23,10 @@ KeysFile = Annotated[
     typer.Option("--keys", metavar="FILE", help="Keys, as `edgelm keys` makes them."),
 ]
 
-TlsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file, for HTTPS.")]
+TlsCert = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Certificate and its chain, PEM, for HTTPS.")
+]
+TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")]
 
 
 @app.command()
@@ -140,12 +142,13 @@ def controller(
             envvar="EDGELM_MONGODB",
             show_envvar=True,
             metavar="URL",
-            help="Keep its state there, a password by the variable; SQLite in --data without it.",
+            help="MongoDB that keeps the state; put a URL with a password into the variable. "
+            "Without it: SQLite in --data.",
         ),
     ] = "",
     keys: KeysFile = None,
-    tls_cert: TlsFile = None,
-    tls_key: TlsFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Serve a testbed's controller: planner, scheduler and the HTTP API (docs/testbed.md).
 
@@ -178,8 +181,8 @@ def node(
         typer.Option(metavar="URL", help="OpenTelemetry collector for traces of requests."),
     ] = "",
     keys: KeysFile = None,
-    tls_cert: TlsFile = None,
-    tls_key: TlsFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Serve a node: its queues, its LM servers and its deployer.
 
@@ -207,14 +210,10 @@ def keys(
     Examples:
       edgelm keys vm2 vm3 vm4 --to keys
     """
-    from controller.testbed.keys import make_keys, write_keys
+    from controller.testbed.keys import kept_seed, make_keys, write_keys
 
-    to.mkdir(parents=True, exist_ok=True, mode=0o700)
     seed = to / "seed"
-    if not seed.exists():
-        seed.touch(mode=0o600)
-        seed.write_text(secrets.token_hex(32) + "\n")
-    for name, made in make_keys(nodes, bytes.fromhex(seed.read_text())).items():
+    for name, made in make_keys(nodes, kept_seed(seed)).items():
         write_keys(to / f"{name}.json", made)
         typer.echo(f"{to / name}.json")
     typer.echo(f"Copy each to its machine; keep {seed}, of which all are made, here.", err=True)

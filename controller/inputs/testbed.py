@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -37,6 +37,9 @@ _ANSIBLE = "ansible_"
 
 def _add_ansible_pattern(schema: dict[str, Any]) -> None:
     schema["patternProperties"] = {f"^{_ANSIBLE}": {}}
+
+
+RESERVED: Final = frozenset({"centre", "controller", "operator"})  # names of services and files
 
 
 class Variables(Record):
@@ -209,6 +212,8 @@ class Children(Record):
 
     @model_validator(mode="after")
     def _hosts_differ(self) -> Self:
+        for name in RESERVED & self.workers.hosts.keys():
+            raise ValueError(f"a worker cannot be called {name}: services use this name; rename it")
         twice = sorted(self.control.hosts.keys() & self.workers.hosts.keys())
         if twice:
             raise ValueError(

@@ -73,7 +73,7 @@ class PodUse:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Use of all GPUs since the reading before. ``last_seen_s`` is the Unix time of the newest
+    """Use of all GPUs in their newest samples. ``last_seen_s`` is the Unix time of the newest
     sample of each GPU that ever had one."""
 
     uses: tuple[PodUse, ...]
@@ -109,7 +109,7 @@ class GpuAccounting:
         self._pods: dict[int, str] = {}  # of processes in the reading before, which may be gone
 
     def read(self) -> Account:
-        """Return the use since the reading before; at first, since the driver's oldest sample.
+        """Return the use in each process's newest sample since the reading before.
 
         Raises:
             Transient: a GPU does not answer.
@@ -167,7 +167,7 @@ def read_proc(pid: int) -> str | None:
     """Return a process's cgroups, None if it is gone."""
     try:
         return Path(f"/proc/{pid}/cgroup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return None
 
 
@@ -206,10 +206,6 @@ class Nvml:
             # A process in both lists holds its memory once.
             held |= {int(one.pid): one.usedGpuMemory for one in self._ask(ask, handle)}
         return [Holding(pid, None if size is None else int(size)) for pid, size in held.items()]
-
-    def close(self) -> None:
-        """Let go of the driver."""
-        self._library.nvmlShutdown()
 
     def _handle(self, gpu: str) -> Any:
         return self._ask(self._library.nvmlDeviceGetHandleByUUID, gpu)

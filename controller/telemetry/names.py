@@ -131,7 +131,7 @@ NODE_ORDERS_SLOT: Final = Metric(
 )  # fmt: skip
 POD_GPU_BUSY: Final = Metric(
     "edgelm_pod_gpu_busy_ratio", Kind.GAUGE, "ratio", ("gpu", "pod"), Emitter.NODE,
-    "Share of a GPU's time in which a pod's kernels ran, since the reading before.", always=False,
+    "Share of a GPU's time in which a pod's kernels ran, in the newest samples.", always=False,
 )  # fmt: skip
 POD_GPU_MEMORY: Final = Metric(
     "edgelm_pod_gpu_memory_bytes", Kind.GAUGE, "bytes", ("gpu", "pod"), Emitter.NODE,

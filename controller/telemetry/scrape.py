@@ -82,6 +82,7 @@ class Scraper:
 
     Args:
         session: carries the requests; it is the caller's to close.
+        targets: may be replaced between two rounds.
         deadline_s: seconds for a whole round: all targets are asked at once.
         now_s: monotonic clock.
         wall_s: Unix time, by which timestamps in answers are judged.

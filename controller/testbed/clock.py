@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-EPSILON_S: Final = 1e-6  # a clock that wakes a microsecond early is in time
+from controller.loop import EPSILON_S
+
 LOOK_S: Final = 1.0  # real seconds after which a sleeper looks at the clock again
 
 

@@ -17,7 +17,7 @@ CENTRE: Final = "centre"  # among the names of nodes
 JOURNAL: Final = "journal.jsonl"
 TRANSCRIPT: Final = "transcript.jsonl"
 
-OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+OPEN_PATHS: Final = ("/healthz", "/metrics", "/openapi.json")
 
 May = Callable[[str, Request], bool]  # True if a caller may ask this
 
@@ -34,12 +34,12 @@ def caller_of(request: Request) -> str:
 
 
 def refusal(request: Request, keys: Keys, may: May) -> Response | None:
-    """Return why a request is not let in, or None; then :func:`caller_of` knows whose it is.
+    """Return the refusal of a request, or None and note the caller for :func:`caller_of`.
 
     People may ask without a version; a service of another one is refused, since what it sends may
     mean something else.
     """
-    if request.url.path in OPEN_PATHS:
+    if request.scope["path"] in OPEN_PATHS:
         return None
     caller = keys.caller(request.headers.get("authorization", "").removeprefix("Bearer "))
     if caller is None:

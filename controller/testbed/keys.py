@@ -1,7 +1,7 @@
 """Keys of the testbed's services: a token for each pair, so that none can pass for another.
 
-A service has the tokens that it shows, and digests of those that it is shown: who steals a node's
-file may do what that node may do, and no more.
+A service has the tokens that it sends, and digests of those that it receives: a stolen file lets a
+thief do what its service may do, and no more.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from controller.domain.errors import InputError
 
 OPERATOR: Final = "operator"  # may do everything
 CONTROLLER: Final = "controller"
+HEX: Final = re.compile(r"[0-9a-f]{64}")  # of a token, a digest, a seed
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -26,25 +29,26 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 class Keys:
     """Keys of the service ``name``.
 
-    ``shown`` are its tokens by whom they are for, ``known`` the SHA-256 of others' by whose they
-    are. Without any, whoever asks is taken for the operator.
+    ``tokens``: token by receiver, sent with each request. ``digests``: SHA-256 of the token by
+    sender, compared with those received. Without keys every caller counts as the operator.
     """
 
     name: str = OPERATOR
-    shown: Mapping[str, str] = field(default_factory=dict, repr=False)
-    known: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def token_for(self, other: str) -> str:
-        """Return the token to show to another service, "" without one."""
-        return self.shown.get(other, "")
+        """Return the token to send to another service, "" without one."""
+        return self.tokens.get(other, "")
 
     def caller(self, token: str) -> str | None:
-        """Return whose a token is, None if it is nobody's. Takes the same time for all."""
-        if not self.known:
+        """Return the name of a token's sender, None if no sender has it. Compares all, so that time
+        tells nothing."""
+        if not self.digests:
             return OPERATOR
         digest, found = _digest(token), None
-        for name, known in self.known.items():
-            if hmac.compare_digest(digest, known):
+        for name, one in self.digests.items():
+            if hmac.compare_digest(digest, one):
                 found = name
         return found
 
@@ -64,8 +68,11 @@ def make_keys(nodes: Iterable[str], seed: bytes) -> dict[str, Keys]:
     names = (OPERATOR, CONTROLLER, *nodes)
     for name in names:
         if not NAME.fullmatch(name) or names.count(name) > 1:
-            raise InputError("keys", "is no name of a node, or not the only one", value=name,
-                             remedy="use letters, digits, dots and dashes, each once")  # fmt: skip
+            raise InputError(
+                "keys", "is not a name, or given twice, or reserved", field="NODE", value=name,
+                remedy="use letters, digits, dots, dashes, underscores, 63 at most; operator and "
+                "controller are taken",
+            )  # fmt: skip
 
     def token(sender: str, receiver: str) -> str:
         return hmac.new(seed, f"{sender}>{receiver}".encode(), hashlib.sha256).hexdigest()
@@ -82,12 +89,8 @@ def make_keys(nodes: Iterable[str], seed: bytes) -> dict[str, Keys]:
 
 def write_keys(path: Path, keys: Keys) -> None:
     """Write a service's keys into a file that its owner alone can read."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.touch(mode=0o600)
-    document = {"name": keys.name, "shown": dict(keys.shown), "known": dict(keys.known)}
-    partial.write_text(json.dumps(document, indent=1) + "\n")
-    partial.replace(path)
+    document = {"name": keys.name, "tokens": dict(keys.tokens), "digests": dict(keys.digests)}
+    _write_secret(path, json.dumps(document, indent=1) + "\n")
 
 
 def read_keys(path: Path) -> Keys:
@@ -98,14 +101,51 @@ def read_keys(path: Path) -> Keys:
     """
     try:
         found = json.loads(path.read_text())
-        return Keys(str(found["name"]), dict(found["shown"]), dict(found["known"]))
+        keys = Keys(str(found["name"]), dict(found["tokens"]), dict(found["digests"]))
+        for secret in (*keys.tokens.values(), *keys.digests.values()):
+            if not HEX.fullmatch(secret):
+                raise ValueError(keys.name)
+        if not (keys.tokens and keys.digests):
+            raise ValueError(keys.name)
+        return keys
     except OSError as error:
         raise InputError("--keys", f"cannot be read: {error.strerror}", value=str(path)) from error
     except (ValueError, KeyError, TypeError):
-        # The error is not told: it may quote what is in the file.
+        # Hide the cause: it may quote the file.
         raise InputError(
             "--keys", "is no file of keys", value=str(path), remedy="make one: edgelm keys"
         ) from None
+
+
+def kept_seed(path: Path) -> bytes:
+    """Return the seed in a file; make one first where there is none.
+
+    Raises:
+        InputError: the file cannot be read, or is no seed.
+    """
+    if not path.exists():
+        _write_secret(path, secrets.token_hex(32) + "\n")
+    try:
+        text = path.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise InputError("keys", "cannot be read", field="seed", value=str(path)) from error
+    if not HEX.fullmatch(text):
+        raise InputError(
+            "keys", "is not 64 hexadecimal digits", field="seed", value=str(path),
+            remedy="remove it, make all keys again and copy them",
+        )  # fmt: skip
+    return bytes.fromhex(text)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Put a file in place that nobody else can read, at no moment of its making either."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.unlink(missing_ok=True)
+    opened = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(opened, "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)
 
 
 def _digest(token: str) -> str:

@@ -15,6 +15,7 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.domain.errors import Permanent
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.testbed.clock import WallClock
@@ -71,12 +72,19 @@ class Player:
         )
 
     async def play(self) -> Played:
-        """Play all requests; return when each was accepted or its deadline has passed."""
-        async with asyncio.TaskGroup() as group:
-            for row in range(len(self._requests)):
-                body = self._body(row)
-                await self._clock.sleep_until(float(self._requests.born_s[row]))
-                group.create_task(self._hand_over(row, body))
+        """Play all requests; return when each was accepted or its deadline has passed.
+
+        Raises:
+            Permanent: a node does not let this player in.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for row in range(len(self._requests)):
+                    body = self._body(row)
+                    await self._clock.sleep_until(float(self._requests.born_s[row]))
+                    group.create_task(self._hand_over(row, body))
+        except* Permanent as errors:
+            raise errors.exceptions[0] from None
         return self._played
 
     async def _hand_over(self, row: int, body: dict[str, object]) -> None:
@@ -92,6 +100,9 @@ class Player:
                     if answer.status == 202:
                         self._played.accepted[row] = True
                         return
+                    if answer.status in (401, 403, 426):
+                        said = (await answer.text())[:200]
+                        raise Permanent(f"{url} lets no player in ({answer.status}): {said}")
                     if answer.status not in (409, 429, 503):
                         return
             except (aiohttp.ClientError, TimeoutError):

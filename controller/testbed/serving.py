@@ -60,14 +60,17 @@ class Tls:
 
 
 def read_tls(cert: Path | None, key: Path | None) -> Tls | None:
-    """Return the files once they were read as what they are; None without any.
+    """Return both files after loading them as a check, None if neither is given.
 
     Raises:
         InputError: one is missing, or they do not belong together.
     """
     if cert is None or key is None:
         if cert is not key:
-            raise InputError("command line", "give --tls-cert and --tls-key, or none of them")
+            raise InputError(
+                "command line", "is not given", field="--tls-key" if cert else "--tls-cert",
+                remedy="give both, or neither",
+            )  # fmt: skip
         return None
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -19,6 +20,8 @@ from controller import __version__
 from controller.telemetry.exposition import problems
 from controller.telemetry.names import Emitter
 from controller.testbed.keys import make_keys, write_keys
+from controller.testbed.node.records import Record, Request
+from controller.testbed.node.wire import to_wire
 from tests.live.services import live_experiment
 from tests.lm_server.test_access import make_certificate
 from tests.unit.telemetry.exporters import free_port
@@ -132,6 +135,36 @@ def test_a_node_may_do_its_own_work_alone(
 ) -> None:
     body = {} if method in ("POST", "PUT") else None
     assert controller.ask(method, path, body, controller.shown_by(caller))[0] == expected
+
+
+def test_a_report_of_what_is_not_the_nodes_own_is_refused(controller: Service) -> None:
+    _, run = begin(controller)
+    request = {"request_id": 1, "lm": "LM1", "origin": "vm3", "prompts": 1, "slot": 0,
+               "born_s": 0.0, "payload_bytes": 1, "checksum": "c"}  # fmt: skip
+    reports = f"/v1/runs/{run['id']}/nodes/vm2/reports"
+
+    def send(**changes: Any) -> tuple[int, Any]:
+        record = to_wire(Record(Request(**{**request, **changes}), None, 0, "refused"))
+        body = {"arrivals": [], "records": [record], "state": None}
+        return controller.ask("POST", reports, body, controller.shown_by("vm2"))
+
+    try:
+        status, said = send()
+        assert (status, "another origin" in said["problem"]) == (422, True)
+        status, said = send(origin="vm2", lm="LM9")
+        assert (status, "unknown LM" in said["problem"]) == (422, True)
+        assert send(origin="vm2")[0] == 200
+        assert controller.ask("GET", f"/v1/runs/{run['id']}")[1]["records"] == 1
+    finally:
+        path = f"/v1/runs/{run['id']}/cancel"
+        controller.ask("POST", path, headers={"Fencing-Token": run["token"]})
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[", "vm2:8701", "http://"])
+def test_an_address_that_is_none_is_refused(controller: Service, url: str) -> None:
+    status, said = controller.ask("GET", f"/v1/nodes/vm2/news?url={quote(url)}")
+    assert status == 422
+    assert "http(s)://HOST:PORT" in said["problem"]
 
 
 def test_nodes_may_send_each_other_requests_and_no_more(node: Service) -> None:

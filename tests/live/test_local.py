@@ -22,7 +22,7 @@ import polars as pl
 import pytest
 
 from controller.bootstrap.cluster import execute
-from controller.bootstrap.condition import answer, read_all
+from controller.bootstrap.condition import give_verdict, read_all
 from controller.bootstrap.serve import local_testbed
 from controller.campaigns.reasoner import Reasoner
 from controller.domain.errors import Permanent
@@ -200,13 +200,13 @@ def test_a_person_has_the_last_word(tmp_path: Path) -> None:
         while not run.done():
             question = read_all(testbed.url, testbed.keys())["approval"]
             if question and not asked:
-                answer(testbed.url, testbed.keys(), question["slot"], approved=True)
+                give_verdict(testbed.url, testbed.keys(), question["slot"], approved=True)
             if question and question not in asked:
                 asked.append(question)
             time.sleep(0.3)
         files = run.result()
         with pytest.raises(Permanent, match=r"no run has the testbed|unknown here, or over"):
-            answer(testbed.url, testbed.keys(), 0, approved=True)
+            give_verdict(testbed.url, testbed.keys(), 0, approved=True)
     assert [one["slot"] for one in asked[:2]] == [0, 3]
     assert any("LM1 to" in line for line in asked[0]["changes"])
     lines = [json.loads(line) for line in files["decisions.jsonl"].splitlines()]

@@ -22,11 +22,11 @@ class PolicyQuestion:
 
 
 class Approvals:
-    """Questions of one run, one at a time. What nobody answers in time is not approved: the policy
-    in force stays, and the next one is asked about.
+    """Questions of one run, one at a time. One without an answer in time counts as rejected: the
+    policy in force stays, and the next one is asked about.
 
     Args:
-        tell: told each question.
+        tell: called with each question.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Approvals:
 
     async def ask(self, slot: int, reason: str, changes: Sequence[str]) -> bool:
         """Return a person's word, False if there is none in time."""
-        left_s = ((slot + SHARE) * self._slot_s - self._clock.now()) / self._clock.speed
         self._said = asyncio.get_running_loop().create_future()
         self._question = PolicyQuestion(slot, reason, tuple(changes))
-        await self._tell(self._question)
         try:
+            await self._tell(self._question)
+            left_s = ((slot + SHARE) * self._slot_s - self._clock.now()) / self._clock.speed
             async with asyncio.timeout(max(0.0, left_s)):
                 return await self._said
         except TimeoutError:

@@ -9,11 +9,13 @@ import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from starlette.requests import ClientDisconnect
 
 from controller import __version__
 from controller.domain.decisions import Stamp
@@ -22,7 +24,8 @@ from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.runs import ENDING, OVER, RUNNING, RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
 from controller.testbed.handshake import Gate, refuse
-from controller.testbed.keys import Keys
+from controller.testbed.keys import NAME, Keys
+from controller.testbed.node.records import Record
 from controller.testbed.node.wire import record_from_document, to_wire
 
 MOST_WAIT_S: Final = 30.0
@@ -32,7 +35,7 @@ OF_NODES: Final = re.compile(r"^/v1/(runs/[^/]+/)?nodes/(?P<node>[^/]+)/(news|re
 KEEP_ALIVE_S: Final = 10.0  # between two signs of life of an event stream
 
 RunId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
-NodeName = Annotated[str, Path(pattern="^[A-Za-z0-9._-]{1,63}$")]
+NodeName = Annotated[str, Path(pattern=f"^{NAME.pattern}$")]
 FileName = Literal["journal.jsonl", "transcript.jsonl"]  # JOURNAL and TRANSCRIPT of handshake.py
 Wait = Annotated[float, Query(ge=0, le=MOST_WAIT_S)]
 
@@ -204,6 +207,8 @@ def _nodes(controller: Controller) -> APIRouter:
         wait_s: Wait = 0.0,
     ) -> Response:
         """Return, as soon as there is news, the run and the newest orders (long poll)."""
+        if not _is_address(url):
+            return refuse(422, "url is no address of a service: give http(s)://HOST:PORT")
         try:
             await controller.hear(node, url)
         except Conflict as error:
@@ -219,6 +224,7 @@ def _nodes(controller: Controller) -> APIRouter:
             return _unknown_run()
         try:
             closed = [record_from_document(one) for one in body.records]
+            _check_own(run, node, closed)
             await run.take_report(node, body.model_dump(), closed)
         except (InputError, InvalidDecision) as error:
             return refuse(422, str(error))
@@ -230,12 +236,10 @@ def _nodes(controller: Controller) -> APIRouter:
         run = _current(controller, run_id)
         if run is None or node not in run.heard:
             return _unknown_run()
-        content = bytearray()
-        async for part in http.stream():
-            content += part
-            if len(content) > MOST_FILE_BYTES:
-                return refuse(413, f"a file has at most {MOST_FILE_BYTES} bytes")
-        await run.take_file(node, name, bytes(content))
+        content = await _read_file(http)
+        if content is None:
+            return refuse(413, f"a file has at most {MOST_FILE_BYTES} bytes, and comes whole")
+        await run.take_file(node, name, content)
         return JSONResponse({})
 
     return routes
@@ -285,9 +289,43 @@ def _watchers(controller: Controller) -> APIRouter:
     return routes
 
 
+async def _read_file(http: Request) -> bytes | None:
+    """Return a body, None if it is too large or ended early."""
+    content = bytearray()
+    try:
+        async for part in http.stream():
+            content += part
+            if len(content) > MOST_FILE_BYTES:
+                return None
+    except ClientDisconnect:
+        return None
+    return bytes(content)
+
+
+def _check_own(run: RunAtCentre, node: str, records: list[Record]) -> None:
+    """Raise InputError for a record that is not this node's to close."""
+    lms = run.scenario.testbed.lm_names
+    for one in records:
+        if one.request.origin != node:
+            raise InputError("report", "has a record of another origin", field="request.origin",
+                             value=one.request.origin, remedy=f"{node} closes its own")  # fmt: skip
+        if one.request.lm not in lms:
+            raise InputError("report", "has an unknown LM", field="request.lm",
+                             value=one.request.lm, remedy=f"known: {', '.join(lms)}")  # fmt: skip
+
+
+def _is_address(url: str) -> bool:
+    """Return True for a URL that services and people may be sent to."""
+    try:
+        found = urlsplit(url)
+        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        return False
+
+
 def _may(caller: str, http: Request) -> bool:
     """Return True if a node asks for its own part."""
-    own = OF_NODES.match(http.url.path)
+    own = OF_NODES.match(http.scope["path"])
     return own is not None and own["node"] == caller
 
 

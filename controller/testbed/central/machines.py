@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Final
@@ -14,12 +13,12 @@ import aiohttp
 from controller.domain.errors import EdgelmError
 from controller.ports import Store
 from controller.telemetry import names
-from controller.telemetry.scrape import PORTS, Exporter, Reading, Scraper, Target
-from controller.telemetry.usage import Usage
+from controller.telemetry.scrape import PORTS, Exporter, Reading, Scraper, Target, targets
+from controller.telemetry.usage import NodeUsage, Usage
 from controller.testbed.central.runs import RUNNING
 from controller.testbed.central.service import Controller
 
-PERIOD_S: Final = 30.0  # between two rounds while no run has slots
+PERIOD_S: Final = 5.0  # between two rounds while no run has slots
 COLLECTION: Final = "usage"
 
 log = logging.getLogger("edgelm.controller")
@@ -28,7 +27,7 @@ log = logging.getLogger("edgelm.controller")
 async def watch_machines(
     controller: Controller, store: Store, ports: Mapping[Exporter, int] = PORTS
 ) -> None:
-    """Keep the controller's ``usage`` fresh until cancelled; a run's is stored, a slot a document.
+    """Keep the controller's ``usage`` fresh until cancelled; store a run's, a document a slot.
 
     Exporters are asked where the nodes' services are, DCGM's where the run's testbed has GPUs. What
     does not answer has a fault in place of figures.
@@ -37,24 +36,19 @@ async def watch_machines(
     async with aiohttp.ClientSession() as session:
         scraper = Scraper((), session)
         while True:
-            targets = _targets(controller, ports)
-            if targets != scraper.targets:
-                scraper = Scraper(targets, session)
+            run = controller.current
+            if run is not None and run.phase == RUNNING:
+                await run.clock.sleep_until(0.0)
+            scraper.targets = _targets(controller, ports)
             readings = await scraper.round()
             _count(controller, readings)
             controller.usage = usage.update(readings)
-            run = controller.current
             if run is None or run.phase != RUNNING:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PERIOD_S), controller.told:
-                        await controller.told.wait()
+                await asyncio.sleep(PERIOD_S)
                 continue
             slot = int(run.clock.now() // run.scenario.slot_s)
             try:
-                for node, one in controller.usage.items():
-                    document = {"run": run.run_id, "slot": slot, **one.document()}
-                    key = f"{run.run_id}.{slot:07d}.{node}"
-                    await asyncio.to_thread(store.put, COLLECTION, key, document)
+                await asyncio.to_thread(_keep, store, run.run_id, slot, controller.usage)
             except EdgelmError as error:  # a run does not end for want of its telemetry
                 log.warning("use of machines in slot %d is not kept: %s", slot, error)
             await run.clock.sleep_until((slot + 1) * run.scenario.slot_s)
@@ -62,13 +56,9 @@ async def watch_machines(
 
 def _targets(controller: Controller, ports: Mapping[Exporter, int]) -> tuple[Target, ...]:
     run = controller.current
-    with_gpus = {one.name for one in run.scenario.testbed.nodes if one.gpus} if run else set()
-    return tuple(
-        Target(name, exporter, f"http://{urlsplit(url).hostname}:{port}/metrics")
-        for name, url in sorted(controller.present().items())
-        for exporter, port in ports.items()
-        if exporter is not Exporter.DCGM or name in with_gpus
-    )
+    with_gpus = [one.name for one in run.scenario.testbed.nodes if one.gpus] if run else []
+    hosts = {name: urlsplit(url).hostname or "" for name, url in controller.present().items()}
+    return tuple(targets(hosts, with_gpus, ports))
 
 
 def _count(controller: Controller, readings: list[Reading]) -> None:
@@ -79,3 +69,11 @@ def _count(controller: Controller, readings: list[Reading]) -> None:
             exporter=one.target.exporter,
             outcome="failed" if one.fault else "ok",
         )
+
+
+def _keep(store: Store, run_id: str, slot: int, usage: Mapping[str, NodeUsage]) -> None:
+    documents = {
+        f"{run_id}.{slot:07d}.{node}": {"run": run_id, "slot": slot, **one.document()}
+        for node, one in usage.items()
+    }
+    store.put_many(COLLECTION, documents)

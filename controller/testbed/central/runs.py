@@ -142,8 +142,8 @@ class RunAtCentre:
         state = wire.state_from_wire(self._testbed, sent)
         if [self._testbed.node_names[row] for row in state.rows.tolist()] != [node]:
             raise InvalidDecision(f"{node} told the state of another node")
-        heard.pod_starts = int(sent["pod_starts"])
-        heard.clock_offset_s = sent["clock_offset_s"]
+        heard.pod_starts = int(sent.get("pod_starts", 0))
+        heard.clock_offset_s = sent.get("clock_offset_s")
         if state.slot > heard.state.slot:
             heard.state = state
         self._born[state.slot, node] = state.arrived_requests[0], state.arrived_prompts[0]

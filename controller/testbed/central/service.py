@@ -84,7 +84,7 @@ class Controller:
         self.nodes: dict[str, tuple[str, float]] = {}  # name -> address, last asked (unix)
         self.events: list[dict[str, Any]] = []
         self.told = asyncio.Condition()
-        self._telling = asyncio.Lock()
+        self._telling, self._beginning = asyncio.Lock(), asyncio.Lock()
         self.usage: dict[str, NodeUsage] = {}  # of the nodes' machines, where somebody watches
         self.measured = Exposition(Emitter.CONTROLLER)
         self.measured.set(names.CONTROLLER_SLOT, -1)
@@ -125,6 +125,10 @@ class Controller:
             InputError: the experiment cannot be read, or has another id.
             Conflict: another run has the testbed.
         """
+        async with self._beginning:  # of two at once, one has the testbed
+            return await self._begin(run_id, experiment, speed)
+
+    async def _begin(self, run_id: str, experiment: str, speed: float) -> RunAtCentre:
         if self.current is not None and self.current.run_id == run_id:
             return self.current
         known = await asyncio.to_thread(self._store.get, "runs", run_id)
@@ -172,7 +176,7 @@ class Controller:
         run = self.current
         if run is None or run.run_id != run_id or run.phase in OVER:
             return run if run is not None and run.run_id == run_id else None
-        if not secrets.compare_digest(token, run.document["token"]):
+        if not secrets.compare_digest(token.encode(), run.document["token"].encode()):
             raise Conflict("the token is not the one that this run was begun with")
         await self.close()
         await run.update(phase=CANCELLED)
@@ -255,7 +259,7 @@ class Controller:
             await self._wait_for_journals(run)
             await run.update(phase=DONE, ended_unix_s=time.time())
             await self.tell("done", run=run.run_id, records=len(run.records))
-        except EdgelmError as error:
+        except Exception as error:  # whatever it is, the testbed must become free again
             log.exception("the run failed")
             await run.update(phase=FAILED, problem=str(error))
             await self.tell("failed", run=run.run_id, problem=str(error))

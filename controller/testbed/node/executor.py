@@ -129,6 +129,16 @@ class Executor:
         event = events.ResultArrived(self._clock.now(), outcome, host)
         await self._ask("result", outcome.request_id, event)
 
+    def origin_of(self, request_id: int) -> str | None:
+        """Return the origin of a request that this node hosts, None if it hosts none."""
+        one = self._machine.host.hosted.get(request_id)
+        return None if one is None else one.request.origin
+
+    def host_of(self, request_id: int) -> str | None:
+        """Return where an open request of this origin was sent, None if it is not open."""
+        one = self._machine.origin.open.get(request_id)
+        return None if one is None else one.destination
+
     def result(self, request_id: int) -> bytes | None:
         return self._disk.result(request_id)
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Any, Final, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -38,7 +38,7 @@ class Submission(BaseModel):
     request_id: Annotated[int, Field(ge=0, lt=2**63)]
     lm: str
     prompts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=64)]
-    born_s: float | None = None  # the run's clock; of a player that knows when it was due
+    born_s: FiniteFloat | None = None  # the run's clock; of a player that knows when it was due
 
 
 class RunAtNode(Protocol):
@@ -134,6 +134,8 @@ class NodeHttp:
             return refuse(422, str(error))
         if not _is_from(http, request.origin):
             return refuse(403, f"a request of {request.origin} comes from there alone")
+        if run.executor.origin_of(request.request_id) not in (None, request.origin):
+            return refuse(422, "another origin has a request of this id here")
         refusal = await run.executor.take_transfer(request, attempt, payload)
         if refusal is None:
             return JSONResponse({})
@@ -157,6 +159,8 @@ class NodeHttp:
         host = http.headers.get(HOST, "")
         if not _is_from(http, host):
             return refuse(403, f"a result of {host} comes from there alone")
+        if run.executor.host_of(outcome.request_id) not in (None, host):
+            return refuse(403, f"the request was not sent to {host}")
         await run.executor.take_result(outcome, host, result)
         return JSONResponse({})
 
@@ -165,8 +169,11 @@ class NodeHttp:
         run = self._run(http)
         if run is None:
             return _other_run()
-        run.executor.post(events.Cancelled(run.now_s(), http.path_params["request_id"]))
-        return JSONResponse({}, 202)
+        key = http.path_params["request_id"]
+        if _is_from(http, run.executor.origin_of(key) or run.node):
+            run.executor.post(events.Cancelled(run.now_s(), key))
+            return JSONResponse({}, 202)
+        return refuse(403, "a request is ended by its origin alone")
 
     async def results(self, http: HttpRequest) -> Response:
         """Return the results of a request that was born here and is over."""
@@ -220,7 +227,7 @@ def make_app(holder: Holder, keys: Keys) -> Gate:
 def _may(caller: str, http: HttpRequest) -> bool:
     """Return True for what nodes send each other; whose it is, the routes check."""
     del caller
-    return http.method == "POST" and BETWEEN_NODES.match(http.url.path) is not None
+    return http.method == "POST" and BETWEEN_NODES.match(http.scope["path"]) is not None
 
 
 def _is_from(http: HttpRequest, node: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from controller.testbed.weights.folder import faults_in, folders_in
 WAIT_S: Final = 20.0  # of a long poll
 POLL_TIMEOUT: Final = aiohttp.ClientTimeout(total=WAIT_S + 10.0, sock_connect=2.0)
 RETRY_S: Final = 0.5
+ACCOUNT_S: Final = 5.0  # for which an account of GPUs holds
 OFFSETS: Final = 16  # newest measurements of the controller's clock that count
 FLOOR_BYTES: Final = 256 * 1024 * 1024  # free space for what has been taken already
 
@@ -58,7 +60,7 @@ class NodeService:
         self._weights = weights
         self._weights_faults: list[str] | None = None  # None: not looked at
         self._options, self._prepare, self._gpus = options, prepare, gpus
-        self._asking_gpus = asyncio.Lock()
+        self._asking_gpus, self._accounted_s = asyncio.Lock(), -ACCOUNT_S
         self.current: LiveRun | None = None
         self._working: asyncio.Task[None] | None = None
         self._urls: dict[str, str] = {}
@@ -81,19 +83,19 @@ class NodeService:
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
         async with aiohttp.ClientSession(connector=connector) as session:
             following = asyncio.create_task(self._follow_on(session))
-            checking = asyncio.create_task(self._check_weights())
+            # A thread that nobody waits for: hashing gigabytes must not hold up the end.
+            threading.Thread(target=self._check_weights, daemon=True).start()
             try:
                 await asyncio.wait({following, self._broken}, return_when=asyncio.FIRST_COMPLETED)
                 (self._broken if self._broken.done() else following).result()
             finally:
                 following.cancel()
-                checking.cancel()
                 await self._end_work()
 
-    async def _check_weights(self) -> None:
-        """Compare the weights with their checksums, beside the work."""
+    def _check_weights(self) -> None:
+        """Compare the weights with their checksums."""
         if self._weights is not None:
-            self._weights_faults = await asyncio.to_thread(faults_in, self._weights)
+            self._weights_faults = faults_in(self._weights)
 
     @property
     def has_room(self) -> bool:
@@ -130,12 +132,14 @@ class NodeService:
         if self.current:
             self.current.measure()
         if self._gpus is not None:
-            async with self._asking_gpus:
-                await self._account(self._gpus)
+            async with self._asking_gpus:  # all readers of some seconds share one account
+                if time.monotonic() - self._accounted_s > ACCOUNT_S:
+                    await self._account(self._gpus)
+                    self._accounted_s = time.monotonic()
         return self._measured.render()
 
     async def _account(self, gpus: GpuAccounting) -> None:
-        """Set each pod's use of each GPU since the metrics were asked for before."""
+        """Set each pod's use of each GPU."""
         try:
             found = await asyncio.to_thread(gpus.read)
         except EdgelmError as error:  # no figures in place of old ones

@@ -110,7 +110,7 @@ def faults_in(path: Path) -> list[str]:
     for folder in folders_in(path):
         try:
             check(folder)
-        except InputError as error:
+        except (InputError, OSError) as error:
             found.append(str(error))
     return found
 
