@@ -159,10 +159,10 @@ class RunAtCentre:
         slot_s = self.scenario.slot_s
         slot = self.clock.ended_slot(slot_s)
         await self._wait_for_states(slot)
-        now = time.time()
-        rows = []
+        clock, rows = self.clock, []
         for heard in self.heard.values():
-            silent_s = (now - heard.heard_unix_s) * self.clock.speed
+            # Nobody has anything to tell before the run begins.
+            silent_s = clock.now() - max(0.0, clock.at_unix_s(heard.heard_unix_s))
             rows.append(_dated(heard.state, slot, slot_s, up=silent_s <= 2 * slot_s))
         return join_rows(rows)
 
