@@ -138,7 +138,7 @@ def test_a_node_may_do_its_own_work_alone(
 
 
 def test_a_report_of_what_is_not_the_nodes_own_is_refused(controller: Service) -> None:
-    _, run = begin(controller)
+    _, run = begin(controller, seed=11)
     request = {"request_id": 1, "lm": "LM1", "origin": "vm3", "prompts": 1, "slot": 0,
                "born_s": 0.0, "payload_bytes": 1, "checksum": "c"}  # fmt: skip
     reports = f"/v1/runs/{run['id']}/nodes/vm2/reports"
