@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import time
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from controller.domain.requests import (
 from controller.domain.scenario import Scenario
 from controller.results.spool import merge_spools
 from controller.results.summary import Usage
+from controller.results.tables import to_parquet
 from controller.results.writing import Outcome, run_files
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import CENTRE, JOURNAL, TRANSCRIPT, headers
@@ -296,10 +296,8 @@ def _player_table(played: Played) -> bytes:
             "accepted": played.accepted,
         }
     ).with_row_index("request_id")
-    table = table.with_columns(pl.col("request_id").cast(pl.Int64))  # as in requests.parquet
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    return buffer.getvalue()
+    # The type of requests.parquet, so that the two can be joined.
+    return to_parquet(table.with_columns(pl.col("request_id").cast(pl.Int64)))
 
 
 def _player_figures(played: Played, scenario: Scenario) -> dict[str, Any]:

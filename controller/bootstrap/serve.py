@@ -46,7 +46,7 @@ log = logging.getLogger("edgelm.services")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a service listens, whom it knows, and where its state lies."""
+    """Address to listen on, folder of the state, keys and certificate of a service."""
 
     host: str
     port: int

@@ -12,6 +12,7 @@ import typer
 from controller.cli.app import FAILED, app
 from controller.cli.options import AsJson
 from controller.cli.testbed import URL, KeysFile, keys_of
+from controller.testbed.keys import OPERATOR
 
 REFRESH_S: Final = 1.0
 MARKS: Final = {"ready": "", "off": "-"}  # states that need no word beside the queue
@@ -38,7 +39,7 @@ def status(
 
     from controller.bootstrap.condition import read_all
 
-    url, own = controller.rstrip("/"), keys_of(keys, "operator")
+    url, own = controller.rstrip("/"), keys_of(keys, OPERATOR)
     if as_json:
         typer.echo(json.dumps(read_all(url, own)))
         return
@@ -71,7 +72,7 @@ def approve(
     """
     from controller.bootstrap.condition import give_verdict
 
-    give_verdict(controller.rstrip("/"), keys_of(keys, "operator"), slot, approved=not reject)
+    give_verdict(controller.rstrip("/"), keys_of(keys, OPERATOR), slot, approved=not reject)
     typer.echo("rejected" if reject else "approved")
 
 
@@ -85,7 +86,7 @@ def doctor(controller: Url = URL, keys: KeysFile = None, as_json: AsJson = False
     """
     from controller.bootstrap.condition import examine
 
-    findings = list(examine(controller.rstrip("/"), keys_of(keys, "operator")))
+    findings = list(examine(controller.rstrip("/"), keys_of(keys, OPERATOR)))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings]))
     else:

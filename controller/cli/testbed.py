@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -13,9 +13,15 @@ from controller.cli.app import FAILED, INTERRUPTED, app
 from controller.cli.campaigns import OPTIONS, show_results, write_page
 from controller.cli.options import AsJson, instead, listed, number_of, numbers, reasoners
 from controller.domain.errors import InputError
-
-if TYPE_CHECKING:
-    from controller.testbed.keys import Keys
+from controller.testbed.keys import (
+    CONTROLLER,
+    NO_KEYS,
+    Keys,
+    kept_seed,
+    make_keys,
+    read_keys,
+    write_keys,
+)
 
 URL: Final = "http://127.0.0.1:8700"
 KeysFile = Annotated[
@@ -160,7 +166,7 @@ def controller(
     from controller.bootstrap.serve import Site, serve_controller
     from controller.testbed.serving import read_tls
 
-    site = Site(host, port, data, keys_of(keys, "controller"), read_tls(tls_cert, tls_key))
+    site = Site(host, port, data, keys_of(keys, CONTROLLER), read_tls(tls_cert, tls_key))
     serve_controller(site, mongodb, exporters=exporters)
 
 
@@ -210,8 +216,6 @@ def keys(
     Examples:
       edgelm keys vm2 vm3 vm4 --to keys
     """
-    from controller.testbed.keys import kept_seed, make_keys, write_keys
-
     seed = to / "seed"
     for name, made in make_keys(nodes, kept_seed(seed)).items():
         write_keys(to / f"{name}.json", made)
@@ -225,8 +229,6 @@ def keys_of(path: Path | None, name: str) -> Keys:
     Raises:
         InputError: it cannot be read, is no file of keys, or is another's.
     """
-    from controller.testbed.keys import NO_KEYS, read_keys
-
     if path is None:
         return NO_KEYS
     found = read_keys(path)

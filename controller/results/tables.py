@@ -166,9 +166,15 @@ def _parquet(columns: Sequence[Column[Rows]], rows: Rows, testbed: Testbed) -> b
     """Return a table in Parquet's format, the same bytes for the same rows."""
     import polars as pl
 
-    frame = pl.DataFrame(
-        {column.name: _series(column, column.values(rows, testbed)) for column in columns}
+    return to_parquet(
+        pl.DataFrame(
+            {column.name: _series(column, column.values(rows, testbed)) for column in columns}
+        )
     )
+
+
+def to_parquet(frame: pl.DataFrame) -> bytes:
+    """Return a frame in Parquet's format, as all files of a run have it."""
     out = io.BytesIO()
     frame.write_parquet(out, compression="zstd", compression_level=3, statistics=True)
     return out.getvalue()

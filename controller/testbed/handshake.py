@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from controller import __version__
@@ -58,6 +58,22 @@ def refuse(status: int, problem: str, retry_after_s: float | None = None) -> Res
     """Return an answer that says what is wrong."""
     retry = {} if retry_after_s is None else {"Retry-After": f"{retry_after_s:g}"}
     return JSONResponse({"problem": problem}, status, headers=retry)
+
+
+async def read_body(request: Request, most_bytes: int) -> bytes | None:
+    """Return a body, None if it is too large or its sender has gone."""
+    if int(request.headers.get("content-length") or 0) > most_bytes:
+        return None
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most_bytes:
+                return None
+            parts.append(part)
+    except ClientDisconnect:
+        return None
+    return b"".join(parts)
 
 
 class Gate:

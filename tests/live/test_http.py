@@ -99,6 +99,16 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     assert service.end() == 0
 
 
+def refused_start(*arguments: str) -> str:
+    """Start a service that refuses to; return what it says."""
+    found = subprocess.run(
+        [sys.executable, "-m", "controller.cli", *arguments],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2
+    return found.stderr
+
+
 def begin(service: Service, **changes: Any) -> tuple[int, Any]:
     one = live_experiment(**changes)
     return service.ask("PUT", f"/v1/runs/{one.run_id}", {"experiment": one.canonical_json()})
@@ -176,30 +186,16 @@ def test_nodes_may_send_each_other_requests_and_no_more(node: Service) -> None:
 
 
 def test_a_node_without_the_weights_it_was_given_does_not_start(tmp_path: Path) -> None:
-    found = subprocess.run(
-        [
-            sys.executable, "-m", "controller.cli", "node", "vm2", "--port", "0",
-            "--weights", str(tmp_path / "none"),
-        ],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert found.returncode == 2
-    assert "there is no such folder" in found.stderr
-    assert "edgelm models pull" in found.stderr
+    said = refused_start("node", "vm2", "--port", "0", "--weights", str(tmp_path / "none"))
+    assert "there is no such folder" in said
+    assert "edgelm models pull" in said
 
 
 def test_keys_of_another_service_are_named(tmp_path: Path) -> None:
     write_keys(tmp_path / "vm3.json", KEYS["vm3"])
-    found = subprocess.run(
-        [
-            sys.executable, "-m", "controller.cli", "node", "vm2", "--port", "0",
-            "--keys", str(tmp_path / "vm3.json"),
-        ],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert found.returncode == 2
-    assert "holds the keys of vm3" in found.stderr
-    assert "give the file of vm2" in found.stderr
+    said = refused_start("node", "vm2", "--port", "0", "--keys", str(tmp_path / "vm3.json"))
+    assert "holds the keys of vm3" in said
+    assert "give the file of vm2" in said
 
 
 def test_another_version_is_refused(controller: Service, node: Service) -> None:
@@ -336,13 +332,7 @@ def test_metrics_are_those_of_the_table(controller: Service, node: Service) -> N
 
 
 def test_a_port_that_is_taken_is_named(controller: Service, tmp_path: Path) -> None:
-    found = subprocess.run(
-        [
-            sys.executable, "-m", "controller.cli", "controller", "--port", str(controller.port),
-            "--data", str(tmp_path),
-        ],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert found.returncode == 2
-    assert str(controller.port) in found.stderr
-    assert "Traceback" not in found.stderr
+    port = str(controller.port)
+    said = refused_start("controller", "--port", port, "--data", str(tmp_path))
+    assert port in said
+    assert "Traceback" not in said

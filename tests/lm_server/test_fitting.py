@@ -6,13 +6,7 @@ import pytest
 from lm_server.engines.bad_model import BadModel
 from lm_server.engines.fitting import check_fits, memory_limit, weights_bytes
 
-
-def tree(root: Path, groups: str, limits: dict[str, str]) -> Path:
-    for name, text in {"proc/self/cgroup": groups, **limits}.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
-    return root
+from tests.lm_server.cgroups import tree
 
 
 @pytest.mark.parametrize(("text", "limit"), [("max", None), ("1000", 1000), ("", None)])

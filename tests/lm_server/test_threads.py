@@ -9,15 +9,8 @@ from pathlib import Path
 import pytest
 from lm_server.threads import engine_threads
 
+from tests.lm_server.cgroups import tree
 from tests.lm_server.servers import Server, serving, wait_for
-
-
-def tree(root: Path, groups: str, files: dict[str, str]) -> Path:
-    for name, text in {"proc/self/cgroup": groups, **files}.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
-    return root
 
 
 @pytest.mark.parametrize(

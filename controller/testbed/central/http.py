@@ -15,7 +15,6 @@ from fastapi import APIRouter, FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
-from starlette.requests import ClientDisconnect
 
 from controller import __version__
 from controller.domain.decisions import Stamp
@@ -23,7 +22,7 @@ from controller.domain.errors import InputError, InvalidDecision, Transient
 from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.runs import ENDING, OVER, RUNNING, RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
-from controller.testbed.handshake import Gate, refuse
+from controller.testbed.handshake import Gate, read_body, refuse
 from controller.testbed.keys import NAME, Keys
 from controller.testbed.node.records import Record
 from controller.testbed.node.wire import record_from_document, to_wire
@@ -236,7 +235,7 @@ def _nodes(controller: Controller) -> APIRouter:
         run = _current(controller, run_id)
         if run is None or node not in run.heard:
             return _unknown_run()
-        content = await _read_file(http)
+        content = await read_body(http, MOST_FILE_BYTES)
         if content is None:
             return refuse(413, f"a file has at most {MOST_FILE_BYTES} bytes, and comes whole")
         await run.take_file(node, name, content)
@@ -287,19 +286,6 @@ def _watchers(controller: Controller) -> APIRouter:
         return JSONResponse({})
 
     return routes
-
-
-async def _read_file(http: Request) -> bytes | None:
-    """Return a body, None if it is too large or ended early."""
-    content = bytearray()
-    try:
-        async for part in http.stream():
-            content += part
-            if len(content) > MOST_FILE_BYTES:
-                return None
-    except ClientDisconnect:
-        return None
-    return bytes(content)
 
 
 def _check_own(run: RunAtCentre, node: str, records: list[Record]) -> None:

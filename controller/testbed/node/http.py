@@ -8,14 +8,13 @@ from typing import Annotated, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from controller.domain.errors import InputError
 from controller.telemetry.exposition import CONTENT_TYPE
-from controller.testbed.handshake import Gate, caller_of, refuse
+from controller.testbed.handshake import Gate, caller_of, read_body, refuse
 from controller.testbed.keys import OPERATOR, Keys
 from controller.testbed.node import events
 from controller.testbed.node.executor import Executor, checksum_of
@@ -89,7 +88,7 @@ class NodeHttp:
             return _other_run()
         if not self._holder.has_room:
             return refuse(503, NO_ROOM, RETRY_S)
-        body = await _read(http)
+        body = await read_body(http, MOST_BYTES)
         if body is None:
             return _too_large()
         try:
@@ -124,7 +123,7 @@ class NodeHttp:
             return _other_run()
         if not self._holder.has_room:  # as if the queue were full: the origin tries again
             return refuse(STATUS[events.FULL], NO_ROOM, RETRY_S)
-        payload = await _read(http)
+        payload = await read_body(http, MOST_BYTES)
         if payload is None:
             return _too_large()
         try:
@@ -147,7 +146,7 @@ class NodeHttp:
         run = self._run(http)
         if run is None:
             return _other_run()
-        result = await _read(http)
+        result = await read_body(http, MOST_BYTES)
         if result is None:
             return _too_large()
         if checksum_of(result) != http.headers.get(CHECKSUM):
@@ -232,22 +231,6 @@ def _may(caller: str, http: HttpRequest) -> bool:
 
 def _is_from(http: HttpRequest, node: str) -> bool:
     return caller_of(http) in (OPERATOR, node)
-
-
-async def _read(http: HttpRequest) -> bytes | None:
-    """Return a body, None if it is too large."""
-    if int(http.headers.get("content-length") or 0) > MOST_BYTES:
-        return None
-    parts, size = [], 0
-    try:
-        async for part in http.stream():
-            size += len(part)
-            if size > MOST_BYTES:
-                return None
-            parts.append(part)
-    except ClientDisconnect:
-        return b""
-    return b"".join(parts)
 
 
 def _other_run() -> Response:

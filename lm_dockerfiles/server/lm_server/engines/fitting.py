@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from lm_server.cgroup import groups, read
 from lm_server.engines.bad_model import BadModel
 
 WEIGHTS: Final = re.compile(r"^(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors$")
@@ -44,26 +45,9 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
     Reads `memory.max` (cgroup v2) and `memory.limit_in_bytes` (v1).
     """
-    top = root / "sys/fs/cgroup"
-    limits = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0":
-            mounts, name = [top, top / "unified"], "memory.max"
-        elif "memory" in controllers.split(","):
-            mounts, name = [top / controllers, top / "memory"], "memory.limit_in_bytes"
-        else:
-            continue
-        for mount in mounts:
-            own = mount / path.strip("/")
-            folders = [own, *(one for one in own.parents if one.is_relative_to(mount))]
-            words = [_text(folder / name) for folder in folders]
-            limits += [int(word) for word in words if word.isdigit()]
+    words = [
+        read(folder / "memory.max") or read(folder / "memory.limit_in_bytes")
+        for folder in groups("memory", root)
+    ]
+    limits = [int(word) for word in words if word.isdigit()]
     return min((one for one in limits if one < UNLIMITED), default=None)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
