@@ -17,22 +17,28 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
-from controller.campaigns.claims import claim, locked
+from controller.campaigns.claims import LOCKS, Book, Claims, locked
 from controller.campaigns.watch import Advance
-from controller.domain.errors import EdgelmError
+from controller.domain.errors import EdgelmError, Transient
 from controller.results.completeness import code_of, is_complete
 from controller.results.folder import STORAGE_ERRORS, publish, run_folder
+
+T = TypeVar("T")
 
 DONE: Final = "done"
 BUSY: Final = "busy"  # another process is making this run
 FAILED: Final = "failed"
 STORAGE: Final = "storage"  # the disk is full: no use in going on
 
-POLL_S: Final = 0.1
+STORE_POLL_S: Final = 1.0  # between calls to a store that does not answer
 # Small arrays: a second thread per process only costs memory and the other workers' time.
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+def _unheard(text: str) -> None:
+    """Drop a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class Listener:
 
     confirm: Callable[[str], bool]  # a person says yes to a text
     advanced: Callable[[str, Advance], None]  # a run, by id, is so far
+    noted: Callable[[str], None] = _unheard  # a person should know this
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,13 @@ class Advanced:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Message of a worker: a sentence that the person should know."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Message of a worker: its attempt at a run is over. ``trace`` is for the programmer, ``error``
     for the user."""
@@ -92,11 +106,11 @@ class Ended:
 class Worker:
     """One process and the task it works on."""
 
-    def __init__(self, root: Path, engine: Engine) -> None:
+    def __init__(self, root: Path, engine: Engine, claims: Claims) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
-            target=serve, args=(theirs, root), daemon=True, name="edgelm-worker"
+            target=serve, args=(theirs, root, claims), daemon=True, name="edgelm-worker"
         )
         with _interrupts_blocked():
             self.process.start()
@@ -114,7 +128,7 @@ class Worker:
         """Take its next message; return the end of its task, whichever way it ended, or None if
         the task goes on."""
         try:
-            message: Ended | Advanced | Asked = self.connection.recv()
+            message: Ended | Advanced | Asked | Noted = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
             error = f"its worker process died ({_cause(self.process.exitcode)})"
@@ -126,6 +140,9 @@ class Worker:
             return None
         if isinstance(message, Advanced):
             listener.advanced(message.run_id, message.advance)
+            return None
+        if isinstance(message, Noted):
+            listener.noted(message.text)
             return None
         self.task = None
         return message
@@ -144,8 +161,16 @@ class Worker:
 class Pool:
     """Up to ``size`` workers, started when needed and replaced when they die."""
 
-    def __init__(self, root: Path, engine: Engine, size: int, listener: Listener) -> None:
+    def __init__(
+        self,
+        root: Path,
+        engine: Engine,
+        size: int,
+        listener: Listener,
+        claims: Claims = LOCKS,
+    ) -> None:
         self._root, self._engine, self._size, self._listener = root, engine, size, listener
+        self._claims = claims
         self._workers: list[Worker] = []
 
     def __enter__(self) -> Pool:
@@ -176,7 +201,7 @@ class Pool:
             if worker.task is None:
                 break
         else:
-            worker = Worker(self._root, self._engine)
+            worker = Worker(self._root, self._engine, self._claims)
             self._workers.append(worker)
         worker.begin(task)
 
@@ -191,7 +216,7 @@ class Pool:
         return [message for message in messages if message is not None]
 
 
-def serve(connection: Connection, root: Path) -> None:
+def serve(connection: Connection, root: Path, claims: Claims) -> None:
     """Make runs until the parent hangs up: the life of a worker."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ONE_THREAD:
@@ -199,10 +224,11 @@ def serve(connection: Connection, root: Path) -> None:
     with contextlib.suppress(EOFError, ConnectionError, BrokenPipeError):
         engine: Engine = connection.recv()  # imports what it names, after the settings above
         listener, warm = _parent(connection), False
-        while True:
-            task: Task = connection.recv()
-            connection.send(_attempt(root, engine, task, listener, warm=warm))
-            warm = True
+        with claims.opened() as book:
+            while True:
+                task: Task = connection.recv()
+                connection.send(_attempt(root, engine, task, listener, book, warm=warm))
+                warm = True
 
 
 def _parent(connection: Connection) -> Listener:
@@ -215,7 +241,10 @@ def _parent(connection: Connection) -> Listener:
     def advanced(run_id: str, advance: Advance) -> None:
         connection.send(Advanced(run_id, advance))
 
-    return Listener(confirm, advanced)
+    def noted(text: str) -> None:
+        connection.send(Noted(text))
+
+    return Listener(confirm, advanced, noted)
 
 
 def _end_with_parent() -> None:
@@ -227,7 +256,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _attempt(root: Path, engine: Engine, task: Task, listener: Listener, *, warm: bool) -> Ended:
+def _attempt(
+    root: Path, engine: Engine, task: Task, listener: Listener, book: Book, *, warm: bool
+) -> Ended:
     """Make a run, unless it is finished or another process is making it."""
     run_id, started_s = task.run_id, time.perf_counter()
     try:
@@ -235,13 +266,16 @@ def _attempt(root: Path, engine: Engine, task: Task, listener: Listener, *, warm
             with locked(root / ".warm.lock"):  # compiled by one, loaded by the others
                 engine.warm_up()
         started_s = time.perf_counter()  # of the run alone: it says how long others will take
-        with claim(root, run_id) as owned:
-            if not owned:
-                time.sleep(POLL_S)
+        with contextlib.ExitStack() as stack:
+            claim = _patiently(lambda: stack.enter_context(book.claim(root, run_id)), listener)
+            if claim is None:
                 return Ended(run_id, BUSY)
             made = not _counts(run_folder(root, run_id), task.code)
             if made:
-                publish(root, run_id, engine.execute(task.experiment, root, listener))
+                files = engine.execute(task.experiment, root, listener)
+                if not _patiently(claim.is_kept, listener):
+                    return Ended(run_id, BUSY)  # who took it meanwhile makes it
+                publish(root, run_id, files)
         return Ended(run_id, DONE, made, time.perf_counter() - started_s)
     except OSError as error:
         state = STORAGE if error.errno in STORAGE_ERRORS else FAILED
@@ -251,6 +285,19 @@ def _attempt(root: Path, engine: Engine, task: Task, listener: Listener, *, warm
     except Exception as error:  # a fault of one run must not end the campaign
         message = f"{type(error).__name__}: {error}"
         return Ended(run_id, FAILED, error=message, trace=traceback.format_exc())
+
+
+def _patiently(ask: Callable[[], T], listener: Listener) -> T:
+    """Return what the claims' store answers; while it does not, wait, and say so once."""
+    waits = False
+    while True:
+        try:
+            return ask()
+        except Transient as error:
+            if not waits:
+                listener.noted(f"waiting for the store of claims: {error}")
+            waits = True
+            time.sleep(STORE_POLL_S)
 
 
 def _counts(folder: Path, code: str) -> bool:

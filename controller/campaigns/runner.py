@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from controller.campaigns.claims import LOCKS, Claims
 from controller.campaigns.code_digest import code_digest
 from controller.campaigns.grid import Cell, Grid
 from controller.campaigns.pool import BUSY, FAILED, STORAGE, Ended, Engine, Listener, Pool, Task
@@ -25,7 +26,7 @@ WAIT_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of a campaign's runs, and errors by run id."""
+    """Counts of the runs that were asked for, and errors by run id."""
 
     total: int
     done: int
@@ -39,11 +40,21 @@ class Tally:
 
 
 def run_grid(
-    grid: Grid, root: Path, engine: Engine, jobs: int, progress: Progress, *, again: bool = False
+    grid: Grid,
+    root: Path,
+    engine: Engine,
+    jobs: int,
+    progress: Progress,
+    *,
+    again: bool = False,
+    claims: Claims = LOCKS,
+    only: Collection[str] | None = None,
 ) -> Tally:
     """Make every run of ``grid`` that ``root`` lacks; those that failed before are tried again.
 
-    Finished runs of other code are kept and named, or with ``again`` replaced.
+    Finished runs of other code are kept and named, or with ``again`` replaced. ``claims`` decide
+    between processes on one grid, so that each run is made by one of them. ``only``: ids of the
+    runs to make; the others count in campaign.json, not in the tally.
 
     A kill at any moment loses at most the runs in flight. KeyboardInterrupt passes through when the
     state is saved.
@@ -53,8 +64,10 @@ def run_grid(
         Permanent: the disk is full, or ``root`` cannot be written.
     """
     try:
-        with joined(root, grid) as states, progress:
-            return _GridWork(grid, root, states, progress, again=again).finish(engine, jobs)
+        with joined(root, grid, claims) as states, progress:
+            chosen = [cell for cell in grid.cells if only is None or cell.run_id in only]
+            work = _GridWork(chosen, root, states, progress, claims, again=again)
+            return work.finish(engine, jobs)
     except OSError as error:
         if error.errno in STORAGE_ERRORS:
             raise _full(root, str(error)) from error
@@ -62,45 +75,69 @@ def run_grid(
 
 
 class _GridWork:
-    """One process's work on a grid."""
+    """One process's work on runs of a grid."""
 
     def __init__(
-        self, grid: Grid, root: Path, states: States, progress: Progress, *, again: bool
+        self,
+        cells: Sequence[Cell],
+        root: Path,
+        states: States,
+        progress: Progress,
+        claims: Claims,
+        *,
+        again: bool,
     ) -> None:
         self._root, self._states, self._progress = root, states, progress
-        self._again = again
+        self._claims, self._again = claims, again
         state = states.by_run()
-        self._cells = {cell.run_id: cell for cell in grid.cells}
-        finished = [cell for cell in grid.cells if state[cell.run_id] == DONE]
+        self._cells = {cell.run_id: cell for cell in cells}
+        finished = [cell for cell in cells if state[cell.run_id] == DONE]
         self._outdated = [cell for cell in finished if _is_outdated(root, cell)]
-        waiting = [cell for cell in grid.cells if state[cell.run_id] != DONE]
+        waiting = [cell for cell in cells if state[cell.run_id] != DONE]
         waiting += self._outdated if again else []
-        self._waiting = deque(sorted(waiting, key=_turn))
+        self._waiting = deque(sorted(waiting, key=turn))
+        self._elsewhere: list[tuple[float, Cell]] = []  # made by others; when to ask again
+        self._waits = False
         self._errors: dict[str, str] = {}
-        self._done = len(grid.cells) - len(self._waiting)
+        self._done = len(cells) - len(self._waiting)
         self._made = 0
         self._saved_s = time.monotonic()
 
     def finish(self, engine: Engine, jobs: int) -> Tally:
         """Make every run that is not done, ``jobs`` at once."""
         size = min(jobs, len(self._waiting))
-        listener = Listener(self._progress.confirm, self._advanced)
+        listener = Listener(self._progress.confirm, self._advanced, self._progress.note)
         self._progress.begin(self._done, [cell.label for cell in self._waiting], size)
         for run_id, problem in self._states.damaged.items():
-            self._progress.note(f"runs/{run_id} is made again: {problem}")
+            if run_id in self._cells:
+                self._progress.note(f"runs/{run_id} is made again: {problem}")
         if self._outdated:
             self._progress.note(_other_code(self._outdated, again=self._again))
         try:
-            with Pool(self._root, engine, size, listener) as workers:
-                while self._waiting or not workers.idle:
+            with Pool(self._root, engine, size, listener, self._claims) as workers:
+                while self._waiting or self._elsewhere or not workers.idle:
+                    self._recall()
                     while self._waiting and workers.free:
                         workers.begin(_task(self._waiting.popleft(), again=self._again))
-                    for ended in workers.ended(WAIT_S):
+                    for ended in workers.ended(self._claims.poll_s if self._elsewhere else WAIT_S):
                         self._take(ended)
                     self._save_now_and_then()
         finally:
             self._states.save()
         return Tally(len(self._cells), self._done, self._made, self._errors)
+
+    def _recall(self) -> None:
+        """Ask for runs that others made a while ago, once nothing else is left to begin."""
+        if self._waiting or not self._elsewhere:
+            return
+        if not self._waits:
+            self._waits = True
+            count = len(self._elsewhere)
+            runs = "1 run that another process makes" if count == 1 else f"{count} runs of others"
+            self._progress.note(f"waiting for {runs}")
+        now_s = time.monotonic()
+        self._waiting.extend(cell for at_s, cell in self._elsewhere if at_s <= now_s)
+        self._elsewhere = [(at_s, cell) for at_s, cell in self._elsewhere if at_s > now_s]
 
     def _advanced(self, run_id: str, advance: Advance) -> None:
         self._progress.advanced(self._cells[run_id].title(), f"{advance}")
@@ -108,7 +145,7 @@ class _GridWork:
     def _take(self, ended: Ended) -> None:
         cell = self._cells[ended.run_id]
         if ended.state == BUSY:
-            self._waiting.append(cell)
+            self._elsewhere.append((time.monotonic() + self._claims.poll_s, cell))
             return
         if ended.state == STORAGE:
             raise _full(self._root, ended.error)
@@ -137,7 +174,7 @@ class _GridWork:
             self._saved_s = time.monotonic()
 
 
-def _turn(cell: Cell) -> tuple[int, bool]:
+def turn(cell: Cell) -> tuple[int, bool]:
     """Return a run's place in the queue: seed by seed, so that the finished runs can be compared in
     pairs at any time; agents first, so that no long run is left over at the end."""
     return cell.experiment.seed, cell.experiment.reasoner is None

@@ -6,14 +6,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from controller.campaigns.claims import forget_claim, locked
+from controller.campaigns.claims import LOCKS, Claims, forget_claim, locked
 from controller.campaigns.experiment import MODEL_VERSION
 from controller.campaigns.grid import Grid
+from controller.campaigns.kept import keep_grid
 from controller.domain.errors import InputError
 from controller.results.completeness import problem_of
 from controller.results.folder import (
@@ -23,7 +23,6 @@ from controller.results.folder import (
     PENDING,
     run_folder,
     runs_folder,
-    trace_path,
 )
 from controller.results.manifest import (
     MANIFEST,
@@ -33,14 +32,15 @@ from controller.results.manifest import (
     write_manifest,
 )
 
-OURS: Final = frozenset({"runs", "traces", "failures"})  # may be there before campaign.json is
+# May be there before campaign.json is.
+OURS: Final = frozenset({"runs", "experiments", "traces", "failures"})
 
 
 class States:
     """The state of every run of a grid, by the folders on disk and by what has failed."""
 
-    def __init__(self, root: Path, grid: Grid) -> None:
-        self._root, self._grid = root, grid
+    def __init__(self, root: Path, grid: Grid, claims: Claims) -> None:
+        self._root, self._grid, self._claims = root, grid, claims
         self._done: set[str] = set()
         self._errors: dict[str, str] = {}  # of runs that this process has tried
         self.damaged: dict[str, str] = {}  # run id -> why its folder does not count
@@ -60,16 +60,20 @@ class States:
 
     def save(self) -> None:
         """Write campaign.json, keeping the errors that other processes have met."""
-        campaign = self._grid.campaign
         with locked(self._root / ".lock"):
-            manifest = Manifest(
-                model=MODEL_VERSION,
-                name=campaign.name,
-                summary=campaign.summary,
-                campaign=campaign.model_dump(mode="json"),
-                runs=self._entries(self._former_errors()),
-            )
-            write_manifest(self._root, manifest)
+            self.write()
+
+    def write(self) -> None:
+        """Write campaign.json as :meth:`save`, for a caller that has the campaign's lock."""
+        campaign = self._grid.campaign
+        manifest = Manifest(
+            model=MODEL_VERSION,
+            name=campaign.name,
+            summary=campaign.summary,
+            campaign=campaign.model_dump(mode="json"),
+            runs=self._entries(self._former_errors()),
+        )
+        write_manifest(self._root, manifest)
 
     def _entries(self, former: Mapping[str, str]) -> tuple[RunEntry, ...]:
         entries = []
@@ -86,7 +90,7 @@ class States:
         problem = problem_of(folder)
         if not problem:
             self._done.add(run_id)
-            forget_claim(self._root, run_id)
+            forget_claim(self._claims, self._root, run_id)
             return DONE, ""
         if folder.exists():
             self.damaged[run_id] = problem
@@ -101,7 +105,11 @@ class States:
 
 
 @contextlib.contextmanager
-def joined(root: Path, grid: Grid) -> Iterator[States]:
+def joined(
+    root: Path,
+    grid: Grid,
+    claims: Claims = LOCKS,
+) -> Iterator[States]:
     """Open or create a campaign's folder. Processes on the same grid share it.
 
     Raises:
@@ -110,15 +118,16 @@ def joined(root: Path, grid: Grid) -> Iterator[States]:
     """
     _check_folder(root)
     runs_folder(root).mkdir(parents=True, exist_ok=True)
-    states = States(root, grid)
+    states = States(root, grid, claims)
     descriptor = os.open(root / ".active", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         with locked(root / ".lock"):
             if not _is_of(root, grid):
                 _make_sure_alone(descriptor, root)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            _keep_traces(root, grid)
-        states.save()
+            keep_grid(root, grid)
+            # Before the lock ends: who comes next must find the same grid in the folder.
+            states.write()
         yield states
     finally:
         os.close(descriptor)
@@ -168,13 +177,3 @@ def _make_sure_alone(descriptor: int, root: Path) -> None:
             "another process is running another grid in this folder",
             remedy="wait for it, or give another --out",
         ) from error
-
-
-def _keep_traces(root: Path, grid: Grid) -> None:
-    for sha256, source in grid.traces.items():
-        path = trace_path(root, sha256)
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(".tmp")
-            shutil.copyfile(source, partial)
-            partial.replace(path)

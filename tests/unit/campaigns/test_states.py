@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,22 @@ def test_the_campaign_keeps_its_own_copy_of_a_trace(tmp_path: Path) -> None:
         pass
     ((sha256, source),) = grid.traces.items()
     assert (tmp_path / "traces" / f"{sha256}.csv").read_bytes() == source.read_bytes()
+
+
+def _join(root: Path, start: "multiprocessing.synchronize.Barrier") -> None:
+    start.wait()
+    with joined(root, small_grid()):
+        start.wait()
+
+
+def test_processes_that_begin_a_folder_at_once_share_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    for step in range(3):
+        root = tmp_path / f"{step}"
+        start = context.Barrier(3)
+        processes = [context.Process(target=_join, args=(root, start)) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
