@@ -210,6 +210,24 @@ def warm_up() -> None:
     )
 
 
+def probe(grid: Grid) -> Callable[[Experiment], float]:
+    """Return a function that runs an experiment of the grid on the twin, here and now, and returns
+    the seconds it took. Whoever is to approve its policies says yes."""
+    warm = False
+
+    def seconds(experiment: Experiment) -> float:
+        nonlocal warm
+        if not warm:
+            warm_up()
+            warm = True
+        trace = trace_of(experiment.workload)
+        path = grid.traces[trace.sha256] if trace else None
+        calls = RunTranscript(approver=approver_of(experiment, bool))
+        return simulate(_reading_trace(experiment, path), calls).wall_s
+
+    return seconds
+
+
 def twin_engine(access: Access | None = None) -> Engine:
     """Return the engine that makes the runs of a campaign."""
     return Engine(partial(execute, access=access), warm_up)

@@ -85,10 +85,11 @@ class TimeToGo:
             count * (self._took_s[name] / self._made[name] if self._made[name] else mean_s)
             for name, count in self._left.items()
         )
-        return f", about {_rounded(expected_s / min(self._jobs, self.left))} to go"
+        return f", about {rounded(expected_s / min(self._jobs, self.left))} to go"
 
 
-def _rounded(time_s: float) -> str:
+def rounded(time_s: float) -> str:
+    """Return a duration in the unit that fits it."""
     if time_s < 100:
         return f"{time_s:.0f} s"
     return f"{time_s / 60:.0f} min" if time_s < 6000 else f"{time_s / 3600:.1f} h"

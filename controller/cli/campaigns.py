@@ -5,78 +5,69 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from controller.cli.app import FAILED, INTERRUPTED, app
-from controller.cli.options import AsJson, cores, instead, listed, number_of, numbers, reasoners
+from controller.cli.options import (
+    OPTIONS,
+    AsJson,
+    Effort,
+    Epochs,
+    Loads,
+    Mode,
+    Model,
+    Prices,
+    Profiles,
+    Reasoners,
+    Seeds,
+    Strategies,
+    Temperature,
+    Testbeds,
+    Workloads,
+    axes_of,
+    cores,
+    listed,
+    number_of,
+    reasoners,
+)
 from controller.domain.errors import InputError, Permanent
 
 if TYPE_CHECKING:
     from controller.bootstrap.agents import Access
+    from controller.campaigns.claims import Claims
+    from controller.campaigns.experiment import Target
     from controller.campaigns.grid import Grid
     from controller.campaigns.runner import Tally
-
-# Axis of a campaign -> the option that replaces it.
-OPTIONS: Final = {
-    "strategies": "--strategy",
-    "seeds": "--seeds",
-    "epochs": "--epochs",
-    "testbeds": "--testbed",
-    "profiles": "--profile",
-    "workloads": "--workload",
-    "loads": "--load",
-    "reasoners": "--reasoner",
-}
 
 
 @app.command()
 def run(
     campaign: Annotated[
-        str, typer.Argument(metavar="CAMPAIGN", help="Shipped name (edgelm list) or file.")
+        str,
+        typer.Argument(
+            metavar="CAMPAIGN", help="Shipped name (edgelm list), file, or a campaign's folder."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN]")
     ] = None,
     jobs: Annotated[int | None, number_of("Runs at once.  [default: one per core]")] = None,
-    strategy: Annotated[str | None, instead("Strategies ('all': every one)")] = None,
-    seeds: Annotated[int | None, number_of("Number of seeds; N runs seeds 0 to N-1.")] = None,
-    epochs: Annotated[int | None, number_of("Epochs of a run.")] = None,
-    testbed: Annotated[str | None, instead("Testbeds, names or files,")] = None,
-    profile: Annotated[str | None, instead("Profiles, names or files,")] = None,
-    workload: Annotated[str | None, instead("Workloads, names or files,")] = None,
-    load: Annotated[
-        str | None,
-        typer.Option(metavar="X,...", help="Load factors: 0.5 is half of the workload's own load."),
-    ] = None,
-    reasoner: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHO,...",
-            help="Reasoners behind the agents: reference (an optimiser), openai, a server's URL, "
-            "or faulty:KIND=RATE.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The reasoner's model, or planner=A,scheduler=B,deployer=C."
-        ),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
-    reasoning_effort: Annotated[
-        str | None,
-        typer.Option(metavar="EFFORT", help="Reasoning effort: minimal, low, medium or high."),
-    ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            help="Mode of the agents: off and advise apply the incumbent's decisions, approve asks "
-            "you about each policy, apply applies the agents'."
-        ),
-    ] = None,
+    strategy: Strategies = None,
+    seeds: Seeds = None,
+    epochs: Epochs = None,
+    testbed: Testbeds = None,
+    profile: Profiles = None,
+    workload: Workloads = None,
+    load: Loads = None,
+    reasoner: Reasoners = None,
+    model: Model = None,
+    temperature: Temperature = None,
+    reasoning_effort: Effort = None,
+    mode: Mode = None,
     requests_per_minute: Annotated[
         float | None,
         typer.Option(
@@ -89,9 +80,9 @@ def run(
             metavar="N", min=0.1, help="Tokens a minute to a remote reasoner, all runs together."
         ),
     ] = None,
-    prices: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Prices of models, added to the shipped list."),
+    prices: Prices = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="ID,...", help="Make only these runs of the grid.")
     ] = None,
     again: Annotated[
         bool,
@@ -99,57 +90,67 @@ def run(
             "--again", help="Replace finished runs whose strategy's code has changed since."
         ),
     ] = False,
-    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    claims: Annotated[
+        str,
+        typer.Option(
+            envvar="EDGELM_CLAIMS",
+            show_envvar=True,
+            metavar="URL",
+            help="MongoDB that decides who makes a run, among machines that share the folder; put "
+            "a URL with a password into the variable. Without it: locks of files.",
+        ),
+    ] = "",
+    report: Annotated[
+        bool | None,
+        typer.Option(
+            "--report/--no-report", help="Write the report at the end.  [default: unless --only]"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a campaign, or resume it.
 
     Finished runs are kept: after a crash, Ctrl-C or a full disk, repeat the same command. After
-    an edit of a strategy, give --again.
+    an edit of a strategy, give --again. A folder goes on with the grid that it was begun with.
 
     \b
     Examples:
       edgelm run paper
       edgelm run paper --strategy RF,SOLVER --seeds 3 --epochs 5 --out results/quick
       edgelm run load-sweep --load 0.5,1,1.5 --jobs 4
+      edgelm run results/paper --only 0123456789ab,ba9876543210
       edgelm run my/campaign.yaml --json
       edgelm run paper --strategy MA --seeds 1 --epochs 2 --reasoner openai
       edgelm run paper --strategy MA --reasoner http://localhost:8000/v1 --model qwen3
     """
     from controller.bootstrap.agents import Access, check_reasoners
+    from controller.bootstrap.claims import claims_of
     from controller.campaigns.approvals import needs_person
-    from controller.campaigns.grid import resolve
+    from controller.campaigns.kept import picked
     from controller.campaigns.progress import has_person
 
-    axes = {
-        "strategies": listed(strategy),
-        "seeds": seeds,
-        "epochs": epochs,
-        "testbeds": listed(testbed),
-        "profiles": listed(profile),
-        "workloads": listed(workload),
-        "loads": numbers("--load", load),
-        "reasoners": reasoners(reasoner, model, temperature, reasoning_effort),
-    }
-    grid = resolve(campaign, axes, mode, OPTIONS)
-    if needs_person(grid) and not has_person():
+    who = reasoners(reasoner, model, temperature, reasoning_effort)
+    axes = axes_of(strategy, seeds, epochs, testbed, profile, workload, load, who)
+    grid, root = opened(campaign, axes, mode, out, "twin")
+    chosen = picked(grid, listed(only), campaign)
+    if needs_person(chosen) and not has_person():
         raise InputError(
             campaign, "needs a person at a terminal", field="mode", value="approve",
             remedy="run it in a terminal, or give api.simulate an approver",
         )  # fmt: skip
-    root = out or Path("results") / grid.campaign.name
-    at_once = min(jobs or cores(), len(grid.cells))
+    at_once = min(jobs or cores(), len(chosen.cells))
+    work = _Work(at_once, claims_of(claims), again, listed(only))
     access = Access(
         requests_per_minute and requests_per_minute / at_once,
         tokens_per_minute and tokens_per_minute / at_once,
         str(prices) if prices else None,
     )
-    for who, notes in check_reasoners(grid, access).items():
+    for name, notes in check_reasoners(chosen, access).items():
         for note in notes:
-            typer.echo(f"{who}: {note}", err=True)
-    tally = _run_grid(grid, root, at_once, access, again=again)
+            typer.echo(f"{name}: {note}", err=True)
+    tally = _run_grid(grid, root, access, work)
     page = None
-    if report and tally.done:
+    if (report if report is not None else only is None) and tally.done:
         typer.echo("writing the report", err=True)
         page = write_page(root)
     show_results(root, tally, page, as_json=as_json)
@@ -157,13 +158,72 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _run_grid(grid: Grid, root: Path, jobs: int, access: Access, *, again: bool) -> Tally:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The command's choices on how a grid is run."""
+
+    jobs: int
+    claims: Claims
+    again: bool
+    only: tuple[str, ...] | None
+
+
+def opened(
+    campaign: str,
+    axes: dict[str, Any],
+    mode: str | None,
+    out: Path | None,
+    target: Target | None = None,
+) -> tuple[Grid, Path]:
+    """Return the grid of a campaign by name, file or folder, and the folder of its results.
+
+    ``target``: what its runs are to be on; None leaves that open.
+
+    Raises:
+        InputError: a folder has its grid already, and something is to change it, or its runs are
+            on another target.
+    """
+    from controller.campaigns.grid import resolve, retargeted
+    from controller.campaigns.kept import read_grid
+    from controller.inputs.catalog import names
+
+    if not Path(campaign).is_dir() or campaign in names("campaigns"):
+        grid = resolve(campaign, axes, mode, OPTIONS)
+        name = grid.campaign.name
+        if target is None or target == "twin":
+            return grid, out or Path("results") / name
+        return retargeted(grid, target), out or Path("results") / f"{name}-live"
+    changes = {OPTIONS[axis]: value for axis, value in axes.items()}
+    for option, value in {**changes, "--mode": mode, "--out": out}.items():
+        if value is not None:
+            raise InputError(
+                campaign, "is a campaign's folder, whose grid is resolved already", field=option,
+                value=str(value),
+                remedy=f"leave {option} out, or give the campaign by name or file",
+            )  # fmt: skip
+    grid = read_grid(Path(campaign))
+    planned = {cell.experiment.target for cell in grid.cells}
+    if target is not None and planned != {target}:
+        raise InputError(
+            campaign, f"is planned for another target than {target}", field="target",
+            value=", ".join(sorted(planned)),
+            remedy="`edgelm run` is for the twin, `edgelm live` for emulated or live engines; or "
+            "plan it anew, into another folder",
+        )  # fmt: skip
+    return grid, Path(campaign)
+
+
+def _run_grid(grid: Grid, root: Path, access: Access, work: _Work) -> Tally:
     from controller.bootstrap.twin import twin_engine
     from controller.campaigns.progress import choose_progress
     from controller.campaigns.runner import run_grid
 
+    engine, progress = twin_engine(access), choose_progress()
     try:
-        return run_grid(grid, root, twin_engine(access), jobs, choose_progress(), again=again)
+        return run_grid(
+            grid, root, engine, work.jobs, progress,
+            again=work.again, claims=work.claims, only=work.only,
+        )  # fmt: skip
     except KeyboardInterrupt:
         command = shlex.join(["edgelm", *sys.argv[1:]])
         kept = "Finished runs are kept, and the recorded agents' calls of the others. Resume with:"
@@ -201,6 +261,7 @@ def show_results(root: Path, tally: Tally, page: Path | None, *, as_json: bool) 
             "report": str(page) if page else None,
             "runs": tally.total,
             "done": tally.done,
+            "made": tally.made,
             "failed": dict(tally.errors),
             "strategies": [standing.document() for standing in found],
         }

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
 from controller.domain.errors import InputError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+# Axis of a campaign -> the option that replaces it.
+OPTIONS: Final = {
+    "strategies": "--strategy",
+    "seeds": "--seeds",
+    "epochs": "--epochs",
+    "testbeds": "--testbed",
+    "profiles": "--profile",
+    "workloads": "--workload",
+    "loads": "--load",
+    "reasoners": "--reasoner",
+}
 
 
 def count(text: str) -> int:
@@ -33,9 +46,73 @@ def instead(what: str) -> Any:
     return typer.Option(metavar="NAME,...", help=f"{what} instead of the campaign's.")
 
 
+# Options that replace the axes of a campaign.
+Strategies = Annotated[str | None, instead("Strategies ('all': every one)")]
+Seeds = Annotated[int | None, number_of("Number of seeds; N runs seeds 0 to N-1.")]
+Epochs = Annotated[int | None, number_of("Epochs of a run.")]
+Testbeds = Annotated[str | None, instead("Testbeds, names or files,")]
+Profiles = Annotated[str | None, instead("Profiles, names or files,")]
+Workloads = Annotated[str | None, instead("Workloads, names or files,")]
+Loads = Annotated[
+    str | None,
+    typer.Option(metavar="X,...", help="Load factors: 0.5 is half of the workload's own load."),
+]
+Reasoners = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO,...",
+        help="Reasoners behind the agents: reference (an optimiser), openai, a server's URL, "
+        "or faulty:KIND=RATE.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The reasoner's model, or planner=A,scheduler=B,deployer=C."),
+]
+Temperature = Annotated[float | None, typer.Option(help="Sampling temperature.")]
+Effort = Annotated[
+    str | None,
+    typer.Option(metavar="EFFORT", help="Reasoning effort: minimal, low, medium or high."),
+]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        help="Mode of the agents: off and advise apply the incumbent's decisions, approve asks "
+        "you about each policy, apply applies the agents'."
+    ),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Prices of models, added to the shipped list."),
+]
+
+
 def listed(text: str | None) -> tuple[str, ...] | None:
     """Split at commas; None stays None."""
     return None if text is None else tuple(part.strip() for part in text.split(","))
+
+
+def axes_of(
+    strategy: str | None,
+    seeds: int | None,
+    epochs: int | None,
+    testbed: str | None,
+    profile: str | None,
+    workload: str | None,
+    load: str | None,
+    who: tuple[dict[str, Any], ...] | None,
+) -> dict[str, Any]:
+    """Return the axes that options of the command line replace, None where they do not."""
+    return {
+        "strategies": listed(strategy),
+        "seeds": seeds,
+        "epochs": epochs,
+        "testbeds": listed(testbed),
+        "profiles": listed(profile),
+        "workloads": listed(workload),
+        "loads": numbers("--load", load),
+        "reasoners": who,
+    }
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 from controller.domain.errors import InputError
 from controller.inputs.documents import combine, parse, read_yaml
 from controller.inputs.feasibility import check_feasible
 from controller.inputs.profile import ProfileFile
+from controller.inputs.shipped import shipped, template_dir
 from controller.inputs.testbed import TestbedFile, scaled
 
 __all__ = [
@@ -32,7 +32,6 @@ KINDS = {
     "workloads": "workloads",
     "campaigns": "campaigns",
 }
-_TOP_LEVEL = ("inventory", "templates")
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -113,23 +112,10 @@ def _misfit(testbed: TestbedFile, profile: ProfileFile) -> str:
     return ""
 
 
-def template_dir() -> Path:
-    """Return the folder of the shipped templates."""
-    return _shipped("templates")
-
-
 def _folder(kind: str) -> Path:
     if kind not in KINDS:
         raise InputError("kind", "is unknown", value=kind, remedy=f"choose from {', '.join(KINDS)}")
-    return _shipped(KINDS[kind])
-
-
-def _shipped(folder: str) -> Path:
-    """Return controller/data/FOLDER, or in a checkout the top-level inventory/ or templates/."""
-    package = Path(str(resources.files("controller")))
-    if folder in _TOP_LEVEL and (package.parent / "pyproject.toml").is_file():
-        return package.parent / folder
-    return package / "data" / folder
+    return shipped(KINDS[kind])
 
 
 def _list(kind: str) -> str:

@@ -56,6 +56,11 @@ def unfinished_transcript(root: Path, run_id: str) -> Path:
     return runs_folder(root) / f".{run_id}.{TRANSCRIPT}"
 
 
+def experiment_path(root: Path, run_id: str) -> Path:
+    """Return the campaign's own copy of a run's experiment.json, there before the run is."""
+    return root / "experiments" / f"{run_id}.json"
+
+
 def failure_path(root: Path, run_id: str) -> Path:
     """Return the file that says, for programmers, why a run failed."""
     return root / "failures" / f"{run_id}.txt"
