@@ -1,4 +1,4 @@
-"""Runs experiments on a testbed's services: asks the controller, plays, collects the files."""
+"""Runs experiments on a testbed's services: asks the controller, watches, collects the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import polars as pl
 from controller.bootstrap.transcripts import merged_transcript
 from controller.bootstrap.twin import draw_requests, reading_kept_trace
 from controller.campaigns.code_digest import code_digest
-from controller.campaigns.experiment import Experiment, load_experiment
+from controller.campaigns.experiment import Experiment, load_experiment, trace_of
 from controller.campaigns.pool import Engine, Listener
 from controller.campaigns.watch import Advance
 from controller.domain.errors import InputError, Permanent
@@ -30,16 +30,16 @@ from controller.domain.requests import (
     RequestTable,
 )
 from controller.domain.scenario import Scenario
+from controller.results.folder import trace_path
 from controller.results.spool import merge_spools
 from controller.results.summary import Usage
 from controller.results.tables import to_parquet
 from controller.results.writing import Outcome, run_files
-from controller.testbed.clock import WallClock
 from controller.testbed.handshake import CENTRE, JOURNAL, TRANSCRIPT, headers
 from controller.testbed.keys import CONTROLLER, NO_KEYS, Keys, read_keys
 from controller.testbed.node.records import Record
 from controller.testbed.node.wire import record_from_wire
-from controller.testbed.player import Played, Player
+from controller.testbed.player import Played
 
 POLL_S: Final = 0.5
 PATIENCE_S: Final = 60.0  # real seconds for a controller that does not answer
@@ -53,67 +53,66 @@ TIMES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Testbed:
-    """Address of a testbed's services. The operator's keys are in a file and nowhere else."""
+class Address:
+    """Address of a testbed's services, and the fence of the lease on them. The operator's keys are
+    in a file and nowhere else."""
 
     url: str
     keys_file: str
     speed: float
+    fence: int = 0
 
     def keys(self) -> Keys:
         return read_keys(Path(self.keys_file)) if self.keys_file else NO_KEYS
 
 
-def live_engine(testbed: Testbed) -> Engine:
+def live_engine(testbed: Address) -> Engine:
     """Return the engine that makes the runs of a campaign on a testbed."""
     return Engine(partial(execute, testbed=testbed), _nothing)
 
 
-def execute(text: str, root: Path, listener: Listener, testbed: Testbed) -> dict[str, bytes]:
+def execute(text: str, root: Path, listener: Listener, testbed: Address) -> dict[str, bytes]:
     """Make the run of an experiment.json on a testbed."""
     return asyncio.run(_execute(text, root, listener, testbed))
 
 
-async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) -> dict[str, bytes]:
+async def _execute(text: str, root: Path, listener: Listener, testbed: Address) -> dict[str, bytes]:
     experiment = load_experiment(text, "experiment.json")
-    scenario = experiment.scenario()
-    requests = draw_requests(reading_kept_trace(experiment, root), scenario)
-    started_s = time.perf_counter()
-    keys = testbed.keys()
     async with aiohttp.ClientSession(
         timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0)
     ) as session:
-        centre = Centre(session, testbed.url, keys, experiment.run_id)
+        centre = Centre(session, testbed, experiment.run_id)
         try:
-            found = await centre.begin(text, testbed.speed)
-            found = await centre.until({"running", "ending", "done"})
-            clock = WallClock(found["began_unix_s"], found["speed"])
-            player = Player(
-                scenario, requests, clock, session, await centre.urls(), keys, experiment.run_id
-            )
-            played = await _play(player, centre, clock, experiment, listener)
-            found = await centre.until({"done"})
+            await _offer_trace(centre, experiment, root)
+            await centre.begin(text)
+            telling = asyncio.create_task(_tell_advance(centre, listener))
+            try:
+                found = await centre.until({"done"})
+            finally:
+                telling.cancel()
         except BaseException:
             await centre.cancel()
             raise
-        records = await centre.records()
+        records, played = await centre.records(), await centre.played()
+        scenario = experiment.scenario()
         names = scenario.testbed.node_names
         journals = await centre.files(JOURNAL, names)
         transcripts = await centre.files(TRANSCRIPT, names) if experiment.reasoner else {}
+    requests = draw_requests(reading_kept_trace(experiment, root), scenario)
     outcome = Outcome(
         scenario=scenario,
         requests=requests,
         table=_table(scenario, requests, records, played),
         journal=merge_spools(journals, scenario.testbed),
         usage=Usage(found["slots"], None, found["pod_starts"]),
-        wall_s=time.perf_counter() - started_s,
+        wall_s=found["wall_s"],
         code=code_digest(experiment.strategy),
         target=experiment.target,
         reasoner=experiment.reasoner.described() if experiment.reasoner else None,
         transcript=merged_transcript(transcripts.values()) if experiment.reasoner else None,
         further={
             "player": _player_figures(played, scenario),
-            "time_scale": testbed.speed,
+            "time_scale": found["speed"],
             "clock_offsets_s": found["clock_offsets_s"],
         },
     )
@@ -123,12 +122,19 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Testbed) 
 class Centre:
     """The controller, as a run's maker asks it."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, keys: Keys, run_id: str) -> None:
-        self._session, self._url, self._run_id = session, url, run_id
-        self._shown = headers(keys, CONTROLLER)
-        self._token = ""
+    def __init__(self, session: aiohttp.ClientSession, testbed: Address, run_id: str) -> None:
+        self._session, self._url, self._run_id = session, testbed.url, run_id
+        self._speed = testbed.speed
+        self._fence = testbed.fence
+        fence = {"Fencing-Token": f"{testbed.fence}.0"}
+        self._shown = {**headers(testbed.keys(), CONTROLLER), **fence}
+        self._begun = False
 
-    async def begin(self, experiment: str, speed: float) -> dict[str, Any]:
+    async def offer_trace(self, sha256: str, content: bytes) -> None:
+        """Give the controller the trace that a run plays."""
+        await self._content("PUT", f"{self._url}/v1/traces/{sha256}", data=content)
+
+    async def begin(self, experiment: str) -> dict[str, Any]:
         """Ask for the run.
 
         Raises:
@@ -136,14 +142,16 @@ class Centre:
             Permanent: it does not answer, or is busy.
         """
         run = f"{self._url}/v1/runs/{self._run_id}"
-        body = {"experiment": experiment, "speed": speed}
+        body = {"experiment": experiment, "speed": self._speed}
         status, content = await self._patiently("PUT", run, json=body)
         found: dict[str, Any] = json.loads(content)
+        if status == 409 and not self._fence:
+            raise Permanent(f"run {self._run_id} is not finished on the testbed: wait for its end")
         if status == 422:
             raise InputError("the controller", found.get("problem", str(found)))
         if status != 200:
             raise Permanent(f"the controller refuses the run: {found.get('problem', found)}")
-        self._token = found["token"]
+        self._begun = True
         return found
 
     async def until(self, phases: set[str]) -> dict[str, Any]:
@@ -170,25 +178,20 @@ class Centre:
         except (aiohttp.ClientError, TimeoutError):
             return None
 
-    async def urls(self) -> dict[str, str]:
-        """Return the nodes' addresses."""
-        content = await self._content("GET", f"{self._url}/v1/state")
-        found: dict[str, str] = json.loads(content)["nodes"]
-        return found
-
-    async def played(self, accepted: int) -> None:
-        """Tell that the player is done."""
-        url = f"{self._url}/v1/runs/{self._run_id}/played"
-        await self._content("POST", url, json={"requests": accepted})
+    async def played(self) -> Played:
+        """Return what the player has done."""
+        content = await self._content("GET", f"{self._url}/v1/runs/{self._run_id}/played")
+        found = json.loads(content)
+        floats = {name: np.array(found[name], np.float64) for name in ("scheduled_s", "sent_s")}
+        return Played(accepted=np.array(found["accepted"], np.bool_), **floats)
 
     async def cancel(self) -> None:
         """End the run, as far as the controller can still be asked."""
-        if not self._token:
+        if not self._begun:
             return
         url = f"{self._url}/v1/runs/{self._run_id}/cancel"
         try:
-            shown = {**self._shown, "Fencing-Token": self._token}
-            async with self._session.post(url, headers=shown):
+            async with self._session.post(url, headers=self._shown):
                 return
         except (aiohttp.ClientError, TimeoutError):
             return
@@ -232,22 +235,19 @@ class Centre:
             await asyncio.sleep(POLL_S)
 
 
-async def _play(
-    player: Player, centre: Centre, clock: WallClock, experiment: Experiment, listener: Listener
-) -> Played:
-    telling = asyncio.create_task(_tell_advance(clock, experiment, listener))
-    try:
-        played = await player.play()
-    finally:
-        telling.cancel()
-    await centre.played(int(played.accepted.sum()))
-    return played
+async def _offer_trace(centre: Centre, experiment: Experiment, root: Path) -> None:
+    trace = trace_of(experiment.workload)
+    if trace is not None:
+        content = await asyncio.to_thread(trace_path(root, trace.sha256).read_bytes)
+        await centre.offer_trace(trace.sha256, content)
 
 
-async def _tell_advance(clock: WallClock, experiment: Experiment, listener: Listener) -> None:
+async def _tell_advance(centre: Centre, listener: Listener) -> None:
     while True:
-        slot = max(0, int(clock.now() // experiment.slot_s))
-        listener.advanced(experiment.run_id, Advance(slot, experiment.slots, 0, None))
+        found = await centre.look()
+        if found is not None and found["slot"] is not None:
+            slot = min(max(0, found["slot"]), found["slots"])
+            listener.advanced(found["id"], Advance(slot, found["slots"], 0, None))
         await asyncio.sleep(1.0)
 
 

@@ -105,6 +105,9 @@ def examine(url: str, keys: Keys) -> Iterator[Finding]:
     fault = found["store_fault"]
     yield Finding("controller, store", not fault, fault or "keeps what it is given",
                   "bring it back: what is written meanwhile waits" if fault else "")  # fmt: skip
+    there = found["player"]
+    yield Finding("player", there, "asks for runs" if there else "has not asked",
+                  "" if there else "start `edgelm player --controller URL`")  # fmt: skip
     if not found["nodes"]:
         yield Finding("nodes", ok=False, found="none has asked for orders",
                       remedy="start `edgelm node NAME --controller URL` on each")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The testbed's two services as processes, and all of them on one machine."""
+"""The testbed's services as processes, and all of them on one machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -17,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from controller.bootstrap.cluster import Testbed
+from controller.bootstrap.cluster import Address
 from controller.bootstrap.condition import read_state
-from controller.bootstrap.services import LiveWork
+from controller.bootstrap.services import LiveWork, PlayedWork
 from controller.domain.errors import Permanent, Transient
 from controller.ports import Store
 from controller.store.sqlite import open_store
@@ -29,11 +30,12 @@ from controller.testbed.central.http import make_app as make_controller_app
 from controller.testbed.central.machines import watch_machines
 from controller.testbed.central.service import Controller
 from controller.testbed.handshake import headers
-from controller.testbed.keys import CONTROLLER, OPERATOR, Keys, make_keys, write_keys
+from controller.testbed.keys import CONTROLLER, OPERATOR, PLAYER, Keys, make_keys, write_keys
 from controller.testbed.local import start
 from controller.testbed.node.http import make_app as make_node_app
 from controller.testbed.node.live_run import Options
 from controller.testbed.node.service import NodeService
+from controller.testbed.playing import PlayerService
 from controller.testbed.serving import Tls, address_of, listen, serve
 
 READY_S: Final = 60.0  # real seconds that services have to come up
@@ -128,6 +130,22 @@ def serve_node(
         asyncio.run(run())
 
 
+def play(controller: str, data: Path, keys: Keys) -> None:
+    """Play the workloads of the controller's runs until TERM or Ctrl-C."""
+    _log()
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    async def run() -> None:
+        service = PlayerService(controller.rstrip("/"), data, keys, PlayedWork)
+        playing, loop = asyncio.create_task(service.run()), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, playing.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+
+    asyncio.run(run())
+
+
 def _gpus() -> GpuAccounting | None:
     """Return the accounts of this machine's GPUs, None without a driver."""
     try:
@@ -140,8 +158,8 @@ def _gpus() -> GpuAccounting | None:
 @contextlib.contextmanager
 def local_testbed(
     nodes: tuple[str, ...], folder: Path | None, speed: float, weights: Path | None = None
-) -> Iterator[Testbed]:
-    """Run a controller and a service per node on this machine's loopback, and end them.
+) -> Iterator[Address]:
+    """Run a controller, a player and a service per node on this machine's loopback, and end them.
 
     Args:
         folder: of the services' data and logs; None: a temporary one.
@@ -173,6 +191,7 @@ def local_testbed(
             CONTROLLER: [
                 *edgelm, "controller", "--port", str(ports[0]), *common(CONTROLLER)
             ],
+            PLAYER: [*edgelm, "player", "--controller", url, *common(PLAYER)],
             **{
                 node: [
                     *edgelm, "node", node, "--port", str(port), "--controller", url, *common(node),
@@ -184,7 +203,7 @@ def local_testbed(
         process = start(services, folder)
         try:
             _wait_until_there(url, keys[OPERATOR], nodes, folder)
-            yield Testbed(url, str(files[OPERATOR]), speed)
+            yield Address(url, str(files[OPERATOR]), speed)
         finally:
             if process.stdin:
                 process.stdin.close()
@@ -195,8 +214,9 @@ def _wait_until_there(url: str, keys: Keys, nodes: tuple[str, ...], folder: Path
     end_s, lacking = time.monotonic() + READY_S, list(nodes)
     while time.monotonic() < end_s:
         with contextlib.suppress(OSError, ValueError):
-            present = read_state(url, headers(keys, CONTROLLER))["nodes"]
-            lacking = [node for node in nodes if node not in present]
+            found = read_state(url, headers(keys, CONTROLLER))
+            lacking = [node for node in nodes if node not in found["nodes"]]
+            lacking += [] if found["player"] else [PLAYER]
             if not lacking:
                 return
         time.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""Wiring of the testbed's two services: what each needs of an experiment."""
+"""Wiring of the testbed's services: what each needs of an experiment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from controller.agents.kit import AgentKit
 from controller.bootstrap.agents import Access, staffed
 from controller.bootstrap.live import DeployerInThread, PlannerInThread, SchedulerInThread
 from controller.bootstrap.transcripts import RunTranscript
-from controller.campaigns.experiment import Experiment, load_experiment
+from controller.bootstrap.twin import draw_requests, reading_kept_trace
+from controller.campaigns.experiment import Experiment, load_experiment, trace_of
 from controller.domain.decisions import MacroPolicy
 from controller.domain.errors import InputError
 from controller.domain.randomness import Streams
+from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.testbed import Testbed
 from controller.ports import Deployer, Journal, Planner, Scheduler
@@ -102,6 +104,27 @@ class LiveWork:
             memory = folder / "cases.sqlite"
             async with staffed(self._experiment, self.scenario, calls, Access(), memory) as kit:
                 yield kit
+
+
+class PlayedWork:
+    """An experiment as the player works on it.
+
+    Args:
+        text: experiment.json.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._experiment = load_experiment(text, "experiment.json")
+        self.scenario: Scenario = self._experiment.scenario()
+        trace = trace_of(self._experiment.workload)
+        self.trace_sha256 = trace.sha256 if trace else ""
+
+    def requests(self, root: Path) -> Requests:
+        """Draw the requests; their trace, if they come from one, lies in ``root``."""
+        return draw_requests(reading_kept_trace(self._experiment, root), self.scenario)
 
 
 class _Person:

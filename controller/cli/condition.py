@@ -27,7 +27,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a testbed's run, its nodes with their pods and queues, and the plan in force.
+    """Show who has a testbed, its run, its nodes with their pods and queues, and the plan in force.
 
     \b
     Examples:
@@ -103,6 +103,8 @@ def _screen(found: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from controller.lease import Held, Lease
+
     run = found["run"]
     lms = list(run["plan"] or {}) if run else []
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -121,7 +123,9 @@ def _screen(found: dict[str, Any]) -> Any:
         pods = [_pod(work["lms"][lm]) for lm in lms]
         to = ", ".join(f"{lm}: {run['plan'][lm].get(name) or 'refused'}" for lm in lms)
         table.add_row(name, *pods, str(work["open"]), f"slot {work['orders']['slot']}", to)
-    return Group(Text(_headline(run)), table, *_question(found["approval"]))
+    lease = found["lease"]
+    holder = f"testbed: {Held(Lease(**lease)) if lease else 'free'}"
+    return Group(Text(holder), Text(_headline(run)), table, *_question(found["approval"]))
 
 
 def _question(question: dict[str, Any] | None) -> list[Any]:
@@ -137,11 +141,12 @@ def _question(question: dict[str, Any] | None) -> list[Any]:
 
 def _headline(run: dict[str, Any] | None) -> str:
     if run is None:
-        return "no run has the testbed"
+        return "no run yet"
     failures = ", ".join(f"{count} {name}" for name, count in run["failures"].items())
     slot = "" if run["slot"] is None else f", slot {run['slot']} of {run['slots']}"
+    waiting = f" for {', '.join(run['waiting_for'])}" if run["waiting_for"] else ""
     return (
-        f"run {run['id']}: {run['phase']}{slot}, {run['succeeded']} requests done"
+        f"run {run['id']}: {run['phase']}{waiting}{slot}, {run['succeeded']} requests done"
         f"{', failed: ' + failures if failures else ''}; policy of slot {run['policy_slot']}, plan "
         f"of slot {run['plan_slot']}"
     )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from controller.cli.app import FAILED, INTERRUPTED, app
-from controller.cli.campaigns import OPTIONS, show_results, write_page
+from controller.cli.campaigns import opened, show_results, write_page
 from controller.cli.options import AsJson, instead, listed, number_of, numbers, reasoners
 from controller.domain.errors import InputError
 from controller.testbed.keys import (
     CONTROLLER,
     NO_KEYS,
+    OPERATOR,
+    PLAYER,
     Keys,
     kept_seed,
     make_keys,
@@ -23,6 +26,11 @@ from controller.testbed.keys import (
     write_keys,
 )
 
+if TYPE_CHECKING:
+    from controller.bootstrap.cluster import Address
+    from controller.campaigns.experiment import Target
+
+TARGETS: Final[tuple[Target, ...]] = ("live", "emulated")
 URL: Final = "http://127.0.0.1:8700"
 KeysFile = Annotated[
     Path | None,
@@ -38,11 +46,22 @@ TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Its private k
 @app.command()
 def live(
     campaign: Annotated[
-        str, typer.Argument(metavar="CAMPAIGN", help="Shipped name (edgelm list) or file.")
+        str,
+        typer.Argument(
+            metavar="CAMPAIGN", help="Shipped name (edgelm list), file, or a campaign's folder."
+        ),
     ],
     local: Annotated[
         bool, typer.Option("--local", help="Start all services on this machine, emulated engines.")
     ] = False,
+    controller: Annotated[
+        str | None, typer.Option(metavar="URL", help="Controller of the testbed to use.")
+    ] = None,
+    keys: KeysFile = None,
+    engines: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="Engines of that testbed: live or emulated."),
+    ] = "live",
     weights: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Real engines: a folder of weights per LM, by its name."),
@@ -53,7 +72,7 @@ def live(
             metavar="X",
             min=0.1,
             max=1000,
-            help="Seconds of the run per real second.  [default: 20; 1 with --weights]",
+            help="Seconds of the run per real second.  [default: 20 with emulated engines, else 1]",
         ),
     ] = None,
     out: Annotated[
@@ -77,29 +96,31 @@ def live(
 ) -> None:
     """Run a campaign on services that pass real requests to each other, in real time.
 
-    With --local, a controller, a node service per node and the servers of LMs run on this machine.
-    Without --weights engines are emulated: they take the times of the profile and compute nothing,
-    so this shows that services and twin agree, not how fast a GPU is. Give the same command again
-    to resume.
+    With --local, a controller, a player, a node service per node and the servers of LMs run on this
+    machine. Without --weights engines are emulated: they take the times of the profile and compute
+    nothing, so this shows that services and twin agree, not how fast a GPU is. With --controller, a
+    testbed is used that somebody has brought up, and nobody else uses it meanwhile. Give the same
+    command again to resume.
 
     \b
     Examples:
       edgelm live paper --local --strategy RL --seeds 1 --epochs 1
+      edgelm live paper --controller http://vm1:8700 --keys keys/operator.json
       edgelm live smoke --local --time-scale 50 --out results/live
       edgelm live smoke --local --weights weights --strategy RF --seeds 1
     """
     from controller.bootstrap.cluster import live_engine
+    from controller.bootstrap.holding import held
     from controller.bootstrap.serve import local_testbed
-    from controller.campaigns.experiment import Target
-    from controller.campaigns.grid import resolve, retargeted
     from controller.campaigns.progress import choose_progress
     from controller.campaigns.runner import run_grid
 
-    if not local:
+    if local == (controller is not None):
         raise InputError(
-            "edgelm live", "knows no testbed yet but this machine", field="--local",
-            remedy="give --local",
+            "edgelm live", "needs a testbed", field="--local, --controller",
+            remedy="give one of them",
         )  # fmt: skip
+    target = _target(engines, weights, local=local)
     axes = {
         "strategies": listed(strategy),
         "seeds": seeds,
@@ -108,8 +129,7 @@ def live(
         "loads": numbers("--load", load),
         "reasoners": reasoners(reasoner, None, None, None),
     }
-    target: Target = "live" if weights else "emulated"
-    grid = retargeted(resolve(campaign, axes, None, OPTIONS), target)
+    grid, root = opened(campaign, axes, None, out, target)
     testbeds = {cell.experiment.testbed.name: cell.experiment.testbed for cell in grid.cells}
     if len(testbeds) != 1:
         raise InputError(
@@ -117,13 +137,17 @@ def live(
             value=", ".join(testbeds), remedy="give a campaign with one testbed",
         )  # fmt: skip
     (testbed,) = testbeds.values()
-    root = out or Path("results") / f"{grid.campaign.name}-live"
     try:
-        speed = time_scale or (1.0 if weights else 20.0)
+        speed = time_scale or (20.0 if target == "emulated" else 1.0)
         names = testbed.to_domain().node_names
-        with local_testbed(names, services, speed, weights) as here:
-            typer.echo(f"services: {here.url}", err=True)
-            tally = run_grid(grid, root, live_engine(here), 1, choose_progress())
+        with contextlib.ExitStack() as stack:
+            if controller is None:
+                there = stack.enter_context(local_testbed(names, services, speed, weights))
+            else:
+                there = _testbed_at(controller, keys, speed)
+            typer.echo(f"services: {there.url}", err=True)
+            mine = stack.enter_context(held(there, f"edgelm live {grid.campaign.name}"))
+            tally = run_grid(grid, root, live_engine(mine), 1, choose_progress())
     except KeyboardInterrupt:
         command = shlex.join(["edgelm", *sys.argv[1:]])
         typer.echo(f"\nInterrupted; finished runs are kept. Resume with:\n  {command}", err=True)
@@ -132,6 +156,64 @@ def live(
     show_results(root, tally, page, as_json=as_json)
     if not tally.complete:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A campaign's folder.")],
+    controller: Annotated[str, typer.Option(metavar="URL", help="The controller.")] = URL,
+    keys: KeysFile = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="ID,...", help="Collect only these runs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the runs that a testbed has finished into their campaign's folder.
+
+    For runs that somebody else has begun and watched, as Airflow does. Nobody needs to have the
+    testbed for it.
+
+    \b
+    Examples:
+      edgelm collect results/night --controller http://vm1:8700 --keys keys/operator.json
+    """
+    from controller.bootstrap.cluster import live_engine
+    from controller.campaigns.kept import picked, read_grid
+    from controller.campaigns.progress import choose_progress
+    from controller.campaigns.runner import run_grid
+
+    grid = read_grid(folder)
+    wanted = [cell.run_id for cell in picked(grid, listed(only), str(folder)).cells]
+    engine = live_engine(_testbed_at(controller, keys, 1.0))
+    tally = run_grid(grid, folder, engine, 1, choose_progress(), only=wanted)
+    show_results(folder, tally, None, as_json=as_json)
+    if not tally.complete:
+        raise typer.Exit(FAILED)
+
+
+def _testbed_at(controller: str, keys: Path | None, speed: float) -> Address:
+    from controller.bootstrap.cluster import Address
+
+    own = keys_of(keys, OPERATOR)
+    return Address(controller.rstrip("/"), str(keys) if own.tokens else "", speed)
+
+
+def _target(engines: str, weights: Path | None, *, local: bool) -> Target:
+    """Return what the runs of a command are on."""
+    if local:
+        return "live" if weights else "emulated"
+    if weights is not None:
+        raise InputError(
+            "edgelm live", "is for --local", field="--weights", value=str(weights),
+            remedy="a testbed's nodes have their own",
+        )  # fmt: skip
+    for target in TARGETS:
+        if engines == target:
+            return target
+    raise InputError(
+        "edgelm live", "is no kind of engines", field="--engines", value=engines,
+        remedy=f"choose {' or '.join(TARGETS)}",
+    )  # fmt: skip
 
 
 @app.command()
@@ -204,11 +286,28 @@ def node(
 
 
 @app.command()
+def player(
+    controller: Annotated[str, typer.Option(metavar="URL", help="The controller.")] = URL,
+    data: Annotated[Path, typer.Option(help="Folder of its state.")] = Path("player-data"),
+    keys: KeysFile = None,
+) -> None:
+    """Play the workloads of the controller's runs: hand each request to its node when it is born.
+
+    \b
+    Examples:
+      edgelm player --controller http://vm1:8700 --keys /etc/edgelm/keys.json
+    """
+    from controller.bootstrap.serve import play
+
+    play(controller, data, keys_of(keys, PLAYER))
+
+
+@app.command()
 def keys(
     nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="Names of all nodes.")],
     to: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("keys"),
 ) -> None:
-    """Make the keys of a testbed: a file for the controller, each node and the operator.
+    """Make the keys of a testbed: files for controller, player, each node and the operator.
 
     Every pair of services has a token of its own. With a node more, the others' tokens stay.
 

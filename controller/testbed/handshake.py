@@ -16,6 +16,7 @@ VERSION: Final = "Edgelm-Version"
 CENTRE: Final = "centre"  # among the names of nodes
 JOURNAL: Final = "journal.jsonl"
 TRANSCRIPT: Final = "transcript.jsonl"
+PLAYED: Final = "played.json"  # of the player
 
 OPEN_PATHS: Final = ("/healthz", "/metrics", "/openapi.json")
 

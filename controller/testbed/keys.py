@@ -21,6 +21,8 @@ from controller.domain.errors import InputError
 
 OPERATOR: Final = "operator"  # may do everything
 CONTROLLER: Final = "controller"
+PLAYER: Final = "player"
+RESERVED: Final = (OPERATOR, CONTROLLER, PLAYER)
 HEX: Final = re.compile(r"[0-9a-f]{64}")  # of a token, a digest, a seed
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -57,7 +59,7 @@ NO_KEYS: Final = Keys()
 
 
 def make_keys(nodes: Iterable[str], seed: bytes) -> dict[str, Keys]:
-    """Return the keys of operator, controller and nodes.
+    """Return the keys of operator, controller, player and nodes.
 
     From one seed they are always the same, so that a node that is added leaves the others' tokens
     as they are.
@@ -65,13 +67,13 @@ def make_keys(nodes: Iterable[str], seed: bytes) -> dict[str, Keys]:
     Raises:
         InputError: a node's name is no name, or another's.
     """
-    names = (OPERATOR, CONTROLLER, *nodes)
+    names = (*RESERVED, *nodes)
     for name in names:
         if not NAME.fullmatch(name) or names.count(name) > 1:
             raise InputError(
                 "keys", "is not a name, or given twice, or reserved", field="NODE", value=name,
-                remedy="use letters, digits, dots, dashes, underscores, 63 at most; operator and "
-                "controller are taken",
+                remedy="use letters, digits, dots, dashes, underscores, 63 at most; "
+                f"{', '.join(RESERVED)} are taken",
             )  # fmt: skip
 
     def token(sender: str, receiver: str) -> str:
@@ -80,7 +82,7 @@ def make_keys(nodes: Iterable[str], seed: bytes) -> dict[str, Keys]:
     return {
         one: Keys(
             one,
-            {other: token(one, other) for other in names if other not in (one, OPERATOR)},
+            {other: token(one, other) for other in names if other not in (one, OPERATOR, PLAYER)},
             {other: _digest(token(other, one)) for other in names if other != one},
         )
         for one in names

@@ -7,7 +7,7 @@ behind is recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,13 @@ class Played:
     sent_s: Floats  # first tried; NaN: never
     accepted: NDArray[np.bool_]
 
+    @classmethod
+    def nothing(cls, requests: Requests) -> Played:
+        """Return the record of a player that has not begun."""
+        count = len(requests)
+        never, none = np.full(count, np.nan), np.zeros(count, np.bool_)
+        return cls(requests.born_s.copy(), never, none)
+
     @property
     def slip_s(self) -> Floats:
         """Seconds that requests were tried after they were due."""
@@ -48,6 +55,9 @@ class Player:
 
     Args:
         urls: addresses of the nodes.
+        run_id: the run's id among services.
+        played: what was played before a restart; goes on with the rest.
+        note: keeps that a request, by row, was tried first or accepted.
     """
 
     def __init__(
@@ -59,17 +69,14 @@ class Player:
         urls: Mapping[str, str],
         keys: Keys,
         run_id: str,
+        played: Played,
+        note: Callable[[int], None],
     ) -> None:
         self._scenario, self._requests, self._clock = scenario, requests, clock
-        self._session = session
+        self._session, self._played, self._note = session, played, note
         nodes = scenario.testbed.node_names
         self._urls = [f"{urls[name]}/v1/runs/{run_id}/requests" for name in nodes]
         self._shown = [headers(keys, name) for name in nodes]
-        self._played = Played(
-            requests.born_s.copy(),
-            np.full(len(requests), np.nan),
-            np.zeros(len(requests), np.bool_),
-        )
 
     async def play(self) -> Played:
         """Play all requests; return when each was accepted or its deadline has passed.
@@ -79,7 +86,7 @@ class Player:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                for row in range(len(self._requests)):
+                for row in np.flatnonzero(~self._played.accepted).tolist():
                     body = self._body(row)
                     await self._clock.sleep_until(float(self._requests.born_s[row]))
                     group.create_task(self._hand_over(row, body))
@@ -91,14 +98,18 @@ class Player:
         """Hand a request to its origin, again and again while that does not answer."""
         origin = self._requests.origin[row]
         url, shown = self._urls[origin], self._shown[origin]
-        self._played.sent_s[row] = self._clock.now()
-        while self._clock.now() < self._requests.born_s[row] + self._scenario.tau_s:
+        end_s = self._requests.born_s[row] + self._scenario.tau_s
+        if np.isnan(self._played.sent_s[row]) and self._clock.now() < end_s:
+            self._played.sent_s[row] = self._clock.now()
+            self._note(row)
+        while self._clock.now() < end_s:
             try:
                 async with self._session.post(
                     url, json=body, headers=shown, timeout=TIMEOUT
                 ) as answer:
                     if answer.status == 202:
                         self._played.accepted[row] = True
+                        self._note(row)
                         return
                     if answer.status in (401, 403, 426):
                         said = (await answer.text())[:200]

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from controller.bootstrap.cluster import Address, execute
+from controller.bootstrap.holding import held
 from controller.campaigns.experiment import Experiment
 from controller.campaigns.pool import Listener
 from controller.testbed.node.events import Restarted
@@ -33,6 +35,12 @@ def live_experiment(**changes: Any) -> Experiment:
 
 def quiet() -> Listener:
     return Listener(lambda text: False, lambda run, advance: None)
+
+
+def make_run(one: Experiment, folder: Path, testbed: Address) -> dict[str, bytes]:
+    """Make a run on a testbed that nobody else has; return its files."""
+    with held(testbed, "a test") as mine:
+        return dict(execute(one.canonical_json(), folder, quiet(), mine))
 
 
 def processes(folder: Path, words: Sequence[str]) -> list[int]:
@@ -85,6 +93,7 @@ class Attacker:
     def kinds(self) -> Iterator[tuple[str, list[int]]]:
         yield "node", processes(self._folder, ["node"])
         yield "controller", processes(self._folder, ["controller"])
+        yield "player", processes(self._folder, ["player"])
         yield "server", servers(self._folder)
         workers = [one for pid in servers(self._folder) for one in children(pid)]
         yield "worker", workers
@@ -109,7 +118,7 @@ class Attacker:
 def results_taken(folder: Path, run_id: str) -> Counter[int]:
     """How often the origin of each request has closed it with a result, by replay of its log."""
     taken: Counter[int] = Counter()
-    for path in folder.glob(f"*/runs/{run_id}/node.sqlite"):
+    for path in folder.glob(f"*/runs/{run_id}.*/node.sqlite"):
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
             lines = [line for (line,) in database.execute("SELECT line FROM events")]
         scenario = live_experiment().scenario()

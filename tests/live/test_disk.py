@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.bootstrap.cluster import execute
 from controller.bootstrap.condition import read_state
 from controller.bootstrap.serve import local_testbed
 from controller.testbed.handshake import headers
 from controller.testbed.keys import read_keys
-from tests.live.services import SPEED, live_experiment, quiet, results_taken
+from tests.live.services import SPEED, live_experiment, make_run, results_taken
 from tests.live.test_local import requests_of
 
 NODE = "vm3"
@@ -49,7 +48,7 @@ def test_a_full_disk_delays_and_loses_nothing(folder: Path) -> None:
     filler = folder / NODE / "filler"
     nodes = one.testbed.to_domain().node_names
     with local_testbed(nodes, folder, SPEED) as testbed, ThreadPoolExecutor(1) as pool:
-        run = pool.submit(execute, one.canonical_json(), folder, quiet(), testbed)
+        run = pool.submit(make_run, one, folder, testbed)
         time.sleep(5)
         urls = read_state(testbed.url, headers(testbed.keys(), "controller"))["nodes"]
         fill(filler, 100)  # below the floor: nothing new is taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import socket
 import subprocess
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from unittest.mock import ANY
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -54,7 +56,8 @@ class Service:
         end_s = time.monotonic() + 30
         while time.monotonic() < end_s:
             try:
-                return self.ask("GET", "/healthz")[0] == 200 and None
+                if self.ask("GET", "/healthz")[0] == 200:
+                    return
             except OSError:
                 time.sleep(0.05)
         raise AssertionError(self.log.read_text())
@@ -85,10 +88,20 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(tmp_path_factory.mktemp("controller"), "controller", "controller")
     yield service
     assert service.end() == 0
+
+
+@pytest.fixture
+def controller(central: Service) -> Iterator[Service]:
+    """A controller whose testbed nobody has."""
+    yield central
+    lease = central.ask("GET", "/v1/lease")[1]
+    if lease is not None:
+        query = urlencode({"holder": lease["holder"]})
+        assert central.ask("DELETE", f"/v1/lease?{query}")[0] == 200
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +122,28 @@ def refused_start(*arguments: str) -> str:
     return found.stderr
 
 
-def begin(service: Service, **changes: Any) -> tuple[int, Any]:
+def take_lease(service: Service, holder: str, ttl_s: float = 60) -> int:
+    """Take the testbed, or keep it; return the fence."""
+    body = {"holder": holder, "ttl_s": ttl_s}
+    status, lease = service.ask("PUT", "/v1/lease", body)
+    assert status == 200, lease
+    return int(lease["fence"])
+
+
+def begin(
+    service: Service, fence: int | None = None, attempt: int = 0, **changes: Any
+) -> tuple[int, Any]:
+    """Ask for a run, with a lease of our own if none is given."""
     one = live_experiment(**changes)
-    return service.ask("PUT", f"/v1/runs/{one.run_id}", {"experiment": one.canonical_json()})
+    fence = take_lease(service, "us") if fence is None else fence
+    token = {"Fencing-Token": f"{fence}.{attempt}"}
+    body = {"experiment": one.canonical_json()}
+    return service.ask("PUT", f"/v1/runs/{one.run_id}", body, token)
+
+
+def cancel(service: Service, run: Any) -> tuple[int, Any]:
+    token = {"Fencing-Token": run["fencing_token"]}
+    return service.ask("POST", f"/v1/runs/{run['id']}/cancel", headers=token)
 
 
 def test_a_foreign_token_is_refused(controller: Service, node: Service) -> None:
@@ -151,7 +183,7 @@ def test_a_report_of_what_is_not_the_nodes_own_is_refused(controller: Service) -
     _, run = begin(controller, seed=11)
     request = {"request_id": 1, "lm": "LM1", "origin": "vm3", "prompts": 1, "slot": 0,
                "born_s": 0.0, "payload_bytes": 1, "checksum": "c"}  # fmt: skip
-    reports = f"/v1/runs/{run['id']}/nodes/vm2/reports"
+    reports = f"/v1/runs/{run['id']}.1/nodes/vm2/reports"
 
     def send(**changes: Any) -> tuple[int, Any]:
         record = to_wire(Record(Request(**{**request, **changes}), None, 0, "refused"))
@@ -166,8 +198,7 @@ def test_a_report_of_what_is_not_the_nodes_own_is_refused(controller: Service) -
         assert send(origin="vm2")[0] == 200
         assert controller.ask("GET", f"/v1/runs/{run['id']}")[1]["records"] == 1
     finally:
-        path = f"/v1/runs/{run['id']}/cancel"
-        controller.ask("POST", path, headers={"Fencing-Token": run["token"]})
+        assert cancel(controller, run)[0] == 200
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[", "vm2:8701", "http://"])
@@ -206,20 +237,118 @@ def test_another_version_is_refused(controller: Service, node: Service) -> None:
         assert __version__ in said["problem"]
 
 
-def test_a_run_is_begun_once_and_cancelled_by_its_token_alone(controller: Service) -> None:
-    status, first = begin(controller)
-    assert (status, first["phase"]) == (200, "waiting")
-    assert begin(controller) == (200, first)
+def test_a_run_is_begun_once_and_cancelled_by_its_newest_attempt_alone(controller: Service) -> None:
+    status, first = begin(controller, attempt=1)
+    assert (status, first["phase"], first["holder"]) == (200, "waiting", "us")
+    assert first["waiting_for"][-1] == "player"
+    status, again = begin(controller, attempt=2)
+    assert (status, again["id"]) == (200, first["id"])
+    assert again["fencing_token"] != first["fencing_token"]
+    status, said = begin(controller, attempt=1)
+    assert (status, said["problem"]) == (412, "attempt 1 was overtaken by attempt 2")
     other, said = begin(controller, seed=7)
     assert other == 409
     assert first["id"] in said["problem"]
-    cancel = f"/v1/runs/{first['id']}/cancel"
-    assert controller.ask("POST", cancel)[0] == 409
-    assert controller.ask("POST", cancel, headers={"Fencing-Token": "wrong"})[0] == 409
-    status, said = controller.ask("POST", cancel, headers={"Fencing-Token": first["token"]})
+    assert controller.ask("POST", f"/v1/runs/{first['id']}/cancel")[0] == 409
+    status, said = cancel(controller, first)
+    assert status == 409, "the older attempt's word"
+    assert f"us has begun or found this run with {again['fencing_token']}" in said["problem"]
+    assert controller.ask("GET", f"/v1/runs/{first['id']}")[1]["phase"] == "waiting"
+    status, said = cancel(controller, again)
     assert (status, said["phase"]) == (200, "cancelled")
     told = [event["event"] for event in controller.ask("GET", "/v1/events")[1]]
-    assert told[-2:] == ["begun", "cancelled"]
+    assert told[-2:] == ["cancel refused", "cancelled"]
+
+
+def test_a_run_that_was_cancelled_is_begun_anew(controller: Service) -> None:
+    _, first = begin(controller, seed=21)
+    assert cancel(controller, first)[1]["phase"] == "cancelled"
+    _, again = begin(controller, seed=21)
+    assert (again["id"], again["phase"]) == (first["id"], "waiting")
+    state = {"arrivals": [], "records": [], "state": None}
+    reports = "/v1/runs/{}.{}/nodes/vm2/reports"
+    shown = controller.shown_by("vm2")
+    assert controller.ask("POST", reports.format(first["id"], 1), state, shown)[0] == 404
+    assert controller.ask("POST", reports.format(first["id"], 2), state, shown)[0] == 200
+    cancel(controller, again)
+
+
+def test_one_holder_has_the_testbed(controller: Service) -> None:
+    fence = take_lease(controller, "campaign a", 0.5)
+    assert controller.ask("GET", "/v1/state")[1]["lease"]["holder"] == "campaign a"
+    wanted = {"holder": "campaign b", "ttl_s": 60}
+    status, said = controller.ask("PUT", "/v1/lease", wanted)
+    assert (status, said["lease"]["fence"]) == (409, fence)
+    assert "held by campaign a until " in said["problem"]
+    assert take_lease(controller, "campaign a", 0.5) == fence
+    renewal = {"holder": "campaign a", "ttl_s": 0.5, "fence": fence}
+    assert controller.ask("PUT", "/v1/lease", renewal)[1]["fence"] == fence
+    _, run = begin(controller, fence, seed=22)
+
+    time.sleep(0.6)  # its holder is stuck
+    assert controller.ask("GET", "/v1/lease") == (200, None)
+    status, said = begin(controller, fence, seed=23)
+    assert (status, "take the testbed's lease first" in said["problem"]) == (409, True)
+    newer = take_lease(controller, "campaign b")
+    status, said = begin(controller, fence, seed=23)
+    assert (status, "held by campaign b" in said["problem"]) == (409, True)
+    status, said = controller.ask("PUT", "/v1/lease", renewal)
+    assert (status, "was lost" in said["problem"]) == (409, True)
+    status, other = begin(controller, newer, seed=23)
+    assert (status, other["phase"]) == (200, "waiting")
+    found = controller.ask("GET", "/v1/events")[1]
+    ended = [one for one in found if one["event"] == "cancelled"][-1]
+    assert (ended["run"], ended["problem"]) == (
+        run["id"], "the lease of campaign a has ended",
+    )  # fmt: skip
+    cancel(controller, other)
+    assert controller.ask("DELETE", "/v1/lease?holder=campaign+a")[0] == 200, "does nothing"
+    assert controller.ask("GET", "/v1/lease")[1]["fence"] == newer
+    _, left = begin(controller, newer, seed=24)
+    assert controller.ask("DELETE", "/v1/lease?holder=campaign+b")[0] == 200
+    assert controller.ask("GET", "/v1/lease")[1] is None
+    found = controller.ask("GET", f"/v1/runs/{left['id']}")[1]
+    assert (found["phase"], found["problem"]) == (
+        "cancelled", "campaign b has given the testbed back",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"holder": ""},
+        {"holder": "a", "ttl_s": 0},
+        {"holder": "a", "ttl_s": "Infinity"},
+        {"ttl_s": 1},
+        {"holder": "a", "fence": 0},
+        {"holder": "a", "more": 1},
+    ],
+)
+def test_a_lease_that_cannot_be_is_refused(controller: Service, body: Any) -> None:
+    assert controller.ask("PUT", "/v1/lease", body)[0] == 422
+
+
+def test_the_player_may_play_and_no_more(controller: Service, node: Service) -> None:
+    shown = controller.shown_by("player")
+    assert controller.ask("GET", f"/v1/player/news?instance={'0' * 32}", None, shown) == (
+        200,
+        {"run": None, "nodes": ANY},
+    )
+    for path in ("/v1/events", "/v1/state", "/v1/lease", "/v1/runs/0123456789ab/records"):
+        assert controller.ask("GET", path, None, shown)[0] == 403
+    assert controller.ask("PUT", "/v1/traces/" + "0" * 64, b"", shown)[0] == 403
+    assert controller.ask("GET", "/v1/traces/" + "0" * 64, None, shown)[0] == 404
+    shown = node.shown_by("player")
+    assert node.ask("POST", "/v1/runs/0123456789ab.1/requests", {}, shown)[0] == 409, "no run"
+    assert node.ask("POST", "/v1/runs/0123456789ab.1/transfers", {}, shown)[0] == 403
+
+
+def test_a_trace_is_kept_for_the_player(controller: Service) -> None:
+    content = b"a,b\n1,2\n"
+    path = f"/v1/traces/{hashlib.sha256(content).hexdigest()}"
+    assert controller.ask("PUT", path, b"else")[0] == 422
+    assert controller.ask("PUT", path, content)[0] == 200
+    assert controller.ask("GET", path, None, controller.shown_by("player")) == (200, content)
 
 
 def test_events_are_waited_for(controller: Service) -> None:
@@ -228,9 +357,9 @@ def test_events_are_waited_for(controller: Service) -> None:
     assert controller.ask("GET", f"/v1/events?after={known}&wait_s=1")[1] == []
     assert time.monotonic() - began_s > 0.9
     _, run = begin(controller, seed=3)
-    assert controller.ask("GET", f"/v1/events?after={known}&wait_s=30")[1][0]["run"] == run["id"]
-    path = f"/v1/runs/{run['id']}/cancel"
-    controller.ask("POST", path, headers={"Fencing-Token": run["token"]})
+    lease, begun = controller.ask("GET", f"/v1/events?after={known}&wait_s=30")[1]
+    assert (lease["event"], begun["run"]) == ("lease", run["id"])
+    cancel(controller, run)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +390,12 @@ def test_what_services_cannot_run_is_refused(
         ("GET", "/v1/runs/0123456789ab/nodes/vm2/files/journal.jsonl", None, 404),
         ("GET", "/v1/runs/0123456789ab/nodes/vm2/files/token", None, 422),
         ("GET", "/v1/runs/0123456789ab/nodes/..%2f..%2f/files/journal.jsonl", None, 404),
+        ("GET", "/v1/runs/0123456789ab/played", None, 404),
+        ("POST", "/v1/runs/0123456789ab.1/nodes/vm2/reports", {}, 422),
         ("POST", "/v1/runs/0123456789ab/nodes/vm2/reports", {}, 422),
-        ("POST", "/v1/runs/0123456789ab/played", {"requests": 1}, 404),
+        ("POST", "/v1/player/runs/0123456789ab.1/played", {}, 404),
+        ("POST", "/v1/player/runs/0123456789ab.1/played", {"accepted": 1}, 422),
+        ("PUT", "/v1/traces/abc", b"", 422),
         ("GET", "/v1/events?after=-1", None, 422),
         ("GET", "/v1/events?wait_s=1e9", None, 422),
         ("GET", "/v1/nodes/vm2/news?url=x&after=1", None, 422),
@@ -336,3 +469,20 @@ def test_a_port_that_is_taken_is_named(controller: Service, tmp_path: Path) -> N
     said = refused_start("controller", "--port", port, "--data", str(tmp_path))
     assert port in said
     assert "Traceback" not in said
+
+
+def test_a_second_player_is_noticed(controller: Service) -> None:
+    news = "/v1/player/news?instance="
+    assert controller.ask("GET", news + "1" * 32)[0] == 200
+    status, said = controller.ask("GET", news + "2" * 32)
+    assert (status, said["problem"]) == (409, "a player is there already: a testbed has one")
+
+
+def test_a_run_that_cannot_be_played_fails(controller: Service) -> None:
+    _, run = begin(controller, seed=31)
+    played = f"/v1/player/runs/{run['id']}.1/played"
+    shown = controller.shown_by("player")
+    assert controller.ask("POST", played, {"problem": "the player: no such trace"}, shown)[0] == 200
+    found = controller.ask("GET", f"/v1/runs/{run['id']}")[1]
+    assert (found["phase"], found["problem"]) == ("failed", "the player: no such trace")
+    assert controller.ask("POST", played, {"problem": "again"}, shown)[0] == 404

@@ -21,7 +21,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from controller.bootstrap.cluster import execute
 from controller.bootstrap.condition import give_verdict, read_all
 from controller.bootstrap.serve import local_testbed
 from controller.campaigns.reasoner import Reasoner
@@ -35,8 +34,8 @@ from tests.live.services import (
     Attacker,
     cpu_s,
     live_experiment,
+    make_run,
     processes,
-    quiet,
     results_taken,
     servers,
 )
@@ -56,7 +55,7 @@ def files(folder: Path) -> dict[str, bytes]:
     """The files of a run of RF."""
     one = live_experiment()
     with local_testbed(one.testbed.to_domain().node_names, folder, SPEED) as testbed:
-        found = dict(execute(one.canonical_json(), folder, quiet(), testbed))
+        found = make_run(one, folder, testbed)
         time.sleep(1)
         before_s = cpu_s(processes(folder, ["node"]))
         time.sleep(2)
@@ -147,7 +146,7 @@ def test_kills_lose_nothing_and_return_nothing_twice(tmp_path: Path) -> None:
     with local_testbed(nodes, tmp_path, SPEED) as testbed, ThreadPoolExecutor(1) as pool:
         while sum(attacker.killed.values()) < KILLS:
             one = live_experiment(seed=seed)
-            run = pool.submit(execute, one.canonical_json(), tmp_path, quiet(), testbed)
+            run = pool.submit(make_run, one, tmp_path, testbed)
             time.sleep(4)
             while sum(attacker.killed.values()) < KILLS and not run.done():
                 attacker.pause(1.0)
@@ -170,7 +169,7 @@ def test_a_run_outlasts_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with mongo_dev(tmp_path) as database, ThreadPoolExecutor(1) as pool:
         monkeypatch.setenv("EDGELM_MONGODB", database.url)
         with local_testbed(nodes, tmp_path, SPEED) as testbed:
-            run = pool.submit(execute, one.canonical_json(), tmp_path, quiet(), testbed)
+            run = pool.submit(make_run, one, tmp_path, testbed)
             time.sleep(6)
             database.kill()
             time.sleep(4)
@@ -180,7 +179,7 @@ def test_a_run_outlasts_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyP
             database.start()
             table = requests_of(run.result(300))
         with contextlib.closing(open_mongo(database.url)) as store:
-            kept = store.find("records", {"run": one.run_id})
+            kept = store.find("records", {"run": f"{one.run_id}.1"})
             numbers = [event["number"] for event in store.find("events", sort=[("number", 1)])]
     assert table.filter(pl.col("failure") == "unfinished").is_empty(), "lost"
     assert len(kept) == len(table.filter(pl.col("failure").ne_missing("lost_node")))
@@ -196,7 +195,7 @@ def test_a_person_has_the_last_word(tmp_path: Path) -> None:
     asked = []
     nodes = one.testbed.to_domain().node_names
     with local_testbed(nodes, tmp_path, 6.0) as testbed, ThreadPoolExecutor(1) as pool:
-        run = pool.submit(execute, one.canonical_json(), tmp_path, quiet(), testbed)
+        run = pool.submit(make_run, one, tmp_path, testbed)
         while not run.done():
             question = read_all(testbed.url, testbed.keys())["approval"]
             if question and not asked:

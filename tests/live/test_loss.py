@@ -23,14 +23,13 @@ PROGRAM = """
 import io, json, sys
 from pathlib import Path
 import polars as pl
-from controller.bootstrap.cluster import execute
 from controller.bootstrap.serve import local_testbed
-from tests.live.services import live_experiment, quiet, results_taken
+from tests.live.services import live_experiment, make_run, results_taken
 
 folder = Path(sys.argv[1])
 one = live_experiment(seed=5, load=0.5)
 with local_testbed(one.testbed.to_domain().node_names, folder, 5.0) as testbed:
-    files = execute(one.canonical_json(), folder, quiet(), testbed)
+    files = make_run(one, folder, testbed)
 table = pl.read_parquet(io.BytesIO(files["requests.parquet"]))
 taken = results_taken(folder, one.run_id)
 print(json.dumps({

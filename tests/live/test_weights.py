@@ -15,11 +15,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from controller.bootstrap.cluster import execute
 from controller.bootstrap.serve import local_testbed
 from controller.inputs.catalog import load_profile
 from controller.testbed.node.disk import NodeDisk
-from tests.live.services import live_experiment, quiet
+from tests.live.services import live_experiment, make_run
 from tests.live.throughput import last_nodes
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +54,7 @@ def test_every_modality_comes_back_as_what_it_is(weights: Path, tmp_path: Path) 
     )  # fmt: skip
     names = one.testbed.to_domain().node_names
     with local_testbed(names, tmp_path, 1.0, weights) as testbed:
-        files = execute(one.canonical_json(), tmp_path, quiet(), testbed)
+        files = make_run(one, tmp_path, testbed)
     table = pl.read_parquet(io.BytesIO(files["requests.parquet"]))
     assert json.loads(files["summary.json"])["target"] == "live"
     done = table.filter("success")

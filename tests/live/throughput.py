@@ -17,13 +17,12 @@ from typing import Any
 
 import polars as pl
 
-from controller.bootstrap.cluster import execute
 from controller.bootstrap.serve import local_testbed
 from controller.campaigns.experiment import Experiment
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.inputs.testbed import TestbedFile
 from controller.workloads.spec import WorkloadFile
-from tests.live.services import live_experiment, processes, quiet
+from tests.live.services import live_experiment, make_run, processes
 
 SLOT_S = 5.0
 
@@ -82,7 +81,7 @@ def main() -> None:
             for k, rate in enumerate(map(float, options.rates.split(","))):
                 one = experiment(options.nodes, rate, slots, k)
                 began_s = time.monotonic()
-                files = execute(one.canonical_json(), root, quiet(), testbed)
+                files = make_run(one, root, testbed)
                 took_s = time.monotonic() - began_s
                 table = pl.read_parquet(io.BytesIO(files["requests.parquet"]))
                 # The first slot's requests wait for pods.

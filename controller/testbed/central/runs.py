@@ -19,7 +19,8 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry, join_rows
 from controller.ports import Store
 from controller.testbed.clock import WallClock
-from controller.testbed.handshake import JOURNAL
+from controller.testbed.handshake import JOURNAL, PLAYED
+from controller.testbed.keys import PLAYER
 from controller.testbed.node.pods import Pods
 from controller.testbed.node.records import Record
 from controller.testbed.node.settings import VERDICT_GRACE_S
@@ -27,9 +28,9 @@ from controller.testbed.node.settings import VERDICT_GRACE_S
 Ints = NDArray[np.int64]
 
 # Phases of a run.
-WAITING: Final = "waiting"  # for nodes
+WAITING: Final = "waiting"  # for services
 RUNNING: Final = "running"
-ENDING: Final = "ending"  # for the nodes' journals
+ENDING: Final = "ending"  # waiting for the journals of nodes, and the player's record
 DONE: Final = "done"
 CANCELLED: Final = "cancelled"
 FAILED: Final = "failed"
@@ -54,7 +55,8 @@ class RunAtCentre:
     reports.
 
     Args:
-        document: the run as it is in the store: id, experiment, token, phase, began_unix_s, speed.
+        document: the run as it is in the store: id, incarnation, fence, attempt, holder,
+            experiment, phase, asked_unix_s, began_unix_s, speed, slots, played.
         folder: of the run's journals.
     """
 
@@ -64,7 +66,7 @@ class RunAtCentre:
         self.document, self.scenario, self.folder = document, scenario, folder
         self._store = store
         self._testbed = scenario.testbed
-        self.changed = asyncio.Condition()
+        self.changed, self._saving = asyncio.Condition(), asyncio.Lock()
         self.records: dict[int, Record] = {}
         self._known_s: dict[int, float] = {}
         self._arrived: set[int] = set()  # requests that a host has, or had
@@ -81,6 +83,12 @@ class RunAtCentre:
         return str(self.document["id"])
 
     @property
+    def key(self) -> str:
+        """Name among services: a run that is begun again after its end shares nothing with what
+        its former incarnation left."""
+        return f"{self.run_id}.{self.document['incarnation']}"
+
+    @property
     def phase(self) -> str:
         return str(self.document["phase"])
 
@@ -90,9 +98,17 @@ class RunAtCentre:
         return WallClock(self.document["began_unix_s"], self.document["speed"])
 
     async def update(self, **fields: Any) -> None:
-        """Change the run's document durably, and wake who waits for it."""
-        self.document = {**self.document, **fields}
-        await asyncio.to_thread(self._store.put, "runs", self.run_id, self.document)
+        """Change the run's document durably, and wake who waits for it. Changes are stored one
+        after the other, also when the task that makes one is cancelled."""
+        async with self._saving:
+            self.document = {**self.document, **fields}
+            putting = asyncio.to_thread(self._store.put, "runs", self.run_id, self.document)
+            saved = asyncio.ensure_future(putting)
+            try:
+                await asyncio.shield(saved)
+            except asyncio.CancelledError:
+                await asyncio.wait({saved})
+                raise
         await self.wake()
 
     async def wake(self) -> None:
@@ -105,10 +121,15 @@ class RunAtCentre:
 
     async def take_file(self, node: str, name: str, content: bytes) -> None:
         """Keep a file of a node. The journal is the last of them."""
-        await asyncio.to_thread(_write, self.file(node, name), content)
+        await asyncio.to_thread(replace_file, self.file(node, name), content)
         if name == JOURNAL:
             self.journals.add(node)
         await self.wake()
+
+    async def take_played(self, content: bytes, accepted: int) -> None:
+        """Keep what the player has done: nodes have ``accepted`` requests, and get no more."""
+        await asyncio.to_thread(replace_file, self.file(PLAYER, PLAYED), content)
+        await self.update(played=accepted)
 
     # What nodes tell
 
@@ -123,7 +144,7 @@ class RunAtCentre:
         if fresh:
             sent = {str(one["request"]["request_id"]): one for one in report["records"]}
             documents = {
-                f"{self.run_id}/{key}": {"run": self.run_id, "known_s": known_s, "record": one}
+                f"{self.key}/{key}": {"run": self.key, "known_s": known_s, "record": one}
                 for key, one in sent.items()
             }
             await asyncio.to_thread(self._store.put_many, "records", documents)
@@ -197,7 +218,7 @@ class RunAtCentre:
         if self._orders is not None and orders.stamp <= self._orders.stamp:
             return
         document = wire.orders_to_wire(self._testbed, orders)
-        await asyncio.to_thread(self._store.put, "orders", self.run_id, document)
+        await asyncio.to_thread(self._store.put, "orders", self.key, document)
         self._orders = orders
         await self.wake()
 
@@ -224,17 +245,20 @@ class RunAtCentre:
         """Return how far the run is."""
         failures = [record.failure for record in self.records.values()]
         began = self.phase not in (WAITING,)
+        ended_unix_s = self.document.get("ended_unix_s", time.time())
         return {
             "id": self.run_id,
             "phase": self.phase,
             "slot": int(self.clock.now() // self.scenario.slot_s) if began else None,
             "began_unix_s": self.document["began_unix_s"] if began else None,
+            "wall_s": ended_unix_s - self.document["asked_unix_s"],
             "speed": self.document["speed"],
             "slots": self.document.get("slots"),
             "records": len(failures),
             "succeeded": sum(one is None for one in failures),
             "failures": {name: failures.count(name) for name in FAILURES if name in failures},
             "problem": self.document.get("problem", ""),
+            "ended_by": self.document.get("ended_by", ""),
             "journals": sorted(self.journals),
             "arrived": len(self._arrived),
             "pod_starts": sum(heard.pod_starts for heard in self.heard.values()),
@@ -264,7 +288,7 @@ class RunAtCentre:
                 return
 
     def _kept_orders(self) -> Orders | None:
-        document = self._store.get("orders", self.run_id)
+        document = self._store.get("orders", self.key)
         return None if document is None else wire.orders_from_wire(self._testbed, document)
 
 
@@ -291,7 +315,8 @@ def _empty_row(scenario: Scenario, row: int) -> ClusterState:
     )  # fmt: skip
 
 
-def _write(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole; readers see it or what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp")
     partial.write_bytes(content)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from controller.domain.errors import InputError
 from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.handshake import Gate, caller_of, read_body, refuse
-from controller.testbed.keys import OPERATOR, Keys
+from controller.testbed.keys import OPERATOR, PLAYER, Keys
 from controller.testbed.node import events
 from controller.testbed.node.executor import Executor, checksum_of
 from controller.testbed.node.peers import ATTEMPT, CHECKSUM, HOST, OUTCOME, REASONS, REQUEST
@@ -25,6 +25,7 @@ from controller.testbed.node.wire import outcome_from_wire, request_from_wire
 MOST_BYTES: Final = 64 * 2**20  # of a body
 RETRY_S: Final = 2.0
 NO_ROOM: Final = "the node's disk is nearly full: free space, what it has taken goes on"
+OF_PLAYER: Final = re.compile(r"^/v1/runs/[^/]+/requests$")
 BETWEEN_NODES: Final = re.compile(r"^/v1/runs/[^/]+/(transfers|results|requests/\d+/cancel)$")
 STATUS: Final = {reason: status for status, reason in REASONS.items()}
 
@@ -224,9 +225,10 @@ def make_app(holder: Holder, keys: Keys) -> Gate:
 
 
 def _may(caller: str, http: HttpRequest) -> bool:
-    """Return True for what nodes send each other; whose it is, the routes check."""
-    del caller
-    return http.method == "POST" and BETWEEN_NODES.match(http.scope["path"]) is not None
+    """Return True for requests of the player, and for what nodes send each other; whose it is, the
+    routes check."""
+    between = OF_PLAYER if caller == PLAYER else BETWEEN_NODES
+    return http.method == "POST" and between.match(http.scope["path"]) is not None
 
 
 def _is_from(http: HttpRequest, node: str) -> bool:

@@ -50,7 +50,7 @@ class RecordedLife:
     def attributes(self) -> Mapping[str, str | int]:
         one = self.record
         return {
-            "edgelm.run": self.run_id,
+            "edgelm.run": self.run_id.partition(".")[0],  # without its incarnation
             "edgelm.request": one.request.request_id,
             "edgelm.lm": one.request.lm,
             "edgelm.origin": one.request.origin,

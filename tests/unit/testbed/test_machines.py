@@ -14,7 +14,7 @@ from controller.store.sqlite import open_store
 from controller.telemetry.scrape import Exporter
 from controller.testbed.central.machines import watch_machines
 from controller.testbed.central.runs import RUNNING
-from controller.testbed.central.service import Controller
+from controller.testbed.central.service import Controller, FencingToken
 from tests.samples.small import small_experiment
 from tests.unit.telemetry.exporters import SAMPLES, exporter, free_port, node_exporter, text
 
@@ -29,7 +29,9 @@ async def watched(folder: Path, ports: dict[Exporter, int], enough: Callable[[An
         nodes = one.testbed.to_domain().nodes
         for node in nodes[:2]:
             await controller.hear(node.name, "http://127.0.0.1:8701")
-        run = await controller.begin(one.run_id, one.canonical_json(), SPEED)
+        await controller.hear_player("0" * 32)
+        token = FencingToken((await controller.take_lease("a test", 60.0)).fence)
+        run = await controller.begin(one.run_id, one.canonical_json(), SPEED, token)
         await controller.close()  # nobody decides here
         await run.update(phase=RUNNING, began_unix_s=time.time())
         watching = asyncio.create_task(watch_machines(controller, store, ports))

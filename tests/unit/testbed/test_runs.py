@@ -19,7 +19,8 @@ def observed(folder: Path, slots: float, speed: float = 20.0) -> ClusterState:
     """What is seen ``slots`` after the first slot's begin, nodes having reported before it only."""
     one = small_experiment(target="emulated")
     document = {
-        "id": one.run_id, "phase": RUNNING, "speed": speed, "slots": 10,
+        "id": one.run_id, "incarnation": 1, "asked_unix_s": 0.0, "phase": RUNNING,
+        "speed": speed, "slots": 10,
         "began_unix_s": time.time() - slots * one.slot_s / speed,
     }  # fmt: skip
     with contextlib.closing(open_store(folder / "store.sqlite")) as store:

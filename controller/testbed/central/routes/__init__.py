@@ -1,0 +1,1 @@
+"""The controller's HTTP routes, a file per kind of caller."""
