@@ -13,10 +13,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lm-setup llama-setup demo test lint bench docs-check e2e images mongo-dev lock clean
+.PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup \
+  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=... chooses the Python of a new $(VENV) (3.11 to 3.13; now: $(or $(PYTHON),none found))"
 	@echo "  JOBS=2     processes that tests run in"
@@ -27,16 +28,33 @@ lm-setup: $(VENV)-lm/ready ## Build .venv-lm with PyTorch, for tests of LMs with
 
 llama-setup: $(VENV)-llama/ready ## Build .venv-llama with llama.cpp and a small LM; compiles for minutes
 
+airflow-setup: $(VENV)-airflow/ready ## Build .venv-airflow with Airflow, and edgelm without its dependencies
+
+airflow-celery-setup: $(VENV)-airflow/celery ## Add what CeleryExecutor needs
+
+airflow: $(VENV)-airflow/ready ## Start Airflow on 127.0.0.1:8080; prints address and password
+	@python airflow/control.py start
+
+airflow-stop: $(VENV)-airflow/ready ## End all of it
+	@python airflow/control.py stop
+
+airflow-status: $(VENV)-airflow/ready ## Show what of it runs
+	@python airflow/control.py status
+
+airflow-parameters: $(VENV)/ready ## Write the DAGs' parameters from what edgelm ships
+	PYTHONPATH=airflow python -m airflow_local.parameters
+
 demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; two minutes
 	edgelm run paper --out results/demo
 
 test: $(VENV)/ready | $(BROWSER) ## Run all tests
 	python -m pytest -n $(JOBS)
 
-lint: $(VENV)/ready ## Check style, types and layers
+lint: $(VENV)/ready $(VENV)-airflow/ready ## Check style, types and layers
 	ruff check
 	ruff format --check
 	mypy
+	mypy --python-executable $(VENV)-airflow/bin/python controller/airflow/*.py $(wildcard dags/*.py)
 	lint-imports
 
 bench: $(VENV)/ready ## Measure the twin, the solver and the agents on this machine
@@ -46,7 +64,8 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 	python -m pytest tests/integration/test_docs.py
 
 # torch and what needs it stay out of .venv: 5 GB that most work does without.
-e2e: $(VENV)-lm/ready ## Run the slow tests: models with weights, 200 kills of services; 20 minutes, 5 GB
+e2e: $(VENV)-lm/ready $(VENV)-airflow/celery ## Run the slow tests: models with weights, 200 kills, Airflow; 35 minutes, 5 GB
+	python -m pytest -s tests/airflow
 	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
@@ -67,10 +86,16 @@ lock: $(VENV)/ready ## Resolve requirements.lock and those of the images anew
 	    $$(case $$image in llama) echo --extra llama --generate-hashes;; lm) echo --extra lm;; \
 	       *) echo --generate-hashes;; esac) -o lm_dockerfiles/requirements/$$image.txt || exit; \
 	done  # lm without hashes: wheels of the CPU's torch are others than PyPI's
-	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/*  # names, versions and hashes
+	for file in requirements-celery requirements; do \
+	  uv pip compile airflow/$$file.in --universal --fork-strategy fewest --generate-hashes \
+	    --python-version 3.11 --custom-compile-command 'make lock' --upgrade --quiet \
+	    $$(test $$file = requirements && echo --constraint airflow/requirements-celery.txt) \
+	    -o airflow/$$file.txt || exit; \
+	done  # the second as a part of the first, so that one venv can have either
+	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/* airflow/*.txt  # names, versions and hashes
 
 clean: ## Remove .venv*, caches and build outputs; results/ stays
-	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama $(VENV)-airflow build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # uv installs in seconds what takes pip minutes; where uv cannot be had, pip does it.
@@ -94,6 +119,20 @@ $(VENV)-lm/ready: pyproject.toml lm_dockerfiles/server/pyproject.toml | $(VENV)/
 	uv pip install --python $(VENV)-lm/bin/python --require-hashes --requirement requirements.lock
 	uv pip install --python $(VENV)-lm/bin/python \
 	  --editable '.[lm]' --editable 'lm_dockerfiles/server[lm]'
+	@touch $@
+
+# edgelm comes without its dependencies: Airflow meets its core at the command line of .venv.
+$(VENV)-airflow/ready: airflow/requirements.txt pyproject.toml requirements.lock | $(VENV)/ready
+	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-airflow
+	uv pip install --python $(VENV)-airflow/bin/python --compile-bytecode --require-hashes \
+	  --requirement airflow/requirements.txt
+	uv pip install --python $(VENV)-airflow/bin/python --no-deps \
+	  --build-constraints requirements.lock --editable .
+	@touch $@
+
+$(VENV)-airflow/celery: airflow/requirements-celery.txt $(VENV)-airflow/ready
+	uv pip install --python $(VENV)-airflow/bin/python --compile-bytecode --require-hashes \
+	  --requirement airflow/requirements-celery.txt
 	@touch $@
 
 $(VENV)-llama/ready: lm_dockerfiles/server/pyproject.toml | $(VENV)/ready
