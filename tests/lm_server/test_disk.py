@@ -97,7 +97,11 @@ def test_a_checkpoint_that_does_not_grow_waits(tmp_path: Path) -> None:
         )
 
 
-def test_a_shutdown_does_not_wait_for_a_full_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # "": what was not written is tried at the end
+def test_a_shutdown_does_not_wait_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with serving(tmp_path, seconds=0.2) as server:
         assert server.process is not None
         server.submit("accepted", prompts=4)

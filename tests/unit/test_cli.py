@@ -13,9 +13,9 @@ from controller import __version__, strategies
 from controller.inputs.catalog import KINDS, locate, names, read_yaml
 
 COMMANDS = (
-    "run", "report", "list", "validate", "schema", "bench", "calibrate", "profile", "trace",
-    "trace import", "trace merge", "models tiny", "models pull", "models check", "live",
-    "controller", "node", "keys", "approve", "status", "doctor",
+    "run", "plan", "check", "compare", "report", "list", "validate", "schema", "bench",
+    "calibrate", "profile", "trace", "trace import", "trace merge", "models tiny", "models pull",
+    "models check", "live", "controller", "node", "keys", "approve", "status", "doctor",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import socket
 import ssl
 import sys
@@ -57,6 +58,15 @@ def main() -> None:
         asyncio.run(serve(options, checkpoint, listener, token))
     except EngineUnusable as error:
         sys.exit(f"lm_server: --model: {options.model} cannot be loaded ({error})")
+    _forget_unwritten_log()
+
+
+def _forget_unwritten_log() -> None:
+    """Drop lines of the log that a full disk has not taken: Python would exit with 120 for them."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
 
 
 def _parser() -> argparse.ArgumentParser:
