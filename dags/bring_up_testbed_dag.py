@@ -34,7 +34,7 @@ with DAG(
         task_id="approve", execution_timeout=timedelta(days=1),
         subject="{{ 'Tear down' if params.tear_down else 'Bring up' }} {{ params.testbed }}?",
         body="The log of the task `doctor` says what is there now.",
-        response_timeout=timedelta(hours=11), retries=0,
+        response_timeout=timedelta(hours=11), retries=1,
         doc_md="Waits for a person. A rejection fails the run and says who rejected it.",
     )  # fmt: skip
     phases = PhasesOperator(

@@ -38,7 +38,7 @@ with DAG(
         task_id="policy_rows", doc_md="Names the policies that a person is asked about."
     )
     approve = EdgelmPolicyOperator.partial(
-        task_id="approve_policy", map_index_template=ROW, retries=0,
+        task_id="approve_policy", map_index_template=ROW, retries=1,
         doc_md="Asks a person about a policy while the run waits (mode approve).",
     ).expand_kwargs(policies.output)  # fmt: skip
     health >> plan >> policies

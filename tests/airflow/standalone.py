@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / ".venv-airflow" / "bin" / "airflow"
 EDGELM = Path(sys.executable).with_name("edgelm")
 WELL_S = 240.0
+TRIES = 10
 FINAL = ("success", "failed")
 
 Options = Mapping[tuple[str, str], str]
@@ -168,10 +169,20 @@ class Standalone:
         return self._until(look, states, limit_s, run)
 
     def log(self, run: Run, task_id: str, attempt: int = 1, map_index: int = -1) -> str:
-        """Return what an attempt of a task has logged, a line for each event."""
+        """Return what an attempt of a task has logged, a line for each event and exception."""
         path = f"{run.path}/taskInstances/{part(task_id)}/logs/{attempt}"
         answer = self.rest.get(path, map_index=map_index, full_content=True)
-        return "\n".join(str(line.get("event", "")) for line in answer["content"])
+        lines = [str(line.get("event", "")) for line in answer["content"]]
+        errors = [one for line in answer["content"] for one in line.get("error_detail") or []]
+        return "\n".join([*lines, *(str(one.get("exc_value")) for one in errors)])
+
+    def answer(self, run: Run, task_id: str, option: str, map_index: int = -1) -> None:
+        """Answer a question, a few seconds after it was asked: Airflow 3.3.2 fails a task whose
+        answer comes before its first process is known to have ended."""
+        time.sleep(6)
+        chosen = {"chosen_options": [option], "params_input": {}}
+        path = f"{run.path}/taskInstances/{part(task_id)}/{map_index}/hitlDetails"
+        self.rest.call("PATCH", path, chosen)
 
     def clear(self, run: Run, *tasks: str | tuple[str, int], downstream: bool = False) -> None:
         """Clear tasks, whatever their state, so that they run anew."""
@@ -179,7 +190,14 @@ class Standalone:
             "dry_run": False, "only_failed": False, "dag_run_id": run.run_id, "task_ids": tasks,
             "include_downstream": downstream,
         }  # fmt: skip
-        self.rest.call("POST", f"dags/{part(run.dag_id)}/clearTaskInstances", wanted)
+        for left in reversed(range(TRIES)):
+            try:
+                self.rest.call("POST", f"dags/{part(run.dag_id)}/clearTaskInstances", wanted)
+                return
+            except RestError as error:  # SQLite has one writer at a time
+                if "Database error" not in error.text or not left:
+                    raise
+                time.sleep(0.5)
 
     def mark(self, run: Run, task_id: str, state: str = "failed", map_index: int = -1) -> None:
         """Set the state of a task (success, failed or skipped), as a person does in the UI."""

@@ -97,9 +97,8 @@ def test_rows_have_names_and_the_run_says_what_came_of_it(
     assert "8 of 8 runs to make on twin, about " in plan
     assert campaign.run_id.startswith("smoke-")
     note = airflow.run(campaign)["note"]
-    assert note.startswith("smoke: 8 of 8 runs, RF 0.0")
-    assert "SOLVER" in note
-    assert "(100.0% succeed)" in note
+    assert note.startswith("smoke: 8 of 8 runs; SOLVER 0.0")
+    assert "(100.0% succeed), RF 0.0" in note
 
 
 @pytest.mark.parametrize(
@@ -144,14 +143,14 @@ def test_a_finished_campaign_is_compared_with_the_one_before(
     first = Run("analyse_campaign", analyses()[0]["dag_run_id"])
     assert airflow.wait(first)["state"] == "success"
     assert airflow.states(first)["compare", -1] == "skipped"
-    assert "the first complete campaign of its name" in airflow.log(first, "compare")
+    assert airflow.run(first)["note"] == f"{folder_of(*campaign)}: the first of its name"
     again = airflow.trigger("run_campaign", CAMPAIGN)
     assert airflow.wait(again)["state"] == "success"
     until(lambda: len(analyses()) == 2, 60)
     second = Run("analyse_campaign", analyses()[1]["dag_run_id"])
     assert airflow.wait(second)["state"] == "success"
     note = airflow.run(second)["note"]
-    assert note.startswith(f"{again.run_id} against {campaign.run_id}: ")
+    assert note.startswith(f"{folder_of(*again)} against {folder_of(*campaign)}: ")
     assert "REGRESSION" not in note
     assert "SOLVER +0.0000" in note
 

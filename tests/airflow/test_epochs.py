@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import polars as pl
 import pytest
@@ -62,6 +64,24 @@ def airflow(
         started.mark_run(today)
         started.wait(today)
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_the_testbed(airflow: Standalone, testbed: Address) -> Iterator[None]:
+    """End what a test has left, so that the next one begins with a free testbed."""
+    yield
+    for state in ("running", "queued"):
+        left = airflow.rest.get_all("dags/run_epochs/dagRuns", "dag_runs", state=state)
+        for one in left:
+            airflow.mark_run(Run("run_epochs", one["dag_run_id"]))
+    lease = state_of(testbed)["lease"]
+    if lease is not None:
+        query = urlencode({"holder": lease["holder"]})
+        shown = headers(testbed.keys(), CONTROLLER)
+        where = f"{testbed.url}/v1/lease?{query}"
+        wanted = Request(where, headers=shown, method="DELETE")  # noqa: S310 - loopback
+        with urlopen(wanted, timeout=10):  # noqa: S310
+            pass
 
 
 def state_of(testbed: Address) -> dict[str, Any]:
@@ -189,8 +209,7 @@ def test_a_person_answers_for_the_agents_policies(airflow: Standalone, testbed: 
     airflow.wait_for_task(run, "approve_policy", ("awaiting_input",), 0, 180)
     detail = airflow.rest.get(f"{run.path}/taskInstances/approve_policy/0/hitlDetails")
     assert "LM4" in detail["body"]
-    answer = {"chosen_options": ["Approve"], "params_input": {}}
-    airflow.rest.call("PATCH", f"{run.path}/taskInstances/approve_policy/0/hitlDetails", answer)
+    airflow.answer(run, "approve_policy", "Approve", 0)
     airflow.wait_for_task(run, "approve_policy", ("success",), 0, 60)
     until(lambda: state_of(testbed)["run"]["policy_slot"] == 0, 30)
     airflow.mark(run, TASK, "failed", 0)
@@ -200,8 +219,7 @@ def test_a_person_answers_for_the_agents_policies(airflow: Standalone, testbed: 
 def test_a_rejected_tear_down_is_red(airflow: Standalone) -> None:
     run = airflow.trigger("bring_up_testbed", {"tear_down": True})
     airflow.wait_for_task(run, "approve", ("awaiting_input",))
-    answer = {"chosen_options": ["Reject"], "params_input": {}}
-    airflow.rest.call("PATCH", f"{run.path}/taskInstances/approve/-1/hitlDetails", answer)
+    airflow.answer(run, "approve", "Reject")
     assert airflow.wait(run)["state"] == "failed"
     assert "rejected by admin" in airflow.log(run, "approve")
     assert airflow.states(run)["phases", -1] == "upstream_failed"
@@ -210,7 +228,6 @@ def test_a_rejected_tear_down_is_red(airflow: Standalone) -> None:
 def test_an_approved_bring_up_says_what_is_missing(airflow: Standalone) -> None:
     run = airflow.trigger("bring_up_testbed")
     airflow.wait_for_task(run, "approve", ("awaiting_input",))
-    answer = {"chosen_options": ["Approve"], "params_input": {}}
-    airflow.rest.call("PATCH", f"{run.path}/taskInstances/approve/-1/hitlDetails", answer)
+    airflow.answer(run, "approve", "Approve")
     assert airflow.wait(run)["state"] == "failed"
     assert "no phases of a bring-up yet" in airflow.log(run, "phases")
