@@ -31,7 +31,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where Airflow lives and what it runs.
+    """Place of an Airflow, and what it runs.
 
     ``program`` is the airflow command, ``options`` are values of airflow.cfg by section and key,
     ``environment`` is added to the components' own.

@@ -25,13 +25,13 @@ class EdgelmCheckOperator(EdgelmOperator):
     template_fields: Sequence[str] = ("folder",)
 
     def __init__(self, *, folder: str, **kwargs: Any) -> None:
-        super().__init__(arguments=(), fails=(1,), outlets=[FINISHED], **kwargs)
+        super().__init__(outlets=[FINISHED], **kwargs)
         self.folder = folder
 
     def execute(self, context: Context) -> Any:
         run = context["dag_run"]
         folder = campaign_folder(self.folder, context)
-        found = self._run(["check", str(folder)])
+        found = self._run(["check", str(folder)], fails=(1,))
         write_note(run.dag_id, run.run_id, outcome(found), self.log)
         if found["lacking"]:
             lacking = "; ".join(f"{one['id']} {one['problem']}" for one in found["lacking"][:SHOWN])
@@ -55,7 +55,7 @@ class EdgelmReportOperator(EdgelmOperator):
     template_fields: Sequence[str] = ("folder",)
 
     def __init__(self, *, folder: str, **kwargs: Any) -> None:
-        super().__init__(arguments=(), **kwargs)
+        super().__init__(**kwargs)
         self.folder = folder
 
     def execute(self, context: Context) -> Any:
@@ -73,7 +73,7 @@ class EdgelmCompareOperator(EdgelmOperator):
     template_fields: Sequence[str] = ("folder", "tolerance")
 
     def __init__(self, *, folder: str, tolerance: float | str, **kwargs: Any) -> None:
-        super().__init__(arguments=(), **kwargs)
+        super().__init__(**kwargs)
         self.folder, self.tolerance = folder, tolerance
 
     def execute(self, context: Context) -> Any:

@@ -57,33 +57,22 @@ def need_triggerer() -> None:
 
 
 class EdgelmOperator(BaseOperator):
-    """Run a command of edgelm; return the JSON that it prints.
+    """A task that runs commands of edgelm, and ends them when it is ended."""
 
-    Args:
-        arguments: of the command, without ``--json``.
-        fails: exit codes besides 0 with which the command prints its result too.
-    """
-
-    template_fields: Sequence[str] = ("arguments",)
     ui_color = "#e8f0fb"
 
-    def __init__(
-        self, *, arguments: Sequence[str], fails: Sequence[int] = (), **kwargs: Any
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.arguments, self.fails = arguments, fails
         self._command = Command()
-
-    def execute(self, context: Context) -> Any:
-        del context
-        return self._run(self.arguments)
 
     def on_kill(self) -> None:
         self._command.end()
 
-    def _run(self, arguments: Sequence[str]) -> Any:
+    def _run(self, arguments: Sequence[str], *, fails: Sequence[int] = ()) -> Any:
+        """Return the JSON that a command prints. ``fails``: exit codes besides 0 with which it
+        prints its result too."""
         try:
-            return self._command.run([*map(str, arguments)], self.log, fails=self.fails)
+            return self._command.run([*map(str, arguments)], self.log, fails=fails)
         except CommandFailed as error:
             if error.code == BAD_INPUT:
                 raise AirflowFailException(str(error)) from error
@@ -107,7 +96,7 @@ class EdgelmCampaignOperator(EdgelmOperator):
     def __init__(
         self, *, folder: str, runs: Sequence[str], row: str = "", jobs: int = 1, **kwargs: Any
     ) -> None:
-        super().__init__(arguments=(), **kwargs)
+        super().__init__(**kwargs)
         self.folder, self.runs, self.row, self.jobs = folder, runs, row, jobs
 
     def execute(self, context: Context) -> Any:
@@ -148,7 +137,7 @@ class EdgelmEpochOperator(EdgelmOperator):
         run_timeout: timedelta = timedelta(hours=12),
         testbed_timeout: timedelta = timedelta(days=2), **kwargs: Any,
     ) -> None:  # fmt: skip
-        super().__init__(arguments=(), **kwargs)
+        super().__init__(**kwargs)
         self.folder, self.runs, self.holder, self.row = folder, runs, holder, row
         self.time_scale, self.edgelm_conn_id = time_scale, edgelm_conn_id
         self.run_timeout, self.testbed_timeout = run_timeout, testbed_timeout

@@ -50,7 +50,7 @@ class EdgelmPlanOperator(EdgelmOperator):
     """
 
     def __init__(self, *, fixed: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(arguments=(), **kwargs)
+        super().__init__(**kwargs)
         self.fixed = fixed or {}
 
     def execute(self, context: Context) -> Any:
@@ -85,13 +85,13 @@ class EdgelmHealthOperator(EdgelmOperator):
     def __init__(
         self, *, edgelm_conn_id: str = DEFAULT, only_tell: bool = False, **kwargs: Any
     ) -> None:
-        super().__init__(arguments=(), fails=(1,), **kwargs)
+        super().__init__(**kwargs)
         self.edgelm_conn_id, self.only_tell = edgelm_conn_id, only_tell
 
     def execute(self, context: Context) -> Any:
         del context
         testbed = EdgelmHook(self.edgelm_conn_id).testbed
-        findings = self._run(["doctor", *testbed.options()])
+        findings = self._run(["doctor", *testbed.options()], fails=(1,))
         wrong = [one for one in findings if not one["ok"]]
         for one in findings:
             remedy = f" -> {one['remedy']}" if one["remedy"] else ""

@@ -70,7 +70,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Who has a testbed: ``holder`` until ``until``, nobody if that is empty. ``problem``: why
+    """Holder of a testbed: ``holder`` until ``until``, nobody if that is empty. ``problem``: why
     nothing is known."""
 
     url: str = ""

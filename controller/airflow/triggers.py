@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -59,7 +60,7 @@ class RunTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield how the run has ended, as the controller says it, or why nobody knows."""
         heard_s, told_s, renewed_s = time.monotonic(), -TOLD_S, -self.ttl_s
-        async with await self._client() as client:
+        async with await _client(self.testbed) as client:
             while True:
                 now_s = time.monotonic()
                 try:
@@ -94,7 +95,7 @@ class RunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the run, if this attempt is still the one that it obeys."""
         end_s = time.monotonic() + CANCEL_S
-        async with await self._client() as client:
+        async with await _client(self.testbed) as client:
             while time.monotonic() < end_s:
                 try:
                     answer = await client.post(
@@ -121,16 +122,39 @@ class RunTrigger(BaseTrigger):
         query = {"after": after, "wait_s": wait_s}
         (await client.get("/v1/events", params=query)).raise_for_status()
 
-    async def _client(self) -> httpx.AsyncClient:
-        return await _client(self.testbed)
+
+class StateTrigger(BaseTrigger, ABC):
+    """Wait until the controller's state says something: look at it again and again."""
+
+    def __init__(self, testbed: dict[str, Any], look_s: float) -> None:
+        super().__init__()
+        self.testbed, self.look_s = testbed, look_s
+
+    @abstractmethod
+    def event_of(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the event that a state is, None to go on waiting."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the first event."""
+        async with await _client(self.testbed) as client:
+            while True:
+                try:
+                    state = (await client.get("/v1/state")).raise_for_status().json()
+                    event = self.event_of(state)
+                    if event is not None:
+                        yield TriggerEvent(event)
+                        return
+                except httpx.HTTPError as error:
+                    self.log.warning("the controller does not answer: %r", error)
+                await asyncio.sleep(self.look_s)
 
 
-class FreeTestbedTrigger(BaseTrigger):
+class FreeTestbedTrigger(StateTrigger):
     """Wait until nobody else has the testbed, nor another run of the same holder."""
 
     def __init__(self, testbed: dict[str, Any], holder: str, run: str, look_s: float = 5.0) -> None:
-        super().__init__()
-        self.testbed, self.holder, self.run_id, self.look_s = testbed, holder, run, look_s
+        super().__init__(testbed, look_s)
+        self.holder, self.run_id = holder, run
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -141,29 +165,22 @@ class FreeTestbedTrigger(BaseTrigger):
             },
         )  # fmt: skip
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield once the testbed is free, or the holder's own."""
-        async with await _client(self.testbed) as client:
-            while True:
-                try:
-                    state = (await client.get("/v1/state")).raise_for_status().json()
-                    lease, run = state["lease"], state["run"]
-                    is_mine = lease is None or lease["holder"] == self.holder
-                    is_over = run is None or run["phase"] in OVER or run["id"] == self.run_id
-                    if is_mine and (is_over or run["holder"] != self.holder):
-                        yield TriggerEvent({"phase": "free"})
-                        return
-                except httpx.HTTPError as error:
-                    self.log.warning("the controller does not answer: %r", error)
-                await asyncio.sleep(self.look_s)
+    def event_of(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        """Return an event once the testbed is free, or the holder's own."""
+        lease, run = state["lease"], state["run"]
+        is_mine = lease is None or lease["holder"] == self.holder
+        is_over = run is None or run["phase"] in OVER or run["id"] == self.run_id
+        if is_mine and (is_over or run["holder"] != self.holder):
+            return {"phase": "free"}
+        return None
 
 
-class QuestionTrigger(BaseTrigger):
+class QuestionTrigger(StateTrigger):
     """Wait until a run's controller asks for a person's word on the policy of a slot."""
 
     def __init__(self, testbed: dict[str, Any], run: str, slot: int, look_s: float = 0.5) -> None:
-        super().__init__()
-        self.testbed, self.run_id, self.slot, self.look_s = testbed, run, slot, look_s
+        super().__init__(testbed, look_s)
+        self.run_id, self.slot = run, slot
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -174,23 +191,16 @@ class QuestionTrigger(BaseTrigger):
             },
         )  # fmt: skip
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the question, or none if the run is over or past it."""
-        async with await _client(self.testbed) as client:
-            while True:
-                try:
-                    state = (await client.get("/v1/state")).raise_for_status().json()
-                    run, question = state["run"], state["approval"]
-                    if run is not None and run["id"] == self.run_id:
-                        if question is not None and question["slot"] == self.slot:
-                            yield TriggerEvent({"question": question})
-                            return
-                        if run["phase"] in OVER or (run["slot"] or 0) > self.slot:
-                            yield TriggerEvent({"question": None})
-                            return
-                except httpx.HTTPError as error:
-                    self.log.warning("the controller does not answer: %r", error)
-                await asyncio.sleep(self.look_s)
+    def event_of(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the question, or none if the run is over or past it."""
+        run, question = state["run"], state["approval"]
+        if run is None or run["id"] != self.run_id:
+            return None
+        if question is not None and question["slot"] == self.slot:
+            return {"question": question}
+        if run["phase"] in OVER or (run["slot"] or 0) > self.slot:
+            return {"question": None}
+        return None
 
 
 async def _client(testbed: dict[str, Any]) -> httpx.AsyncClient:

@@ -37,13 +37,13 @@ class Workload(Protocol):
     trace_sha256: str  # of the trace that it plays, "" if it plays none
 
     def requests(self, root: Path) -> Requests:
-        """Draw the requests. ``root``: folder with the trace, as :meth:`PlayerService.fetch` leaves
+        """Draw the requests. ``root``: folder with the trace, as the service has fetched
         it."""
         ...
 
 
 class Playbook:
-    """What a player has done of a run, kept in a file so that a restart goes on with the rest.
+    """Record of what a player has done of a run, in a file, so that a restart goes on from it.
 
     A kill may lose the last line: its request is handed over again, and its node knows it.
     """
