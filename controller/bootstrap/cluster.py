@@ -85,11 +85,7 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Address) 
         try:
             await _offer_trace(centre, experiment, root)
             await centre.begin(text)
-            telling = asyncio.create_task(_tell_advance(centre, listener))
-            try:
-                found = await centre.until({"done"})
-            finally:
-                telling.cancel()
+            found = await centre.until_done(listener)
         except BaseException:
             await centre.cancel()
             raise
@@ -134,7 +130,7 @@ class Centre:
         """Give the controller the trace that a run plays."""
         await self._content("PUT", f"{self._url}/v1/traces/{sha256}", data=content)
 
-    async def begin(self, experiment: str) -> dict[str, Any]:
+    async def begin(self, experiment: str) -> None:
         """Ask for the run.
 
         Raises:
@@ -152,20 +148,22 @@ class Centre:
         if status != 200:
             raise Permanent(f"the controller refuses the run: {found.get('problem', found)}")
         self._begun = True
-        return found
 
-    async def until(self, phases: set[str]) -> dict[str, Any]:
-        """Wait until the run is in one of these phases.
+    async def until_done(self, listener: Listener) -> dict[str, Any]:
+        """Wait until the run is done; tell how far it is meanwhile.
 
         Raises:
             Permanent: it failed, or was cancelled.
         """
         while True:
             found = await self.look()
-            if found is not None and found["phase"] in phases:
+            if found is not None and found["phase"] == "done":
                 return found
             if found is not None and found["phase"] in ("failed", "cancelled"):
                 raise Permanent(f"the run {found['phase']}: {found['problem']}")
+            if found is not None and found["slot"] is not None:
+                slot = min(max(0, found["slot"]), found["slots"])
+                listener.advanced(found["id"], Advance(slot, found["slots"], 0, None))
             await asyncio.sleep(POLL_S)
 
     async def look(self) -> dict[str, Any] | None:
@@ -240,15 +238,6 @@ async def _offer_trace(centre: Centre, experiment: Experiment, root: Path) -> No
     if trace is not None:
         content = await asyncio.to_thread(trace_path(root, trace.sha256).read_bytes)
         await centre.offer_trace(trace.sha256, content)
-
-
-async def _tell_advance(centre: Centre, listener: Listener) -> None:
-    while True:
-        found = await centre.look()
-        if found is not None and found["slot"] is not None:
-            slot = min(max(0, found["slot"]), found["slots"])
-            listener.advanced(found["id"], Advance(slot, found["slots"], 0, None))
-        await asyncio.sleep(1.0)
 
 
 def _table(

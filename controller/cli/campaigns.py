@@ -15,6 +15,7 @@ from controller.cli.app import FAILED, INTERRUPTED, app
 from controller.cli.options import (
     OPTIONS,
     AsJson,
+    CampaignName,
     Effort,
     Epochs,
     Loads,
@@ -46,12 +47,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
-    campaign: Annotated[
-        str,
-        typer.Argument(
-            metavar="CAMPAIGN", help="Shipped name (edgelm list), file, or a campaign's folder."
-        ),
-    ],
+    campaign: CampaignName,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN]")
     ] = None,

@@ -48,6 +48,12 @@ def instead(what: str) -> Any:
 
 # Options that replace the axes of a campaign.
 Strategies = Annotated[str | None, instead("Strategies ('all': every one)")]
+CampaignName = Annotated[
+    str,
+    typer.Argument(
+        metavar="CAMPAIGN", help="Shipped name (edgelm list), file, or a campaign's folder."
+    ),
+]
 Seeds = Annotated[int | None, number_of("Number of seeds; N runs seeds 0 to N-1.")]
 Epochs = Annotated[int | None, number_of("Epochs of a run.")]
 Testbeds = Annotated[str | None, instead("Testbeds, names or files,")]

@@ -14,6 +14,7 @@ from controller.cli.app import FAILED, app
 from controller.cli.campaigns import opened
 from controller.cli.options import (
     AsJson,
+    CampaignName,
     Effort,
     Epochs,
     Loads,
@@ -43,12 +44,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def plan(
-    campaign: Annotated[
-        str,
-        typer.Argument(
-            metavar="CAMPAIGN", help="Shipped name (edgelm list), file, or a campaign's folder."
-        ),
-    ],
+    campaign: CampaignName,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the results.  [default: results/CAMPAIGN, or -live]"),

@@ -12,7 +12,15 @@ import typer
 
 from controller.cli.app import FAILED, INTERRUPTED, app
 from controller.cli.campaigns import opened, show_results, write_page
-from controller.cli.options import AsJson, instead, listed, number_of, numbers, reasoners
+from controller.cli.options import (
+    AsJson,
+    CampaignName,
+    axes_of,
+    instead,
+    listed,
+    number_of,
+    reasoners,
+)
 from controller.domain.errors import InputError
 from controller.testbed.keys import (
     CONTROLLER,
@@ -45,12 +53,7 @@ TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Its private k
 
 @app.command()
 def live(
-    campaign: Annotated[
-        str,
-        typer.Argument(
-            metavar="CAMPAIGN", help="Shipped name (edgelm list), file, or a campaign's folder."
-        ),
-    ],
+    campaign: CampaignName,
     local: Annotated[
         bool, typer.Option("--local", help="Start all services on this machine, emulated engines.")
     ] = False,
@@ -121,14 +124,8 @@ def live(
             remedy="give one of them",
         )  # fmt: skip
     target = _target(engines, weights, local=local)
-    axes = {
-        "strategies": listed(strategy),
-        "seeds": seeds,
-        "epochs": epochs,
-        "workloads": listed(workload),
-        "loads": numbers("--load", load),
-        "reasoners": reasoners(reasoner, None, None, None),
-    }
+    who = reasoners(reasoner, None, None, None)
+    axes = axes_of(strategy, seeds, epochs, None, None, workload, load, who)
     grid, root = opened(campaign, axes, None, out, target)
     testbeds = {cell.experiment.testbed.name: cell.experiment.testbed for cell in grid.cells}
     if len(testbeds) != 1:

@@ -78,8 +78,8 @@ class Player:
         self._urls = [f"{urls[name]}/v1/runs/{run_id}/requests" for name in nodes]
         self._shown = [headers(keys, name) for name in nodes]
 
-    async def play(self) -> Played:
-        """Play all requests; return when each was accepted or its deadline has passed.
+    async def play(self) -> None:
+        """Play all requests, until each was accepted or its deadline has passed.
 
         Raises:
             Permanent: a node does not let this player in.
@@ -92,7 +92,6 @@ class Player:
                     group.create_task(self._hand_over(row, body))
         except* Permanent as errors:
             raise errors.exceptions[0] from None
-        return self._played
 
     async def _hand_over(self, row: int, body: dict[str, object]) -> None:
         """Hand a request to its origin, again and again while that does not answer."""
