@@ -182,7 +182,7 @@ class Standalone:
         time.sleep(6)
         chosen = {"chosen_options": [option], "params_input": {}}
         path = f"{run.path}/taskInstances/{part(task_id)}/{map_index}/hitlDetails"
-        self.rest.call("PATCH", path, chosen)
+        self._change("PATCH", path, chosen)
 
     def clear(self, run: Run, *tasks: str | tuple[str, int], downstream: bool = False) -> None:
         """Clear tasks, whatever their state, so that they run anew."""
@@ -190,24 +190,28 @@ class Standalone:
             "dry_run": False, "only_failed": False, "dag_run_id": run.run_id, "task_ids": tasks,
             "include_downstream": downstream,
         }  # fmt: skip
-        for left in reversed(range(TRIES)):
-            try:
-                self.rest.call("POST", f"dags/{part(run.dag_id)}/clearTaskInstances", wanted)
-                return
-            except RestError as error:  # SQLite has one writer at a time
-                if "Database error" not in error.text or not left:
-                    raise
-                time.sleep(0.5)
+        self._change("POST", f"dags/{part(run.dag_id)}/clearTaskInstances", wanted)
 
     def mark(self, run: Run, task_id: str, state: str = "failed", map_index: int = -1) -> None:
         """Set the state of a task (success, failed or skipped), as a person does in the UI."""
         mapped = "" if map_index < 0 else f"/{map_index}"
         path = f"{run.path}/taskInstances/{part(task_id)}{mapped}"
-        self.rest.call("PATCH", path, {"new_state": state})
+        self._change("PATCH", path, {"new_state": state})
 
     def mark_run(self, run: Run, state: str = "failed") -> None:
         """Set the state of a run, which ends its tasks."""
-        self.rest.call("PATCH", run.path, {"state": state})
+        self._change("PATCH", run.path, {"state": state})
+
+    def _change(self, method: str, path: str, content: Any) -> None:
+        """Ask Airflow for a change, again while another writer has its SQLite."""
+        for left in reversed(range(TRIES)):
+            try:
+                self.rest.call(method, path, content)
+                return
+            except RestError as error:
+                if "Database error" not in error.text or not left:
+                    raise
+                time.sleep(0.5)
 
     def _until(
         self, look: Callable[[], dict[str, Any]], states: Collection[str], limit_s: float, run: Run
