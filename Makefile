@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup \
-  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev lock clean
+  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ images: ## Build images of the LM servers; REGISTRY=... pushes them, TARGETS="em
 mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and two minutes
 	cd tests/mongo && CGO_ENABLED=0 GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/edgelm/bin" \
 	  go install -trimpath -buildvcs=false -ldflags "-s -w" .
+
+kube-dev: ## Build a Kubernetes control plane for tests, once; takes Go and six minutes
+	tests/kubernetes/programs/build.sh
 
 lock: $(VENV)/ready ## Resolve requirements.lock and those of the images anew
 	uv pip compile pyproject.toml --extra otel --extra testbed --group dev --universal \
