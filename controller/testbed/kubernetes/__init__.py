@@ -1,0 +1,1 @@
+"""The testbed's nodes and pods on a Kubernetes cluster."""
