@@ -14,6 +14,8 @@ from urllib.request import Request, urlopen
 
 from controller import __version__
 from controller.domain.errors import Permanent
+from controller.domain.testbed import Testbed
+from controller.testbed.central.conditions import Condition, Room, differences
 from controller.testbed.handshake import headers
 from controller.testbed.keys import CONTROLLER, Keys
 
@@ -91,8 +93,9 @@ def give_verdict(url: str, keys: Keys, slot: int, *, approved: bool) -> None:
         raise Permanent(f"the controller at {url} does not answer: {error}") from error
 
 
-def examine(url: str, keys: Keys) -> Iterator[Finding]:
-    """Yield a line per thing that a testbed needs."""
+def examine(url: str, keys: Keys, testbed: Testbed | None = None) -> Iterator[Finding]:
+    """Yield a line per thing that a testbed needs. ``testbed``: what its file promises, to be
+    compared with what a cluster offers."""
     yield from _examine_machine()
     began_s = time.time()
     try:
@@ -111,6 +114,7 @@ def examine(url: str, keys: Keys) -> Iterator[Finding]:
     if not found["nodes"]:
         yield Finding("nodes", ok=False, found="none has asked for orders",
                       remedy="start `edgelm node NAME --controller URL` on each")  # fmt: skip
+    yield from _examine_machines(found["conditions"], testbed)
     for name, use in found["usage"].items():
         yield Finding(
             f"node {name}, exporters", not use["faults"], "; ".join(use["faults"]) or "answer",
@@ -144,6 +148,24 @@ def _examine_machine() -> Iterator[Finding]:
     free_gb = shutil.disk_usage("/").free / 1e9
     yield Finding("disk of this machine", free_gb >= FREE_GB, f"{free_gb:.1f} GB free",
                   "" if free_gb >= FREE_GB else "free some")  # fmt: skip
+
+
+def _examine_machines(
+    found: Mapping[str, Mapping[str, Any]], testbed: Testbed | None
+) -> Iterator[Finding]:
+    """Yield whether pods can be started on each node of a cluster, and what it can give them."""
+    conditions = {
+        name: Condition(**{**one, "offered": Room(**one["offered"])}) for name, one in found.items()
+    }
+    for name, one in conditions.items():
+        room = one.offered
+        offer = f"{room.cores:g} cores, {room.ram_gb:.3g} GB and {room.vgpus} vGPUs for LMs"
+        yield Finding(f"node {name}, machine", one.open, one.reason or offer,
+                      "" if one.open else f"kubectl describe node {name}")  # fmt: skip
+    if conditions and testbed is not None:
+        for lack in differences(testbed, conditions):
+            yield Finding("testbed file", ok=False, found=lack,
+                          remedy="mend the node, or the file that strategies plan with")  # fmt: skip
 
 
 def _version(what: str, version: str) -> Finding:

@@ -77,16 +77,28 @@ def approve(
 
 
 @app.command()
-def doctor(controller: Url = URL, keys: KeysFile = None, as_json: AsJson = False) -> None:
-    """Examine a testbed: services, versions, clocks, disks. Each line: ok, or what to do.
+def doctor(
+    controller: Url = URL,
+    keys: KeysFile = None,
+    testbed: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Testbed, name or file, that a cluster should offer."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine a testbed: services, versions, clocks, disks, a cluster's nodes. Each line: ok, or
+    what to do.
 
     \b
     Examples:
       edgelm doctor --controller http://vm1:8700 --keys keys/operator.json
+      edgelm doctor --controller http://vm1:8700 --testbed paper
     """
     from controller.bootstrap.condition import examine
+    from controller.inputs.catalog import load_testbed
 
-    findings = list(examine(controller.rstrip("/"), keys_of(keys, OPERATOR)))
+    wanted = load_testbed(testbed).to_domain() if testbed else None
+    findings = list(examine(controller.rstrip("/"), keys_of(keys, OPERATOR), wanted))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings]))
     else:
@@ -114,14 +126,17 @@ def _screen(found: dict[str, Any]) -> Any:
     table.add_column("open", justify="right")
     table.add_column("orders", justify="right")
     table.add_column("sends to")
+    conditions = found["conditions"]
     for name, node in found["nodes"].items():
         work = node["run"]
+        closed = conditions[name]["reason"] if name in conditions else ""
         if node["fault"] or work is None:
-            words = node["fault"] or "idle"
+            words = node["fault"] or closed or "idle"
             table.add_row(name, *[""] * len(lms), "", "", words)
             continue
         pods = [_pod(work["lms"][lm]) for lm in lms]
         to = ", ".join(f"{lm}: {run['plan'][lm].get(name) or 'refused'}" for lm in lms)
+        to = f"{closed}; {to}" if closed else to
         table.add_row(name, *pods, str(work["open"]), f"slot {work['orders']['slot']}", to)
     lease = found["lease"]
     holder = f"testbed: {Held(Lease(**lease)) if lease else 'free'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from controller.domain.requests import FAILURES
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry, join_rows
 from controller.ports import Store
+from controller.testbed.central.conditions import Condition, limited
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import JOURNAL, PLAYED
 from controller.testbed.keys import PLAYER
@@ -58,13 +60,19 @@ class RunAtCentre:
         document: the run as it is in the store: id, incarnation, fence, attempt, holder,
             experiment, phase, asked_unix_s, began_unix_s, speed, slots, played.
         folder: of the run's journals.
+        conditions: returns those of the nodes that are known now.
     """
 
     def __init__(
-        self, document: dict[str, Any], scenario: Scenario, store: Store, folder: Path
+        self,
+        document: dict[str, Any],
+        scenario: Scenario,
+        store: Store,
+        folder: Path,
+        conditions: Callable[[], Mapping[str, Condition]] = dict,
     ) -> None:
         self.document, self.scenario, self.folder = document, scenario, folder
-        self._store = store
+        self._store, self._conditions = store, conditions
         self._testbed = scenario.testbed
         self.changed, self._saving = asyncio.Condition(), asyncio.Lock()
         self.records: dict[int, Record] = {}
@@ -185,7 +193,7 @@ class RunAtCentre:
             # Nobody has anything to tell before the run begins.
             silent_s = clock.now() - max(0.0, clock.at_unix_s(heard.heard_unix_s))
             rows.append(_dated(heard.state, slot, slot_s, up=silent_s <= 2 * slot_s))
-        return join_rows(rows)
+        return limited(join_rows(rows), self._testbed, self._conditions())
 
     async def telemetry(self, first_slot: int) -> Telemetry:
         lms, since_s = self._testbed.lm_names, first_slot * self.scenario.slot_s

@@ -23,6 +23,7 @@ from controller.telemetry.exposition import Exposition
 from controller.telemetry.names import Emitter
 from controller.telemetry.usage import NodeUsage
 from controller.testbed.central.approvals import Approvals, PolicyQuestion
+from controller.testbed.central.conditions import Condition, Survey
 from controller.testbed.central.measured import MeasuredJournal
 from controller.testbed.central.runs import (
     CANCELLED,
@@ -109,6 +110,7 @@ class Controller:
         self.told = asyncio.Condition()
         self._telling, self._beginning = asyncio.Lock(), asyncio.Lock()
         self.usage: dict[str, NodeUsage] = {}  # of the nodes' machines, where somebody watches
+        self.survey = Survey(0.0, {})  # of the nodes' machines, likewise
         self.measured = Exposition(Emitter.CONTROLLER)
         self.measured.set(names.CONTROLLER_SLOT, -1)
         store.index("records", "run")
@@ -347,9 +349,16 @@ class Controller:
 
     def lacking(self, run: RunAtCentre) -> list[str]:
         """Return the services that a run waits for."""
-        present = self.present()
-        nodes = [one for one in run.scenario.testbed.node_names if one not in present]
+        present, conditions = self.present(), self.conditions()
+        lost = [name for name, one in conditions.items() if not one.ready]
+        nodes = [
+            one for one in run.scenario.testbed.node_names if one not in present or one in lost
+        ]
         return nodes if self.has_player else [*nodes, PLAYER]
+
+    def conditions(self) -> Mapping[str, Condition]:
+        """Return the conditions of the nodes' machines, as far as they are known now."""
+        return self.survey.fresh(time.time())
 
     def addresses(self) -> dict[str, str]:
         """Return the newest address of every node that has ever asked."""
@@ -389,7 +398,7 @@ class Controller:
         key = f"{document['id']}.{document['incarnation']}"
         folder = self._data / "runs" / key
         folder.mkdir(parents=True, exist_ok=True)
-        run = RunAtCentre(document, work.scenario, self._store, folder)
+        run = RunAtCentre(document, work.scenario, self._store, folder, self.conditions)
         names = work.scenario.testbed.node_names
         run.journals = {name for name in names if run.file(name, JOURNAL).exists()}
         return run

@@ -54,6 +54,7 @@ def watcher_routes(controller: Controller) -> APIRouter:
                 "unix_s": time.time(),
                 "nodes": controller.present(),
                 "store_fault": fault,
+                "conditions": {node: asdict(one) for node, one in controller.conditions().items()},
                 "usage": {node: one.document() for node, one in controller.usage.items()},
                 "player": controller.has_player,
                 "lease": lease and asdict(lease),
