@@ -69,7 +69,7 @@ e2e: $(VENV)-lm/ready $(VENV)-airflow/celery ## Run the slow tests: models with 
 	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
-images: ## Build images of the LM servers; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
+images: $(VENV)/ready ## Build images of LM servers and services; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
 	lm_dockerfiles/build-images.sh
 
 mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and two minutes
@@ -89,6 +89,9 @@ lock: $(VENV)/ready ## Resolve requirements.lock and those of the images anew
 	    $$(case $$image in llama) echo --extra llama --generate-hashes;; lm) echo --extra lm;; \
 	       *) echo --generate-hashes;; esac) -o lm_dockerfiles/requirements/$$image.txt || exit; \
 	done  # lm without hashes: wheels of the CPU's torch are others than PyPI's
+	uv pip compile pyproject.toml --extra otel --extra testbed --universal --fork-strategy fewest \
+	  --generate-hashes --python-version 3.11 --no-annotate --constraint requirements.lock \
+	  --custom-compile-command 'make lock' --quiet -o lm_dockerfiles/requirements/services.txt
 	for file in requirements-celery requirements; do \
 	  uv pip compile airflow/$$file.in --universal --fork-strategy fewest --generate-hashes \
 	    --python-version 3.11 --custom-compile-command 'make lock' --upgrade --quiet \

@@ -1,7 +1,9 @@
 #!/bin/bash
-# Build the images of the LM servers, print their sizes, and push them where REGISTRY says.
+# Build the images of the LM servers and of edgelm's services, print their sizes, and push them
+# where REGISTRY says.
 #
-#   TARGETS        emulated, llama, lm (default: all)
+#   TARGETS        emulated, llama, lm, services (default: all)
+#   WHEEL          folder of edgelm's wheel, for services (default: one is built)
 #   REGISTRY       host:port/path; empty: nothing is pushed
 #   TAG            default: the commit
 #   BUILDER        buildah or docker (default: what is installed)
@@ -11,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-read -ra targets <<<"${TARGETS:-emulated llama lm}"
+read -ra targets <<<"${TARGETS:-emulated llama lm services}"
 read -ra build_options <<<"${BUILD_OPTIONS:-}"
 read -ra push_options <<<"${PUSH_OPTIONS:-}"
 builder=${BUILDER:-$(command -v buildah || command -v docker || true)}
@@ -43,11 +45,19 @@ push() { # NAME: push it and print its digest
   fi
 }
 
+wheel=${WHEEL:-../build/wheel}
+if [[ " ${targets[*]} " = *" services "* && -z ${WHEEL:-} ]]; then
+  rm -rf "$wheel"
+  python -m build --wheel --outdir "$wheel" .. >/dev/null
+fi
+
 mkdir -p "$(dirname "$digests")"
 [ -z "$registry" ] || : >"$digests"
 for target in "${targets[@]}"; do
   name=${registry:+$registry/}edgelm-$target:$tag
-  "$builder" "${build[@]}" --target "$target" "${build_options[@]}" \
+  file=(--file Dockerfile)
+  [ "$target" != services ] || file=(--file services.Dockerfile --build-context "wheel=$wheel")
+  "$builder" "${build[@]}" "${file[@]}" --target "$target" "${build_options[@]}" \
     --build-arg "REVISION=$revision" --tag "$name" .
   echo "$name: $("$builder" images --format '{{.Size}}' "$name")"
   if [ -n "$registry" ]; then

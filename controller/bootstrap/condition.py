@@ -94,9 +94,14 @@ def give_verdict(url: str, keys: Keys, slot: int, *, approved: bool) -> None:
 
 
 def examine(url: str, keys: Keys, testbed: Testbed | None = None) -> Iterator[Finding]:
-    """Yield a line per thing that a testbed needs. ``testbed``: what its file promises, to be
-    compared with what a cluster offers."""
+    """Yield a line per thing that this machine and a testbed need."""
     yield from _examine_machine()
+    yield from examine_services(url, keys, testbed)
+
+
+def examine_services(url: str, keys: Keys, testbed: Testbed | None = None) -> Iterator[Finding]:
+    """Yield a line per thing that a testbed's services need. ``testbed``: what its file promises,
+    to be compared with what a cluster offers."""
     began_s = time.time()
     try:
         found = read_all(url, keys)

@@ -37,6 +37,7 @@ from controller.testbed.keys import (
 if TYPE_CHECKING:
     from controller.bootstrap.cluster import Address
     from controller.campaigns.experiment import Target
+    from controller.domain.testbed import Testbed
 
 TARGETS: Final[tuple[Target, ...]] = ("live", "emulated")
 URL: Final = "http://127.0.0.1:8700"
@@ -78,6 +79,12 @@ def live(
             help="Seconds of the run per real second.  [default: 20 with emulated engines, else 1]",
         ),
     ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(
+            metavar="S", min=0, help="Seconds that a testbed has to become well before the start."
+        ),
+    ] = 300.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN-live]")
     ] = None,
@@ -102,8 +109,9 @@ def live(
     With --local, a controller, a player, a node service per node and the servers of LMs run on this
     machine. Without --weights engines are emulated: they take the times of the profile and compute
     nothing, so this shows that services and twin agree, not how fast a GPU is. With --controller, a
-    testbed is used that somebody has brought up, and nobody else uses it meanwhile. Give the same
-    command again to resume.
+    testbed is used that somebody has brought up, and nobody else uses it meanwhile; before the
+    first run it is examined as by edgelm doctor until everything is well. Give the same command
+    again to resume.
 
     \b
     Examples:
@@ -142,6 +150,7 @@ def live(
                 there = stack.enter_context(local_testbed(names, services, speed, weights))
             else:
                 there = _testbed_at(controller, keys, speed)
+                _await_health(there, testbed.to_domain(), patience)
             typer.echo(f"services: {there.url}", err=True)
             mine = stack.enter_context(held(there, f"edgelm live {grid.campaign.name}"))
             tally = run_grid(grid, root, live_engine(mine), 1, choose_progress())
@@ -186,6 +195,16 @@ def collect(
     show_results(folder, tally, None, as_json=as_json)
     if not tally.complete:
         raise typer.Exit(FAILED)
+
+
+def _await_health(there: Address, testbed: Testbed, patience_s: float) -> None:
+    from controller.bootstrap.condition import examine_services
+    from controller.bootstrap.gate import pass_gate
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    pass_gate(lambda: examine_services(there.url, there.keys(), testbed), patience_s, tell)
 
 
 def _testbed_at(controller: str, keys: Path | None, speed: float) -> Address:
