@@ -20,6 +20,7 @@ from typing import Final
 
 from controller.bootstrap.cluster import Address
 from controller.bootstrap.condition import read_state
+from controller.bootstrap.kubernetes import Kubernetes, node_options, run_owner
 from controller.bootstrap.services import LiveWork, PlayedWork
 from controller.domain.errors import Permanent, Transient
 from controller.ports import Store
@@ -57,12 +58,15 @@ class Site:
     tls: Tls | None
 
 
-def serve_controller(site: Site, mongodb: str, *, exporters: bool) -> None:
+def serve_controller(
+    site: Site, mongodb: str, *, exporters: bool, kubernetes: Kubernetes | None = None
+) -> None:
     """Serve the controller until TERM or Ctrl-C.
 
     Args:
         mongodb: URL of the store; "" for SQLite in ``data``.
         exporters: read the exporters on the nodes.
+        kubernetes: where the LMs' pods run; None: as processes on the nodes.
 
     Raises:
         InputError: no URL of MongoDB.
@@ -72,8 +76,10 @@ def serve_controller(site: Site, mongodb: str, *, exporters: bool) -> None:
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def run() -> None:
-        with contextlib.closing(_store(data, mongodb)) as store:
-            controller = Controller(data, store, LiveWork)
+        async with contextlib.AsyncExitStack() as stack:
+            store = stack.enter_context(contextlib.closing(_store(data, mongodb)))
+            owner = await stack.enter_async_context(run_owner(kubernetes)) if kubernetes else None
+            controller = Controller(data, store, LiveWork, owner)
             await _open(controller)  # who asks earlier waits: it must not hear of an unknown run
             try:
                 app = make_controller_app(controller, site.keys)
@@ -107,13 +113,20 @@ async def _open(controller: Controller) -> None:
 
 
 def serve_node(
-    name: str, site: Site, url: str, controller: str, weights: Path | None, otlp: str
+    name: str,
+    site: Site,
+    url: str,
+    controller: str,
+    weights: Path | None,
+    otlp: str,
+    kubernetes: Kubernetes | None = None,
 ) -> None:
     """Serve a node until TERM or Ctrl-C.
 
     Args:
         url: where others reach it; "" for the address.
         otlp: endpoint of an OpenTelemetry collector; "" for none.
+        kubernetes: where the LMs' pods run; None: as processes of this machine.
     """
     _log()
     listener = listen(site.host, site.port)
@@ -124,8 +137,13 @@ def serve_node(
 
         async def run() -> None:
             prepare = partial(LiveWork, weights=weights)
-            service = NodeService(options, prepare, _gpus(), weights)
-            await serve(make_node_app(service, site.keys), listener, service.run, site.tls)
+            async with contextlib.AsyncExitStack() as inside:
+                mine = options
+                if kubernetes is not None:
+                    opened = node_options(options, kubernetes, weights)
+                    mine = await inside.enter_async_context(opened)
+                service = NodeService(mine, prepare, _gpus(), weights)
+                await serve(make_node_app(service, site.keys), listener, service.run, site.tls)
 
         asyncio.run(run())
 

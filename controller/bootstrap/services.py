@@ -28,7 +28,7 @@ from controller.testbed.central.service import Ask
 from controller.testbed.emulation import EmulatedEngines
 from controller.testbed.engines import WeightsEngines
 from controller.testbed.handshake import TRANSCRIPT
-from controller.testbed.node.processes import Engine
+from controller.testbed.node.runtime import Engine
 
 TWIN: Final = "twin"
 EMULATED: Final = "emulated"

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -36,6 +36,7 @@ from controller.testbed.keys import (
 
 if TYPE_CHECKING:
     from controller.bootstrap.cluster import Address
+    from controller.bootstrap.kubernetes import Kubernetes
     from controller.campaigns.experiment import Target
     from controller.domain.testbed import Testbed
 
@@ -50,6 +51,15 @@ TlsCert = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificate and its chain, PEM, for HTTPS.")
 ]
 TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")]
+NAMESPACE: Final = "edgelm-lms"
+OnKubernetes = Annotated[
+    bool, typer.Option("--kubernetes", help="Run the LMs as pods of a Kubernetes cluster.")
+]
+Namespace = Annotated[str, typer.Option(metavar="NAME", help="Namespace of the LMs' pods.")]
+KubeConfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="How to reach the cluster.  [default: as a pod of it]"),
+]
 
 
 @app.command()
@@ -250,6 +260,9 @@ def controller(
             "Without it: SQLite in --data.",
         ),
     ] = "",
+    kubernetes: OnKubernetes = False,
+    namespace: Namespace = NAMESPACE,
+    kubeconfig: KubeConfig = None,
     keys: KeysFile = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -265,7 +278,8 @@ def controller(
     from controller.testbed.serving import read_tls
 
     site = Site(host, port, data, keys_of(keys, CONTROLLER), read_tls(tls_cert, tls_key))
-    serve_controller(site, mongodb, exporters=exporters)
+    cluster = _cluster(kubernetes, namespace, kubeconfig)
+    serve_controller(site, mongodb, exporters=exporters, kubernetes=cluster)
 
 
 @app.command()
@@ -284,6 +298,19 @@ def node(
         str,
         typer.Option(metavar="URL", help="OpenTelemetry collector for traces of requests."),
     ] = "",
+    kubernetes: OnKubernetes = False,
+    namespace: Namespace = NAMESPACE,
+    kubeconfig: KubeConfig = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Images of LM servers by digest: build/images.txt."),
+    ] = None,
+    runtime_class: Annotated[
+        str, typer.Option(metavar="NAME", help="RuntimeClass of pods on GPUs, such as nvidia.")
+    ] = "",
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Change the cores of running pods in place.")
+    ] = False,
     keys: KeysFile = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -293,12 +320,38 @@ def node(
     \b
     Examples:
       edgelm node vm2 --controller http://vm1:8700 --keys /etc/edgelm/keys.json
+      edgelm node vm2 --kubernetes --kubeconfig admin.conf --images build/images.txt
     """
     from controller.bootstrap.serve import Site, serve_node
     from controller.testbed.serving import read_tls
 
     site = Site(host, port, data, keys_of(keys, name), read_tls(tls_cert, tls_key))
-    serve_node(name, site, url, controller, weights, otlp)
+    pods = {"images": images, "runtime_class": runtime_class, "resizes": resize}
+    cluster = _cluster(kubernetes, namespace, kubeconfig, **pods)
+    serve_node(name, site, url, controller, weights, otlp, cluster)
+
+
+def _cluster(
+    wanted: bool, namespace: str, kubeconfig: Path | None, **pods: Any
+) -> Kubernetes | None:
+    """Return the cluster that the options name, None without --kubernetes.
+
+    Raises:
+        InputError: options of a cluster without one.
+    """
+    from controller.bootstrap.kubernetes import Kubernetes
+
+    if wanted:
+        return Kubernetes(namespace, kubeconfig, **pods)
+    given = {"--kubeconfig": kubeconfig, "--images": pods.get("images")}
+    given |= {"--runtime-class": pods.get("runtime_class"), "--resize": pods.get("resizes")}
+    for field, value in given.items():
+        if value:
+            raise InputError(
+                "command line", "is for pods on a cluster", field=field, value=value,
+                remedy="add --kubernetes, or leave it out",
+            )  # fmt: skip
+    return None
 
 
 @app.command()

@@ -89,6 +89,28 @@ class Work(Protocol):
     def journal(self, path: Path) -> AbstractContextManager[Journal]: ...
 
 
+class RunOwner(Protocol):
+    """Owner of what a run's nodes make outside of themselves, such as pods of a cluster."""
+
+    async def begin(self, run_id: str) -> None:
+        """Make it, or find it."""
+        ...
+
+    async def end(self, run_id: str) -> None:
+        """Remove it, and with it all that it owns."""
+        ...
+
+
+class NoOwner:
+    """Owner of processes, which need none."""
+
+    async def begin(self, run_id: str) -> None:
+        del run_id
+
+    async def end(self, run_id: str) -> None:
+        del run_id
+
+
 class Controller:
     """The controller.
 
@@ -98,8 +120,15 @@ class Controller:
         prepare: reads an experiment.json; raises InputError.
     """
 
-    def __init__(self, data: Path, store: Store, prepare: Callable[[str], Work]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        store: Store,
+        prepare: Callable[[str], Work],
+        owner: RunOwner | None = None,
+    ) -> None:
         self._data, self._store, self._prepare = data, store, prepare
+        self._owner = owner or NoOwner()
         self._leases = Leases(store)
         self.current: RunAtCentre | None = None
         self.approvals: Approvals | None = None  # of the run that is decided now
@@ -250,6 +279,7 @@ class Controller:
         """End a run that is on."""
         await self.close()
         await run.update(phase=phase, problem=problem, ended_by=ended_by)
+        await self._owner.end(run.key)
         await self.tell(phase, run=run.run_id, problem=problem)
         await self._wake()
 
@@ -414,9 +444,12 @@ class Controller:
         try:
             if run.phase == WAITING:
                 await self._wait_for_services(run)
+                await self._owner.begin(run.key)
                 await run.update(phase=RUNNING, began_unix_s=time.time() + LEAD_S)
                 await self.tell("running", run=run.run_id)
                 await self._wake()
+            elif run.phase == RUNNING:
+                await self._owner.begin(run.key)  # a former process may have ended in between
             if run.phase == RUNNING:
                 await self._decide(run, work)
                 await run.update(phase=ENDING)
@@ -425,6 +458,7 @@ class Controller:
         except Exception as error:  # whatever it is, the testbed must become free again
             log.exception("the run failed")
             await run.update(phase=FAILED, problem=str(error))
+        await self._owner.end(run.key)
         await self.tell(run.phase, run=run.run_id, problem=run.document.get("problem", ""))
         await self._wake()
 

@@ -1,1 +1,1 @@
-"""The testbed's nodes and pods on a Kubernetes cluster."""
+"""LM pods on a Kubernetes cluster, and the cluster as the controller sees it."""

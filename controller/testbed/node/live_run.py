@@ -34,11 +34,12 @@ from controller.testbed.node.lives import RecordedLife
 from controller.testbed.node.log import from_line, snapshot_from_text
 from controller.testbed.node.machine import NodeMachine
 from controller.testbed.node.peers import HttpPeers
-from controller.testbed.node.pods import Pods, Start
+from controller.testbed.node.pods import Pods, Start, Stop
 from controller.testbed.node.port import LiveNode
-from controller.testbed.node.processes import READY, Engine, PodProcesses
+from controller.testbed.node.processes import PodProcesses
 from controller.testbed.node.records import Record
 from controller.testbed.node.reports import CentreReports
+from controller.testbed.node.runtime import Engine, MakeRuntime, PodNews, RunOnNode
 from controller.testbed.node.servers import LmServers
 from controller.testbed.node.settings import NodeSettings
 
@@ -69,6 +70,8 @@ class Options:
     data: Path
     keys: Keys = NO_KEYS
     traces: Traces | None = None
+    make_runtime: MakeRuntime = PodProcesses
+    resizes: bool = False  # cores of a running pod change in place
 
     def folder_of(self, run_id: str) -> Path:
         """Return the folder of a run's state."""
@@ -106,11 +109,14 @@ class LiveRun:
             NodeSettings(options.name, lms, slot_s=scenario.slot_s, tau_s=scenario.tau_s),
             None if kept is None else snapshot_from_text(kept),
         )
-        self.pods = Pods(scenario, self._row)
+        self.pods = Pods(scenario, self._row, resizes=options.resizes)
         engine = work.engine(self._row, self._folder / "gpus", wanted["speed"])
-        self._processes = PodProcesses(
-            session, self._folder / "pods", lms, engine, self._pod_changed
-        )
+        self._runtime = options.make_runtime(
+            RunOnNode(
+                session, self.run_id, scenario, self._row, self._folder, wanted["speed"], engine,
+                self._pod_changed,
+            )
+        )  # fmt: skip
         centre = f"{options.controller}/v1/runs/{self.run_id}/nodes/{options.name}"
         shown = headers(options.keys, CONTROLLER)
         self._reports = CentreReports(session, centre, shown, self._count)
@@ -131,7 +137,7 @@ class LiveRun:
                 urls,
                 lambda size: measured.add(names.NODE_SENT_BYTES, size),
             ),
-            LmServers(session, self._clock, self.run_id, self._processes.url_of),
+            LmServers(session, self._clock, self.run_id, self._runtime.url_of),
             self._reports,
             self.node_port.note,
         )
@@ -160,11 +166,10 @@ class LiveRun:
 
     async def run(self) -> None:
         """Work until the run's final orders; leave nothing behind but files."""
-        await self._processes.prepare()
-        running = self._processes.running()
+        running = await self._runtime.prepare()
         self.pods.adopt(self.node_port.wishes, running)
         for start in running.values():
-            self._processes.adopt(start)
+            self._runtime.adopt(start)
         self._carry_out()
         journal = self._folder / JOURNAL
         helpers = [
@@ -190,10 +195,12 @@ class LiveRun:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End what runs here, pods as well."""
-        self._processes.kill()
-        self._disk.close()
+        try:
+            await self._runtime.close()
+        finally:
+            self._disk.close()
 
     async def take_orders(self, sent: dict[str, Any]) -> None:
         """Take orders if they are newer than those in force here."""
@@ -216,7 +223,7 @@ class LiveRun:
         self.executor.post(events.OrdersReceived(self.now_s(), orders.stamp, destinations))
 
     def describe(self) -> dict[str, Any]:
-        machine = self._machine
+        machine, reasons = self._machine, self._runtime.reasons()
         return {
             "id": self.run_id,
             "slot": self.slot_of(self.now_s()),
@@ -231,6 +238,7 @@ class LiveRun:
                     "cores": pod.held[1],
                     "vgpus": pod.held[2],
                     "queue": len(machine.host.queues[lm]),
+                    "reason": reasons.get(lm, ""),
                 }
                 for lm, pod in zip(self._testbed.lm_names, self.pods.pods, strict=True)
             },
@@ -262,18 +270,28 @@ class LiveRun:
     def _carry_out(self) -> None:
         for command in self.pods.take():
             if isinstance(command, Start):
-                self._processes.start(command)
+                self._runtime.start(command)
                 self._tell_machine(command.lm, "starting")
-            else:
-                self._processes.stop(command.lm)
+            elif isinstance(command, Stop):
+                self._runtime.stop(command.lm)
                 self._tell_machine(command.lm, "stopping")
+            else:
+                self._runtime.resize(command)
 
-    def _pod_changed(self, lm: int, what: str) -> None:
-        if what == READY:
-            self.pods.ready(lm)
-        else:
-            self.pods.gone(lm)
-        self._tell_machine(lm, STATES[self.pods.pods[lm].state])
+    def _pod_changed(self, lm: int, news: PodNews) -> None:
+        pods = self.pods
+        hears = {
+            PodNews.WAITING: pods.waiting,
+            PodNews.PLACED: pods.placed,
+            PodNews.READY: pods.ready,
+            PodNews.LOST: pods.lost,
+            PodNews.GONE: pods.gone,
+            PodNews.RESIZED: pods.resized,
+            PodNews.NOT_RESIZED: pods.not_resized,
+        }
+        hears[news](lm)
+        if news not in (PodNews.RESIZED, PodNews.NOT_RESIZED):  # its server has noticed nothing
+            self._tell_machine(lm, STATES[self.pods.pods[lm].state])
         self._carry_out()
 
     def _tell_machine(self, lm: int, state: str) -> None:
@@ -290,7 +308,11 @@ class LiveRun:
 
     def _observed(self, state: ClusterState) -> None:
         document = wire.state_to_wire(self._testbed, state)
-        further = {"pod_starts": self.pods.starts, "clock_offset_s": self._clock_offset_s()}
+        further = {
+            "pod_starts": self.pods.starts,
+            "pod_reasons": self._runtime.reasons(),
+            "clock_offset_s": self._clock_offset_s(),
+        }
         self._reports.state({**document, **further})
 
 

@@ -41,6 +41,8 @@ class Pod:
     held: Wish = NOTHING
     state: int = POD_OFF
     slices: list[int] = field(default_factory=list)
+    submitted: bool = False  # while pending: at a cluster that has no room for it
+    resized_from: float | None = None  # cores, while a resize is under way
 
     @property
     def gpus(self) -> list[int]:
@@ -65,18 +67,34 @@ class Stop:
     lm: int
 
 
-class Pods:
-    """The pods of the node ``row``, by LM."""
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Give a running pod other cores."""
 
-    def __init__(self, scenario: Scenario, row: int) -> None:
+    lm: int
+    cores: float
+
+
+Command = Start | Stop | Resize
+
+
+class Pods:
+    """The pods of the node ``row``, by LM.
+
+    Args:
+        resizes: change the cores of a ready pod in place, where nothing else changes.
+    """
+
+    def __init__(self, scenario: Scenario, row: int, *, resizes: bool = False) -> None:
+        self._resizes = resizes
         self._scenario, self._row = scenario, row
         self._node = scenario.testbed.nodes[row]
         self._lms = scenario.testbed.lms
         self.pods = [Pod(slices=[0] * self._node.gpus) for _ in self._lms]
         self.starts = 0
-        self._commands: list[Start | Stop] = []
+        self._commands: list[Command] = []
 
-    def take(self) -> list[Start | Stop]:
+    def take(self) -> list[Command]:
         """Return what is to be carried out, in this order, and forget it."""
         commands, self._commands = self._commands, []
         return commands
@@ -95,11 +113,16 @@ class Pods:
                 voided[0, i] = True
                 continue
             pod.wish = (mode, cores, vgpus)
-            if pod.state in (POD_STARTING, POD_READY):
-                pod.state = POD_STOPPING
-                self._commands.append(Stop(i))
+            if self._can_resize(pod):
+                pod.resized_from, pod.held = pod.held[1], pod.wish
+                self._commands.append(Resize(i, cores))
+            elif pod.state in (POD_STARTING, POD_READY):
+                self._stop(i)
             elif pod.state == POD_PENDING and mode == OFF:
-                pod.state = POD_OFF
+                if pod.submitted:
+                    self._stop(i)
+                else:
+                    pod.state = POD_OFF
             elif pod.state == POD_OFF:
                 pod.state = POD_PENDING
         self._start_pending()
@@ -116,9 +139,9 @@ class Pods:
                 found = running[i]
                 pod.held = (found.mode, found.cores, found.vgpus)
                 pod.slices = _spread(found, self._node.gpus)
-                pod.state = POD_STARTING if pod.held == wish else POD_STOPPING
-                if pod.state == POD_STOPPING:
-                    self._commands.append(Stop(i))
+                pod.state = POD_STARTING
+                if pod.held != wish:
+                    self._stop(i)
             elif wish[0] != OFF:
                 pod.state = POD_PENDING
         self._start_pending()
@@ -128,10 +151,46 @@ class Pods:
         if self.pods[lm].state == POD_STARTING:
             self.pods[lm].state = POD_READY
 
+    def lost(self, lm: int) -> None:
+        """Note that a pod serves no longer, and comes back by itself."""
+        if self.pods[lm].state == POD_READY:
+            self.pods[lm].state = POD_STARTING
+
+    def waiting(self, lm: int) -> None:
+        """Note that the cluster has no room for a pod: it holds nothing, and blocks as any pending
+        one."""
+        pod = self.pods[lm]
+        if pod.state == POD_STARTING:
+            pod.state, pod.submitted = POD_PENDING, True
+            pod.held, pod.slices = NOTHING, [0] * self._node.gpus
+
+    def placed(self, lm: int) -> None:
+        """Note that a pod that was waiting has its place: it holds what is wanted."""
+        pod = self.pods[lm]
+        if pod.state == POD_PENDING and pod.submitted:
+            self._hold(lm)
+
+    def resized(self, lm: int) -> None:
+        """Note that a pod has the cores that it holds."""
+        self.pods[lm].resized_from = None
+
+    def not_resized(self, lm: int) -> None:
+        """Note that a pod has its cores of before: it is stopped, and starts with the others."""
+        pod = self.pods[lm]
+        if pod.resized_from is None:
+            return
+        mode, _, vgpus = pod.held
+        pod.held, pod.resized_from = (mode, pod.resized_from, vgpus), None
+        if pod.state in (POD_STARTING, POD_READY):
+            self._stop(lm)
+
     def gone(self, lm: int) -> None:
         """Note that a pod has ended: the resources of a stopped one are free; one that died unasked
         holds them and starts again."""
         pod = self.pods[lm]
+        pod.resized_from = None
+        if pod.state == POD_PENDING and pod.submitted:
+            self._hold(lm)
         if pod.state in (POD_STARTING, POD_READY):
             pod.state = POD_STARTING
             self._commands.append(self._start(lm))
@@ -160,7 +219,7 @@ class Pods:
     def _start_pending(self) -> None:
         """Start every pending pod whose resources are free, in LM order."""
         for i, (pod, lm) in enumerate(self._pairs()):
-            if pod.state != POD_PENDING:
+            if pod.state != POD_PENDING or pod.submitted:
                 continue
             mode, cores, vgpus = pod.wish
             free_cores, free_ram_gb, _ = self.free()
@@ -178,6 +237,33 @@ class Pods:
             pod.held, pod.state = pod.wish, POD_STARTING
             self.starts += 1
             self._commands.append(self._start(i))
+
+    def _can_resize(self, pod: Pod) -> bool:
+        """Return True if nothing but cores changes, and there is room for them."""
+        (mode, cores, _), (held_mode, held_cores, _) = pod.wish, pod.held
+        return (
+            self._resizes
+            and pod.state == POD_READY
+            and pod.resized_from is None
+            and mode == held_mode == CPU
+            and 0 < cores <= held_cores + self.free()[0] + SLACK
+        )
+
+    def _hold(self, lm: int) -> None:
+        """Let a pod that was waiting at the cluster hold what is wanted."""
+        pod = self.pods[lm]
+        pod.held, pod.state, pod.submitted = pod.wish, POD_STARTING, False
+        mode, _, vgpus = pod.wish
+        if mode == GPU:
+            # The cluster has found the slices; on which GPUs is a guess until they are seen.
+            guess = self._place(self._lms[lm].vram_gb, vgpus)
+            even = Start(lm, *pod.wish, tuple(range(self._node.gpus)))
+            pod.slices = guess or _spread(even, self._node.gpus)
+
+    def _stop(self, lm: int) -> None:
+        pod = self.pods[lm]
+        pod.state, pod.submitted = POD_STOPPING, False
+        self._commands.append(Stop(lm))
 
     def _start(self, lm: int) -> Start:
         pod = self.pods[lm]

@@ -14,14 +14,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
-from controller.testbed.node.pods import Start
+from controller.testbed.node.pods import Resize, Start
+from controller.testbed.node.runtime import PodNews, RunOnNode
 
 LOOK_S: Final = 0.03  # real seconds between two looks at a process that starts or ends
 WATCH_S: Final = 0.25  # at one that serves
@@ -29,13 +30,6 @@ PROBE_LOOKS: Final = 4  # looks from one liveness probe to the next
 MOST_FAILURES: Final = 3  # probes in a row, after which a server is killed
 KILL_S: Final = 30.0  # after TERM
 TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
-
-# LM and resources -> arguments of lm_server, but for the folder and the port.
-Engine = Callable[[Start, Path], Sequence[str]]
-# LM, READY or GONE, asked to or not.
-Listener = Callable[[int, str], None]
-READY: Final = "ready"
-GONE: Final = "gone"
 
 log = logging.getLogger("edgelm.node")
 
@@ -111,25 +105,12 @@ class Starter:
 
 
 class PodProcesses:
-    """The LM servers of one node.
+    """The LM servers of one node, a folder per LM: checkpoint, results, and who runs."""
 
-    Args:
-        folder: a folder per LM in it: checkpoint, results, and who runs.
-        names: of the LMs.
-        engine: says what serves a pod.
-        listener: told when a pod is ready, or has ended.
-    """
-
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        folder: Path,
-        names: Sequence[str],
-        engine: Engine,
-        listener: Listener,
-    ) -> None:
-        self._session, self._folder, self._names = session, folder, names
-        self._engine, self._listener = engine, listener
+    def __init__(self, run: RunOnNode) -> None:
+        self._session, self._folder = run.session, run.folder / "pods"
+        self._names = run.scenario.testbed.lm_names
+        self._engine, self._listener = run.engine, run.listener
         self._urls: dict[int, str] = {}
         self._starter = Starter()
         self._processes: dict[int, Process] = {}
@@ -141,8 +122,10 @@ class PodProcesses:
         """Return the address of an LM's server that is ready."""
         return self._urls.get(self._names.index(lm))
 
-    def running(self) -> dict[int, Start]:
-        """Return the pods that a former process left running."""
+    async def prepare(self) -> dict[int, Start]:
+        """Make the first start as fast as the others; return the pods that a former process left
+        running."""
+        await self._starter.prepare()
         found = {}
         for i in range(len(self._names)):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -153,10 +136,6 @@ class PodProcesses:
                     start = card["start"]
                     found[i] = Start(**{**start, "gpus": tuple(start["gpus"])})
         return found
-
-    async def prepare(self) -> None:
-        """Make the first start as fast as the others."""
-        await self._starter.prepare()
 
     def adopt(self, start: Start) -> None:
         """Watch a pod that a former process started."""
@@ -173,15 +152,18 @@ class PodProcesses:
         if lm not in self._tasks or self._tasks[lm].done():
             self._tasks[lm] = asyncio.create_task(self._watch(lm))
 
-    def close(self) -> None:
-        """End watching; the processes go on."""
+    def resize(self, resize: Resize) -> None:
+        """Refuse: a process has the cores of its machine."""
+        self._listener(resize.lm, PodNews.NOT_RESIZED)
+
+    def reasons(self) -> dict[str, str]:
+        return {}
+
+    async def close(self) -> None:
+        """End all processes at once."""
         for task in self._tasks.values():
             task.cancel()
         self._starter.close()
-
-    def kill(self) -> None:
-        """End all processes at once."""
-        self.close()
         for process in self._processes.values():
             process.kill_all()
 
@@ -228,13 +210,13 @@ class PodProcesses:
         if lm not in self._stopping:
             log.warning("the server of %s died", self._names[lm])
         self._stopping.discard(lm)
-        self._listener(lm, GONE)
+        self._listener(lm, PodNews.GONE)
 
     async def _look(self, lm: int) -> None:
         """See whether a starting pod has become ready."""
         if await self._affirms(lm, "/readyz") and lm not in self._stopping:
             self._urls[lm] = self._address(lm)
-            self._listener(lm, READY)
+            self._listener(lm, PodNews.READY)
 
     async def _affirms(self, lm: int, probe: str) -> bool:
         """Return False if the server denies what a probe asks, or does not answer."""

@@ -219,7 +219,7 @@ class NodeService:
             if not self._broken.done():
                 self._broken.set_exception(error)
         finally:
-            run.close()
+            await run.close()
             self.current = None
 
     async def _end_work(self) -> None:

@@ -1,0 +1,118 @@
+"""Wiring of the services that have their LMs' pods on a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controller.domain.errors import InputError, Transient
+from controller.inputs.catalog import template_dir
+from controller.testbed.central.service import RunOwner
+from controller.testbed.node.live_run import Options
+
+if TYPE_CHECKING:
+    from controller.testbed.kubernetes.access import Call, ClusterApi
+
+log = logging.getLogger("edgelm.kubernetes")
+
+
+@dataclass(frozen=True, slots=True)
+class Kubernetes:
+    """A cluster as the command line gives it.
+
+    Args:
+        kubeconfig: None: this is a pod of the cluster.
+        images: file with a line of NAME@DIGEST per image; None for the controller, which needs
+            none.
+        resizes: change the cores of running pods in place.
+    """
+
+    namespace: str
+    kubeconfig: Path | None
+    images: Path | None = None
+    runtime_class: str = ""
+    resizes: bool = False
+
+
+@contextlib.asynccontextmanager
+async def run_owner(cluster: Kubernetes) -> AsyncIterator[RunOwner]:
+    """Yield what owns the pods of the controller's runs.
+
+    Raises:
+        InputError: no access to the cluster.
+        Permanent: the cluster refuses what the controller needs.
+    """
+    from controller.testbed.kubernetes.access import Call
+    from controller.testbed.kubernetes.runs import RunObjects
+
+    async with _opened(cluster, [Call("list", "configmaps", cluster.namespace)]) as api:
+        yield RunObjects(api, cluster.namespace)
+
+
+@contextlib.asynccontextmanager
+async def node_options(
+    options: Options, cluster: Kubernetes, weights: Path | None
+) -> AsyncIterator[Options]:
+    """Yield a node's options, with its LMs' pods on the cluster.
+
+    Raises:
+        InputError: no access to the cluster, no such node in it, or no images.
+        Permanent: the cluster refuses what the node needs.
+    """
+    from controller.testbed.kubernetes.access import Call, Missing
+    from controller.testbed.kubernetes.pod import PodValues, read_images
+    from controller.testbed.kubernetes.pods import ClusterPods
+
+    if cluster.images is None:
+        raise InputError(
+            "edgelm node", "needs the images of the LM servers", field="--images",
+            remedy="give the file that lm_dockerfiles/build-images.sh writes",
+        )  # fmt: skip
+    values = PodValues(
+        template_dir(),
+        read_images(cluster.images),
+        options.data.absolute(),
+        weights.absolute() if weights else None,
+        cluster.namespace,
+        cluster.runtime_class,
+    )
+    needed = [Call("get", "nodes", name=options.name), Call("list", "pods", cluster.namespace)]
+    try:
+        async with _opened(cluster, needed) as api:
+            yield replace(
+                options,
+                data=values.data,
+                make_runtime=lambda run: ClusterPods(run, api, values),
+                resizes=cluster.resizes,
+            )
+    except Missing as error:
+        raise InputError(
+            "edgelm node", f"is no node of the cluster ({error})", field="NODE",
+            value=options.name, remedy="give a name that `kubectl get nodes` shows",
+        ) from error  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def _opened(cluster: Kubernetes, needed: list[Call]) -> AsyncIterator[ClusterApi]:
+    """Yield the API after trying what will be needed; one that does not answer is waited for later.
+
+    Raises:
+        InputError: no such access.
+        Permanent: the API refuses.
+    """
+    from controller.testbed.kubernetes.access import open_api
+
+    api = await open_api(cluster.kubeconfig)
+    try:
+        for call in needed:
+            try:
+                await api.call(call, query={"limit": "1"} if call.verb == "list" else None)
+            except Transient as error:
+                log.warning("%s", error)
+        yield api
+    finally:
+        await api.close()
