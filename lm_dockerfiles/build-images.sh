@@ -11,6 +11,7 @@
 #   PUSH_OPTIONS   more options of the push, such as --tls-verify=false
 #   DIGESTS        file that records NAME@DIGEST of what was pushed (default: build/images.txt)
 set -euo pipefail
+shopt -s inherit_errexit  # a push that fails is no push
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 read -ra targets <<<"${TARGETS:-emulated llama lm services}"
@@ -61,6 +62,7 @@ for target in "${targets[@]}"; do
     --build-arg "REVISION=$revision" --tag "$name" .
   echo "$name: $("$builder" images --format '{{.Size}}' "$name")"
   if [ -n "$registry" ]; then
-    echo "${name%:*}@$(push "$name")" | tee -a "$digests"
+    digest=$(push "$name")
+    echo "${name%:*}@$digest" | tee -a "$digests"
   fi
 done

@@ -170,7 +170,7 @@ def _examine_machines(
     if conditions and testbed is not None:
         for lack in differences(testbed, conditions):
             yield Finding("testbed file", ok=False, found=lack,
-                          remedy="mend the node, or the file that strategies plan with")  # fmt: skip
+                          remedy="mend the node, or the file that is planned with")  # fmt: skip
 
 
 def _version(what: str, version: str) -> Finding:

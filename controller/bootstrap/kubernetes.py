@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.domain.errors import InputError, Transient
 from controller.inputs.catalog import template_dir
+from controller.testbed.central.conditions import Survey
 from controller.testbed.central.service import RunOwner
 from controller.testbed.node.live_run import Options
 
@@ -51,6 +53,28 @@ async def run_owner(cluster: Kubernetes) -> AsyncIterator[RunOwner]:
 
     async with _opened(cluster, [Call("list", "configmaps", cluster.namespace)]) as api:
         yield RunObjects(api, cluster.namespace)
+
+
+@contextlib.asynccontextmanager
+async def surveyed(
+    cluster: Kubernetes, take: Callable[[Survey], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Give ``take`` the conditions of the cluster's nodes, whenever they change, meanwhile.
+
+    Raises:
+        InputError: no access to the cluster.
+        Permanent: the cluster refuses what is needed.
+    """
+    from controller.testbed.kubernetes.access import Call
+    from controller.testbed.kubernetes.cluster import survey_cluster
+
+    async with _opened(cluster, [Call("list", "nodes"), Call("list", "pods")]) as api:
+        surveying = asyncio.create_task(survey_cluster(api, take))
+        try:
+            yield
+        finally:
+            surveying.cancel()
+            await asyncio.gather(surveying, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,7 @@ from typing import Final
 
 from controller.bootstrap.cluster import Address
 from controller.bootstrap.condition import read_state
-from controller.bootstrap.kubernetes import Kubernetes, node_options, run_owner
+from controller.bootstrap.kubernetes import Kubernetes, node_options, run_owner, surveyed
 from controller.bootstrap.services import LiveWork, PlayedWork
 from controller.domain.errors import Permanent, Transient
 from controller.ports import Store
@@ -80,6 +80,8 @@ def serve_controller(
             store = stack.enter_context(contextlib.closing(_store(data, mongodb)))
             owner = await stack.enter_async_context(run_owner(kubernetes)) if kubernetes else None
             controller = Controller(data, store, LiveWork, owner)
+            if kubernetes:
+                await stack.enter_async_context(surveyed(kubernetes, controller.take_survey))
             await _open(controller)  # who asks earlier waits: it must not hear of an unknown run
             try:
                 app = make_controller_app(controller, site.keys)

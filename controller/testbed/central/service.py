@@ -386,6 +386,18 @@ class Controller:
         ]
         return nodes if self.has_player else [*nodes, PLAYER]
 
+    async def take_survey(self, survey: Survey) -> None:
+        """Take the conditions of the nodes' machines; tell which have changed."""
+        known, self.survey = self.survey.conditions, survey
+        changed = False
+        for name, one in survey.conditions.items():
+            former = known.get(name)
+            if (former.reason if former else "") != one.reason:
+                changed = True
+                await self.tell("machine", node=name, problem=one.reason)
+        if changed:
+            await self._wake()
+
     def conditions(self) -> Mapping[str, Condition]:
         """Return the conditions of the nodes' machines, as far as they are known now."""
         return self.survey.fresh(time.time())

@@ -1,25 +1,23 @@
 """Nodes of a cluster as conditions, read from objects of the API.
 
-Objects are plain dictionaries, as a list or a watch returns them.
+Objects are the documents of a list or a watch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from kubernetes.utils.quantity import parse_quantity
 
 from controller.testbed.central.conditions import Condition, Room
+from controller.testbed.kubernetes.access import Document
+from controller.testbed.kubernetes.pod import GPU_RESOURCE, LM
 
-GPU: Final = "nvidia.com/gpu"
-LM_LABEL: Final = "edgelm/lm"  # of the pods that deployers start
 OVER: Final = ("Succeeded", "Failed")  # phases in which a pod holds nothing
 
-Object = Mapping[str, Any]
 
-
-def read_node(node: Object, pods: Iterable[Object]) -> Condition:
+def read_node(node: Document, pods: Iterable[Document]) -> Condition:
     """Return a node's condition. ``pods``: those of all namespaces that are bound to it."""
     spec, status = node["spec"], node["status"]
     reports = {one["type"]: one for one in status.get("conditions", ())}
@@ -46,7 +44,7 @@ def read_node(node: Object, pods: Iterable[Object]) -> Condition:
     )
 
 
-def requests_of(pod: Object) -> Room:
+def requests_of(pod: Document) -> Room:
     """Return what the scheduler counts for a pod: its containers' requests or, where it is more,
     an init container's; plus its overhead."""
     spec = pod["spec"]
@@ -61,23 +59,23 @@ def requests_of(pod: Object) -> Room:
     return _larger(starting, running) + _room(spec.get("overhead", {}))
 
 
-def _counts(pod: Object) -> bool:
+def _counts(pod: Document) -> bool:
     """Return True for a pod that holds resources and is not an LM's."""
     return (
-        LM_LABEL not in pod["metadata"].get("labels", {})
+        LM not in pod["metadata"].get("labels", {})
         and pod.get("status", {}).get("phase") not in OVER
     )
 
 
-def _asked(container: Object) -> Room:
+def _asked(container: Document) -> Room:
     return _room(container.get("resources", {}).get("requests", {}))
 
 
-def _room(quantities: Object) -> Room:
+def _room(quantities: Document) -> Room:
     return Room(
         _number(quantities.get("cpu", 0)),
         _number(quantities.get("memory", 0)) / 1e9,
-        int(quantities.get(GPU, 0)),
+        int(quantities.get(GPU_RESOURCE, 0)),
     )
 
 

@@ -25,7 +25,9 @@ class Watched:
     Args:
         call: the list.
         query: its selectors.
-        changed: told the name of each object that came, changed or went.
+        changed: told the key of each object that came, changed or went.
+        keep: returns what is kept of an object, at least its name, uid and resourceVersion.
+        by: field of the metadata that is the key; ``uid`` where names are of several namespaces.
     """
 
     def __init__(
@@ -34,8 +36,11 @@ class Watched:
         call: Call,
         query: Mapping[str, str],
         changed: Callable[[str], None],
+        keep: Callable[[Document], Document] = lambda one: one,
+        by: str = "name",
     ) -> None:
         self._api, self._call, self._query, self._changed = api, call, dict(query), changed
+        self._keep, self._by = keep, by
         self.objects: dict[str, Document] = {}
         self.fault = ""
         self._fresh_s = -float("inf")  # when the server was heard last
@@ -48,15 +53,15 @@ class Watched:
 
     def note(self, one: Document) -> None:
         """Take up an object that a call of ours has answered with, before the watch brings it."""
-        name = one["metadata"]["name"]
-        known = self.objects.get(name)
+        key = one["metadata"][self._by]
+        known = self.objects.get(key)
         if (
             known is None
             or known["metadata"]["uid"] != one["metadata"]["uid"]
             or (_version(known) < _version(one))
         ):
-            self.objects[name] = one
-            self._changed(name)
+            self.objects[key] = self._keep(one)
+            self._changed(key)
 
     async def run(self) -> None:
         """Keep the list fresh until cancelled; the API's absence is waited for."""
@@ -84,11 +89,11 @@ class Watched:
         listed = await self._api.call(self._call, query=self._query)
         version = listed["metadata"]["resourceVersion"]
         self._listed_s = self._heard()
-        found = {one["metadata"]["name"]: one for one in listed["items"]}
-        for name, known in list(self.objects.items()):
+        found = {one["metadata"][self._by]: one for one in listed["items"]}
+        for key, known in list(self.objects.items()):
             # One that was made after the list was taken is not gone.
-            if name not in found and _version(known) <= int(version):
-                self._remove(name)
+            if key not in found and _version(known) <= int(version):
+                self._remove(key)
         for one in found.values():
             self.note(one)
         return str(version)
@@ -103,16 +108,16 @@ class Watched:
                 one = event["object"]
                 version = one["metadata"]["resourceVersion"]
                 if event["type"] == "DELETED":
-                    known = self.objects.get(one["metadata"]["name"])
+                    known = self.objects.get(one["metadata"][self._by])
                     if known is not None and known["metadata"]["uid"] == one["metadata"]["uid"]:
-                        self._remove(one["metadata"]["name"])
+                        self._remove(one["metadata"][self._by])
                 elif event["type"] in ("ADDED", "MODIFIED"):
                     self.note(one)
             self._heard()
 
-    def _remove(self, name: str) -> None:
-        del self.objects[name]
-        self._changed(name)
+    def _remove(self, key: str) -> None:
+        del self.objects[key]
+        self._changed(key)
 
     def _heard(self) -> float:
         self.fault = ""
