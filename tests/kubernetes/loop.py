@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from controller.testbed.kubernetes.access import ClusterApi, open_api
@@ -12,6 +13,20 @@ from tests.kubernetes.cluster import ControlPlane
 
 T = TypeVar("T")
 ANSWER_S = 60.0
+
+
+@contextlib.asynccontextmanager
+async def opened(plane: ControlPlane) -> AsyncIterator[ClusterApi]:
+    """The administrator's access."""
+    api = await open_api(plane.kubeconfig)
+    try:
+        yield api
+    finally:
+        mine = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
+        for one in mine:
+            one.cancel()
+        await asyncio.gather(*mine, return_exceptions=True)
+        await api.close()
 
 
 class ClusterLoop:

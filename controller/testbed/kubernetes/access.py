@@ -228,7 +228,7 @@ async def open_api(kubeconfig: Path | None = None) -> ClusterApi:
 
 def _unusable(kubeconfig: Path | None, why: str) -> InputError:
     return InputError(
-        "--kubeconfig", f"is no kubeconfig ({why})", value=str(kubeconfig),
+        "--kubeconfig", f"is no kubeconfig ({' '.join(why.split())})", value=str(kubeconfig),
         remedy="give the file that `kubectl --kubeconfig FILE get nodes` works with",
     )  # fmt: skip
 

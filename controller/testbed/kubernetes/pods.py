@@ -65,6 +65,7 @@ class Kept:
     stopping: bool = False
     url: str | None = None
     waiting: bool = False  # the listener was told so
+    never: str = ""  # why it can never fit
     reason: str = ""
     failures: int = 0  # in a row
     deleted_uid: str = ""  # of the pod whose deletion was asked for
@@ -255,9 +256,9 @@ class ClusterPods:
         """Tell the listener what has changed."""
         lm = start.lm
         if condition.waits:
-            kept.reason = condition.waits
+            kept.reason = kept.never or condition.waits
             if not kept.waiting:
-                kept.waiting = True
+                kept.waiting, kept.never = True, ""
                 self._listen(lm, PodNews.WAITING)
                 self._background(self._say_why(start, kept, pod, condition.waits))
             return
@@ -313,7 +314,7 @@ class ClusterPods:
     def _end(self, lm: int) -> None:
         """Tell that a pod is gone, and be ready for the next."""
         kept = self._kept[lm]
-        kept.url, kept.waiting, kept.ends_since_s = None, False, None
+        kept.url, kept.waiting, kept.never, kept.ends_since_s = None, False, "", None
         if kept.stopping:
             kept.stopping, kept.reason, kept.failures = False, "", 0
         self._listen(lm, PodNews.GONE)
@@ -359,7 +360,8 @@ class ClusterPods:
             return
         never = never_fits(wanted, node)
         reason, why = ("NeverFits", never) if never else ("Waits", waits)
-        kept.reason = f"never fits: {never}" if never else waits
+        kept.never = f"never fits: {never}" if never else ""
+        kept.reason = kept.never or waits
         await self._annotate(kept.name, {WAITS: f"{reason}: {why}"})
         with contextlib.suppress(EdgelmError):
             await self._api.call(
