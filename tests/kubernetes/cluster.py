@@ -1,7 +1,7 @@
-"""A real Kubernetes control plane for tests: etcd, API server, controllers and scheduler on loopback.
+"""A real Kubernetes control plane for tests: etcd, API server, controllers, scheduler on loopback.
 
-``make kube-dev`` builds the programs. Nodes are kwok's: objects that become Ready and run their pods
-on paper, so that every node of a testbed fits a laptop; a real kubelet joins in
+``make kube-dev`` builds the programs. Nodes are kwok's: objects that become Ready and run their
+pods on paper, so that every node of a testbed fits a laptop; a real kubelet joins in
 :mod:`tests.kubernetes.kubelet`.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 PROGRAMS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgelm/kubernetes"
+STAGES = Path(__file__).with_name("kwok.yaml")
 READY_S = 60.0
 NODE_ROLE = "system:nodes"
 
@@ -63,14 +64,14 @@ class ControlPlane:
             "--bind-address=127.0.0.1", f"--secure-port={scheduler}",
         )  # fmt: skip
         self._run(
-            "kwok", f"--kubeconfig={self.kubeconfig}",
+            "kwok", f"--kubeconfig={self.kubeconfig}", f"--config={STAGES}",
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
             f"--server-address=127.0.0.1:{kwok}",
         )  # fmt: skip
         _until(lambda: self.kubectl("get", "serviceaccount", "default", check=False) != "")
 
     def start_api_server(self) -> None:
-        """Start the API server, for the first time or after :meth:`stop`; return when it answers."""
+        """Start the API server, also after :meth:`stop`; return when it answers."""
         self._run(
             "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self._etcd}",
             "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
@@ -192,9 +193,15 @@ class ControlPlane:
         return done.stdout
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        """Make or change objects."""
+        """Make or change objects; of nodes, the status as well."""
         document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(document))
+        for one in objects:
+            if one["kind"] == "Node":  # applied in passing only where the node is new
+                self.kubectl(
+                    "patch", "node", one["metadata"]["name"], "--subresource=status",
+                    "--type=merge", "-p", json.dumps({"status": one["status"]}),
+                )  # fmt: skip
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """Return an object, or a list of them."""
