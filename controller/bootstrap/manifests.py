@@ -68,6 +68,7 @@ def describe(testbed: TestbedFile, values: ClusterFile) -> Cluster:
         pull_policy=values.pull_policy,
         pull_secret=values.pull_secret,
         runtime_class=values.runtime_class,
+        makes_runtime_class=bool(values.runtime_class) and install.runtime_class,
         node_port=values.node_port,
         controller_url=values.controller_url or _own_controller(),
         slot_s=values.slot_s,

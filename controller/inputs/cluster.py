@@ -119,6 +119,7 @@ class Install(Record):
     device_plugin: Flag = True
     node_exporter: Flag = True
     dcgm_exporter: Flag = True
+    runtime_class: Flag = True
     images: Flag = Field(default=True, description="true: LM images are pulled ahead of use")
 
 

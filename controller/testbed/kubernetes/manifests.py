@@ -97,7 +97,8 @@ class Cluster:
     weights: bool  # engines are real
     pull_policy: str
     pull_secret: str
-    runtime_class: str
+    runtime_class: str  # of pods with GPUs; "" for the default
+    makes_runtime_class: bool
     node_port: int
     controller_url: str
     slot_s: float
@@ -141,6 +142,13 @@ class PrioritiesView:
 
     service: str = SERVICE_PRIORITY
     lm: str = LM_PRIORITY
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeClassView:
+    """View of runtime-class.yaml."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,30 +292,20 @@ class SlicingView:
 
 
 @dataclass(frozen=True, slots=True)
-class SharingGroup:
-    """Nodes whose GPUs are offered as so many slices, and the device plugin's file for them."""
-
-    name: str
-    slices: int
-    nodes: tuple[str, ...]
-    config: str
-
-    @property
-    def checksum(self) -> str:
-        """Digest of the file: a change rolls the plugin."""
-        return _checksum(self.config)
-
-
-@dataclass(frozen=True, slots=True)
 class SharingView:
-    """View of gpu-sharing.yaml."""
+    """View of gpu-sharing.yaml. ``configs``: node and the device plugin's file for it."""
 
-    groups: tuple[SharingGroup, ...]
+    configs: tuple[tuple[str, str], ...]
     image: str
     request: Request
     runtime_class: str
     pull_policy: str
     namespace: str = SYSTEM
+
+    @property
+    def checksum(self) -> str:
+        """Digest of the files: a change rolls the plugin."""
+        return _checksum(json.dumps(self.configs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +407,8 @@ def render(cluster: Cluster, templates: Path) -> Files:
     out = _Rendering(_environment(templates))
     out.apply("namespaces.yaml", NamespacesView(cluster.kubernetes))
     out.apply("priorities.yaml", PrioritiesView())
+    if cluster.makes_runtime_class and cluster.gpu_nodes:
+        out.apply("runtime-class.yaml", RuntimeClassView(cluster.runtime_class))
     out.apply("accounts.yaml", AccountsView(cluster.resize))
     out.apply("admission.yaml", AdmissionView(_host_paths(cluster)))
     out.apply("network.yaml", _network(cluster))
@@ -442,17 +442,13 @@ def _render_daemons(cluster: Cluster, out: _Rendering) -> None:
         out.apply("exporters.yaml", view)
     if cluster.device_plugin and gpu_nodes:
         plugin = cluster.device_plugin
-        groups = tuple(
-            SharingGroup(
-                f"nvidia-device-plugin-{slices}-slices",
-                slices,
-                tuple(one.name for one in cluster.workers if one.gpus and one.slices == slices),
-                out.text("time-slicing.yaml", SlicingView(slices)),
-            )
-            for slices in sorted({one.slices for one in cluster.workers if one.gpus})
+        configs = tuple(
+            (one.name, out.text("time-slicing.yaml", SlicingView(one.slices)))
+            for one in cluster.workers
+            if one.gpus
         )
         sharing = SharingView(
-            groups, plugin.image, plugin.request, cluster.runtime_class, cluster.pull_policy
+            configs, plugin.image, plugin.request, cluster.runtime_class, cluster.pull_policy
         )
         out.apply("gpu-sharing.yaml", sharing)
     if cluster.pulling and cluster.lm_images:
