@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import ssl
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,8 +74,10 @@ def test_a_dry_run_on_the_server_takes_every_object(cluster: tuple[ControlPlane,
     plane, folder = cluster
     files = {p.name: p.read_text() for p in folder.glob("*.yaml")}
     text = applied(files)
-    said = tried(plane, "apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-",
-                 stdin=text)  # fmt: skip
+    said = tried(
+        plane, "apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-",
+        stdin=text,
+    )  # fmt: skip
     lines = [line for line in said.strip().splitlines() if not line.startswith("Warning:")]
     assert [line for line in lines if "serverside-applied" not in line] == []
     assert len(lines) == len(list(yaml.safe_load_all(text)))
@@ -200,6 +205,41 @@ def create(plane: ControlPlane, document: Object, config: Path | None = None) ->
     return tried(plane, "create", "-f", "-", stdin=json.dumps(document), config=config)
 
 
+def say_that_the_kubelet_resizes(plane: ControlPlane, pod: str) -> None:
+    """Add what kwok does not tell of a running container: the resources that it has."""
+
+    def running() -> Any:
+        return plane.get("pod", pod, "-n", LMS)["status"].get("containerStatuses")
+
+    told = [{**one, "resources": {"limits": {"cpu": "100m"}}} for one in until(running)]
+    plane.kubectl(
+        "patch", "pod", pod, "-n", LMS, "--subresource=status", "--type=merge",
+        "-p", json.dumps({"status": {"containerStatuses": told}}),
+    )  # fmt: skip
+
+
+def patched(plane: ControlPlane, path: str, body: Object, config: Path) -> int:
+    """Status of a PATCH with the token of a kubeconfig."""
+    (user,) = json.loads(config.read_text())["users"]
+    request = urllib.request.Request(  # noqa: S310
+        plane.url + path,
+        json.dumps(body).encode(),
+        {
+            "Authorization": f"Bearer {user['user']['token']}",
+            "Content-Type": "application/strategic-merge-patch+json",
+        },
+        method="PATCH",
+    )
+    trusted = ssl.create_default_context(cafile=str(plane.folder / "ca.crt"))
+    trusted.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the test's authority is a plain one
+    try:
+        with urllib.request.urlopen(request, context=trusted) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
 def test_a_node_makes_and_ends_pods_of_its_own_only(
     cluster: tuple[ControlPlane, Path], nodes: tuple[str, str], of_node: Path
 ) -> None:
@@ -239,22 +279,13 @@ def test_a_node_makes_and_ends_pods_of_its_own_only(
     assert plane.get("pod", "theirs", "-n", LMS)["metadata"]["name"] == "theirs"
 
     assert "labeled" in tried(plane, "-n", LMS, "label", "pod", "mine", "seen=yes", config=of_node)
-    until(lambda: plane.get("pod", "mine", "-n", LMS)["status"]["phase"] == "Running")
-    patch = {
-        "spec": {
-            "containers": [
-                {
-                    "name": "lm",
-                    "resources": {"limits": {"cpu": "200m"}, "requests": {"cpu": "200m"}},
-                }
-            ]
-        }
-    }
-    resized = tried(
-        plane, "-n", LMS, "patch", "pod", "mine", "--subresource=resize", "-p", json.dumps(patch),
-        config=of_node,
-    )  # fmt: skip
-    assert "patched" in resized
+    for name in ("mine", "theirs"):
+        say_that_the_kubelet_resizes(plane, name)
+    # Not by kubectl, which reads the subresource first.
+    amounts = {"limits": {"cpu": "200m"}, "requests": {"cpu": "200m"}}
+    body = {"spec": {"containers": [{"name": "lm", "resources": amounts}]}}
+    assert patched(plane, f"/api/v1/namespaces/{LMS}/pods/mine/resize", body, of_node) == 200
+    assert patched(plane, f"/api/v1/namespaces/{LMS}/pods/theirs/resize", body, of_node) == 403
     assert "deleted" in tried(
         plane, "-n", LMS, "delete", "pod", "mine", "--wait=false", config=of_node
     )

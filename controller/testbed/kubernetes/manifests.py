@@ -228,6 +228,7 @@ class NodeView:
     controller: str
     port: int
     weights: bool
+    resize: bool
     prefix: str
     pull_policy: str
     pull_secret: str
@@ -515,6 +516,7 @@ def _node(cluster: Cluster) -> NodeView:
         controller=cluster.controller_url,
         port=cluster.node_port,
         weights=cluster.weights,
+        resize=cluster.resize,
         prefix=cluster.prefix,
         pull_policy=cluster.pull_policy,
         pull_secret=cluster.pull_secret,

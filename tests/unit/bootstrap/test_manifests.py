@@ -152,7 +152,7 @@ def test_hostpaths_are_those_that_the_policies_admit() -> None:
 
 def test_options_of_the_services_exist() -> None:
     """But for those of pods, which come with their runtime."""
-    coming = {"--kubernetes", "--namespace", "--images"}
+    coming = {"--kubernetes", "--namespace", "--images", "--runtime-class", "--resize"}
     for template in pod_templates(objects()):
         for container in template["spec"]["containers"]:
             if container.get("command", [""])[0] != "edgelm":
@@ -309,7 +309,7 @@ def test_values_go_where_clusters_differ() -> None:
     assert "runtimeClassName" not in text
     assert "device-plugin" not in str([o["metadata"]["name"] for o in found])
     assert "/var/lib/edgelm" not in text
-    assert "pods/resize" not in text  # 1.32 has none
+    assert "resize" not in text  # 1.32 cannot
     assert "10.1.0.0/16" in text
     assert "10.2.0.5/32" in text
     volume = one(found, "PersistentVolume", "edgelm-data-vm3")["spec"]
