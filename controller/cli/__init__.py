@@ -3,6 +3,7 @@ needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
 from controller.cli import campaigns, planning, files, testbed, condition, models  # isort: skip
+from controller.cli import manifests  # isort: skip
 from controller.cli import profiling, calibration, bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
@@ -14,6 +15,7 @@ __all__ = [
     "condition",
     "files",
     "main",
+    "manifests",
     "models",
     "planning",
     "profiling",

@@ -129,6 +129,10 @@ NODE_ORDERS_SLOT: Final = Metric(
     "edgelm_node_orders_slot", Kind.GAUGE, "slots", (), Emitter.NODE,
     "Slot of the newest orders that reached the node; -1 before the first.",
 )  # fmt: skip
+NODE_PODS: Final = Metric(
+    "edgelm_node_pods", Kind.GAUGE, "pods", ("lm", "state"), Emitter.NODE,
+    "1 for the state of each LM's pod: off, starting, ready, stopping or pending.", always=False,
+)  # fmt: skip
 POD_GPU_BUSY: Final = Metric(
     "edgelm_pod_gpu_busy_ratio", Kind.GAUGE, "ratio", ("gpu", "pod"), Emitter.NODE,
     "Share of a GPU's time in which a pod's kernels ran, in the newest samples.", always=False,
@@ -153,6 +157,10 @@ DECISIONS: Final = Metric(
 DECISION_SECONDS: Final = Metric(
     "edgelm_controller_decision_seconds", Kind.HISTOGRAM, "seconds", ("tier",),
     Emitter.CONTROLLER, "Time that decisions took.", buckets=_DECISION_S, always=False,
+)  # fmt: skip
+STORE_AWAY: Final = Metric(
+    "edgelm_controller_store_away", Kind.GAUGE, "flag", (), Emitter.CONTROLLER,
+    "1 while the store does not answer; writes wait on the controller's disk.",
 )  # fmt: skip
 SCRAPES: Final = Metric(
     "edgelm_controller_scrapes_total", Kind.COUNTER, "scrapes",

@@ -250,6 +250,10 @@ class LiveRun:
         self._measured.set_all(
             names.NODE_QUEUE_PROMPTS, [({"lm": lm}, count) for lm, count in queues.items()]
         )
+        pods = zip(self._testbed.lm_names, self.pods.pods, strict=True)
+        self._measured.set_all(
+            names.NODE_PODS, [({"lm": lm, "state": STATES[pod.state]}, 1) for lm, pod in pods]
+        )
         self._measured.set(names.NODE_QUEUE_BYTES, self._machine.host.queued_bytes)
         self._measured.set(names.NODE_ORDERS_SLOT, self.node_port.stamp.slot)
 

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 
 from controller import __version__
 from controller.domain.errors import Transient
+from controller.telemetry import names
 from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.routes.parts import (
     Wait,
@@ -66,6 +67,7 @@ def watcher_routes(controller: Controller) -> APIRouter:
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return the metrics in Prometheus' text format."""
+        controller.measured.set(names.STORE_AWAY, bool(controller.store_fault))
         return Response(controller.measured.render(), media_type=CONTENT_TYPE)
 
     @routes.get("/healthz")
