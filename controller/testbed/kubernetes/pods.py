@@ -33,6 +33,7 @@ from controller.testbed.kubernetes.pod import (
     START,
     WAITS,
     Condition,
+    Owner,
     PodMaker,
     PodValues,
     condition_of,
@@ -51,6 +52,7 @@ REFUSED_RETRY_S: Final = 5.0
 LOOK_S: Final = 1.0  # at a pod that ends, without news of it
 MOST_BACKOFF_S: Final = 30.0  # of pods that fail again and again
 CLOSE_S: Final = 5.0
+OWNER_S: Final = 10.0  # for which the run's object is taken to be there
 COMPONENT: Final = "edgelm-node"
 
 log = logging.getLogger("edgelm.node")
@@ -99,6 +101,7 @@ class ClusterPods:
         self._watching: asyncio.Task[None] | None = None
         self._telling: set[asyncio.Task[None]] = set()
         self._can_resize: bool | None = None
+        self._owner: tuple[Owner, float] | None = None  # and when it was seen
         self._tau_s = run.scenario.tau_s / run.speed  # real seconds
         self.forced = 0  # pods that were deleted by force
 
@@ -118,6 +121,8 @@ class ClusterPods:
                 log.warning("%s", error)
                 await asyncio.sleep(RETRY_S)
         self._watching = asyncio.create_task(self._watched.run())
+        with contextlib.suppress(EdgelmError):  # asked again when it is needed
+            await self._find_owner()
         found = {}
         for pod in list(self._watched.objects.values()):
             with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -204,15 +209,29 @@ class ClusterPods:
 
     async def _make(self, start: Start, kept: Kept) -> None:
         values, folder = self._values, self._run.folder / "pods" / self._names[start.lm]
-        owner = await find_owner(self._api, values.namespace, self._run.run_id)
-        if owner is None:
-            raise Transient(
-                f"the run has no object in namespace {values.namespace}: it is over, or the "
-                "controller runs without --kubernetes"
-            )
+        owner = await self._find_owner()
         pod = self._maker.make(start, self._run.engine(start, folder), folder, owner)
         self._watched.note(await self._api.call(Call("create", "pods", values.namespace), pod))
         kept.reason = ""
+
+    async def _find_owner(self) -> Owner:
+        """Return the run's object, which may have been seen some seconds ago: a pod whose owner has
+        gone in between is collected like any other.
+
+        Raises:
+            Transient: it is not there.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if self._owner is None or now_s - self._owner[1] > OWNER_S:
+            self._owner, namespace = None, self._values.namespace
+            found = await find_owner(self._api, namespace, self._run.run_id)
+            if found is None:
+                raise Transient(
+                    f"the run has no object in namespace {namespace}: it is over, or the "
+                    "controller runs without --kubernetes"
+                )
+            self._owner = found, now_s
+        return self._owner[0]
 
     async def _is_absent(self, kept: Kept) -> bool:
         """Return True if no pod of this name is there; end one that is."""
