@@ -190,9 +190,11 @@ class Executor:
         finally:
             for task in [*self._tasks, *self._computing.values()]:
                 task.cancel()
-            self._tell_ended()
+            self.end()
 
-    def _tell_ended(self) -> None:
+    def end(self) -> None:
+        """Tell who waits, and who will ask, that the run has ended here; it may never have begun
+        to handle events."""
         self._is_over = True
         for waiting in [*self._waiting.values(), [*self._callers.values()]]:
             for one in waiting:

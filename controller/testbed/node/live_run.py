@@ -230,6 +230,7 @@ class LiveRun:
 
     def close(self) -> None:
         """End what runs here, pods as well."""
+        self.executor.end()
         self._processes.kill()
         self._disk.close()
 

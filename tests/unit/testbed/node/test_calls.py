@@ -181,6 +181,20 @@ def test_the_end_of_a_run_is_told_to_who_waits(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(end(), 10))
 
 
+def test_a_run_that_never_worked_answers_too(tmp_path: Path) -> None:
+    """It may be cancelled while its pods are still being prepared."""
+    node = Node(tmp_path)
+
+    async def end() -> None:
+        calling = asyncio.create_task(node.call())
+        await asyncio.sleep(0.01)
+        node.executor.end()
+        with pytest.raises(Ended):
+            await calling
+
+    asyncio.run(asyncio.wait_for(end(), 10))
+
+
 def test_calls_of_a_process_that_was_killed_are_cancelled(tmp_path: Path) -> None:
     """Their connections ended with it, so nobody would be answered."""
     node = Node(tmp_path, answers=False)
