@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from controller import __version__
+from controller.testbed.front import fields
 from controller.testbed.front.bodies import ChatBody, CompletionBody, ImageBody
 from controller.testbed.front.door import CHAT, COMPLETION, IMAGES, FrontDoor, Holder
 from controller.testbed.front.errors import Refused
@@ -48,6 +49,14 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The answer; with `stream`, as server-sent events.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
 def make_app(holder: Holder, users: Users) -> FastAPI:
     """Return the ASGI application of a node's front door. Nothing of the node's own HTTP is
     reached through it."""
@@ -57,18 +66,22 @@ def make_app(holder: Holder, users: Users) -> FastAPI:
         docs_url=None, redoc_url=None,
     )  # fmt: skip
 
-    @app.post("/v1/chat/completions", openapi_extra=_takes(ChatBody))
+    @app.post("/v1/chat/completions", openapi_extra=_takes(ChatBody, fields.CHAT), responses=STREAM)
     async def chat(http: Request) -> Response:
         """Answer a conversation by a text-to-text LM, or caption an image by an image-to-text
         one."""
         return await door.serve(http, CHAT)
 
-    @app.post("/v1/completions", openapi_extra=_takes(CompletionBody))
+    @app.post(
+        "/v1/completions",
+        openapi_extra=_takes(CompletionBody, fields.COMPLETIONS),
+        responses=STREAM,
+    )
     async def completion(http: Request) -> Response:
         """Continue texts."""
         return await door.serve(http, COMPLETION)
 
-    @app.post("/v1/images/generations", openapi_extra=_takes(ImageBody))
+    @app.post("/v1/images/generations", openapi_extra=_takes(ImageBody, fields.IMAGES))
     async def images(http: Request) -> Response:
         """Draw images."""
         return await door.serve(http, IMAGES)
@@ -100,10 +113,18 @@ def make_app(holder: Holder, users: Users) -> FastAPI:
     return app
 
 
-def _takes(body: type[BaseModel]) -> dict[str, Any]:
-    """Return the description of a body that the door reads itself, after key and limits."""
+def _takes(body: type[BaseModel], table: dict[str, fields.Fate]) -> dict[str, Any]:
+    """Return the description of a body that the door reads itself, after key and limits: its
+    fields, and the values with which the others of the table are accepted."""
     schema = body.model_json_schema()
-    parts = schema.pop("$defs", {})
+    parts, given = schema.pop("$defs", {}), schema["properties"]
+    for name in given.keys() - set(schema["required"]):
+        given[name] = {"anyOf": [given[name], {"type": "null"}]}
+    for name, fate in table.items():
+        if fate is fields.IGNORED:
+            given[name] = {}
+        elif fate is not fields.HONOURED:
+            given[name] = {"enum": [*fate.neutral, None]}
     return {
         "requestBody": {
             "required": True,
