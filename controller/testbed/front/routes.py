@@ -52,7 +52,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The answer; with `stream`, as server-sent events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     }
 }
 

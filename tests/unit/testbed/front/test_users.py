@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,17 @@ def test_names_of_users_are_checked(path: Path) -> None:
     with pytest.raises(InputError, match="is no name of a user"):
         add_users(path, ["a b"])
     assert not path.exists()
+
+
+def test_the_command_shows_new_keys_alone(path: Path) -> None:
+    def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "controller.cli", "keys", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    made = keys("--users", "alice,bob", "--to", str(path.parent))
+    names = [line.split()[0] for line in made.stdout.splitlines()]
+    assert (made.returncode, names) == (0, ["alice", "bob"])
+    assert not (path.parent / "seed").exists(), "services' keys were not asked for"
+    assert Users(path).user_of(bearer(made.stdout.split()[1])) == "alice"
+    nothing = keys("--to", str(path.parent))
+    assert (nothing.returncode, "give all nodes, or users" in nothing.stderr) == (2, True)
