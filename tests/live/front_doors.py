@@ -62,12 +62,14 @@ class Doors:
 
 
 @contextlib.contextmanager
-def doors(folder: Path, speed: float, weights: Path | None = None) -> Iterator[Doors]:
+def doors(
+    folder: Path, speed: float, weights: Path | None = None, nodes: int = NODES
+) -> Iterator[Doors]:
     folder.mkdir(exist_ok=True)
     users = folder / "users.json"
     keys = add_users(users, ["alice", "bob"])
-    names = last_nodes(NODES).to_domain().node_names
-    port = free_ports(NODES)
+    names = last_nodes(nodes).to_domain().node_names
+    port = free_ports(nodes)
     with (
         local_testbed(names, folder, speed, weights, Front(port, users)) as testbed,
         contextlib.ExitStack() as clients,
@@ -106,7 +108,7 @@ class Run:
     def _wait(self) -> None:
         """Wait until both nodes work for it."""
         end_s = time.monotonic() + 60
-        for node in range(NODES):
+        for node in range(len(self._one.testbed.to_domain().nodes)):
             client = self._there.client(node=node)
             while True:
                 try:

@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from tests.live.front_doors import HELLO, Doors, Run, doors, front_experiment, picture
+from tests.live.throughput import last_nodes
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="no torch here; run `make e2e`"
@@ -28,9 +29,12 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     weights = tmp_path_factory.mktemp("weights")
     for name in SOURCES:
         build(name, weights / name, seed=0)
-    with doors(tmp_path_factory.mktemp("doors") / "services", 1.0, weights) as found:
+    with doors(tmp_path_factory.mktemp("doors") / "services", 1.0, weights, 1) as found:
         # Hardly any requests of the workload: its prompts are too large for tiny models.
-        one = front_experiment(target="live", slot_s=5.0, epoch_slots=200, tau_s=200.0, load=0.001)
+        one = front_experiment(
+            target="live", testbed=last_nodes(1), slot_s=5.0, epoch_slots=400, tau_s=500.0,
+            load=0.001,
+        )  # fmt: skip
         run = Run(found, one)
         yield found
         run.end()
@@ -56,7 +60,7 @@ def test_texts_are_continued_and_repeat_by_their_seed(door: Doors) -> None:
 def test_an_image_is_drawn_and_captioned(door: Doors) -> None:
     from PIL import Image
 
-    client = door.client("bob", node=1)
+    client = door.client("bob")
     drawn = client.images.generate(
         prompt="a cat", size="64x64", n=2, extra_body={"steps": 2, "seed": 1}
     )
