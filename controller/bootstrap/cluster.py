@@ -14,6 +14,7 @@ import aiohttp
 import numpy as np
 import polars as pl
 
+from controller.bootstrap.calls import TIMES, call_figures, calls_parquet
 from controller.bootstrap.transcripts import merged_transcript
 from controller.bootstrap.twin import draw_requests, reading_kept_trace
 from controller.campaigns.code_digest import code_digest
@@ -45,11 +46,8 @@ POLL_S: Final = 0.5
 PATIENCE_S: Final = 60.0  # real seconds for a controller that does not answer
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0)
 PLAYER: Final = "player.parquet"
+CALLS: Final = "calls.parquet"
 SLIP_SHARE: Final = 0.1  # of a slot: the bound of the player's p99 slip
-TIMES: Final = (
-    "arrived_s", "started_s", "finished_s", "returned_s", "uplink_s", "queue_s", "inference_s",
-    "downlink_s", "latency_s",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +93,12 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Address) 
         journals = await centre.files(JOURNAL, names)
         transcripts = await centre.files(TRANSCRIPT, names) if experiment.reasoner else {}
     requests = draw_requests(reading_kept_trace(experiment, root), scenario)
+    table = _table(scenario, requests, records, played)
+    calls = [one for one in records if one.request.request_id >= len(requests)]
     outcome = Outcome(
         scenario=scenario,
         requests=requests,
-        table=_table(scenario, requests, records, played),
+        table=table,
         journal=merge_spools(journals, scenario.testbed),
         usage=Usage(found["slots"], None, found["pod_starts"]),
         wall_s=found["wall_s"],
@@ -110,9 +110,11 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Address) 
             "player": _player_figures(played, scenario),
             "time_scale": found["speed"],
             "clock_offsets_s": found["clock_offsets_s"],
+            **({"calls": call_figures(scenario, table, calls)} if calls else {}),
         },
     )
-    return {**run_files(text, outcome), PLAYER: _player_table(played)}
+    files = {**run_files(text, outcome), PLAYER: _player_table(played)}
+    return files | ({CALLS: calls_parquet(scenario.testbed, calls)} if calls else {})
 
 
 class Centre:
@@ -252,7 +254,7 @@ def _table(
     attempts, recomputed = np.zeros((2, count), np.int64)
     for record in records:
         row = record.request.request_id
-        if row >= count:  # not of the workload: somebody else's client
+        if row >= count:  # a call: not of the workload
             continue
         failure[row] = FAILURES.index(record.failure or "")
         attempts[row], recomputed[row] = record.attempts, record.recomputed_prompts

@@ -22,7 +22,7 @@ from controller.bootstrap.cluster import Address
 from controller.bootstrap.condition import read_state
 from controller.bootstrap.kubernetes import Kubernetes, node_options, run_owner, surveyed
 from controller.bootstrap.services import LiveWork, PlayedWork
-from controller.domain.errors import Permanent, Transient
+from controller.domain.errors import InputError, Permanent, Transient
 from controller.ports import Store
 from controller.store.sqlite import open_store
 from controller.telemetry.gpu_accounting import GpuAccounting, open_nvml
@@ -30,6 +30,8 @@ from controller.telemetry.traces import Traces
 from controller.testbed.central.http import make_app as make_controller_app
 from controller.testbed.central.machines import watch_machines
 from controller.testbed.central.service import Controller
+from controller.testbed.front.routes import make_app as make_front_app
+from controller.testbed.front.users import Users
 from controller.testbed.handshake import headers
 from controller.testbed.keys import CONTROLLER, OPERATOR, PLAYER, Keys, make_keys, write_keys
 from controller.testbed.local import start
@@ -41,6 +43,7 @@ from controller.testbed.serving import Tls, address_of, listen, serve
 
 READY_S: Final = 60.0  # real seconds that services have to come up
 LOOK_S: Final = 0.2
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 STORE_RETRY_S: Final = 1.0
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a fresh folder of our own is made in it
 
@@ -56,6 +59,25 @@ class Site:
     data: Path
     keys: Keys
     tls: Tls | None
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Address of a front door, and the file of those who may use it; None: anyone.
+
+    With several nodes on one machine, node k has ``port + k``.
+    """
+
+    port: int
+    users: Path | None = None
+    host: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        if self.users is None and self.host not in LOOPBACK:
+            raise InputError(
+                "edgelm node", "opens the front door to whoever reaches it", field="--front-host",
+                value=self.host, remedy="give --users FILE, or keep it on 127.0.0.1",
+            )  # fmt: skip
 
 
 def serve_controller(
@@ -122,6 +144,7 @@ def serve_node(
     weights: Path | None,
     otlp: str,
     kubernetes: Kubernetes | None = None,
+    front: Front | None = None,
 ) -> None:
     """Serve a node until TERM or Ctrl-C.
 
@@ -129,9 +152,15 @@ def serve_node(
         url: where others reach it; "" for the address.
         otlp: endpoint of an OpenTelemetry collector; "" for none.
         kubernetes: where the LMs' pods run; None: as processes of this machine.
+        front: its front door; None for none.
+
+    Raises:
+        InputError: an address is taken, or a file of weights or users is none.
     """
     _log()
     listener = listen(site.host, site.port)
+    users = Users(front.users) if front else None
+    door = listen(front.host, front.port) if front else None
     with contextlib.ExitStack() as stack:
         traces = stack.enter_context(Traces(otlp, f"edgelm-node-{name}")) if otlp else None
         here = url or address_of(listener, site.tls)
@@ -145,7 +174,9 @@ def serve_node(
                     opened = node_options(options, kubernetes, weights)
                     mine = await inside.enter_async_context(opened)
                 service = NodeService(mine, prepare, _gpus(), weights)
-                await serve(make_node_app(service, site.keys), listener, service.run, site.tls)
+                beside = [(make_front_app(service, users), door)] if users and door else []
+                app = make_node_app(service, site.keys)
+                await serve(app, listener, service.run, site.tls, beside)
 
         asyncio.run(run())
 
@@ -177,13 +208,18 @@ def _gpus() -> GpuAccounting | None:
 
 @contextlib.contextmanager
 def local_testbed(
-    nodes: tuple[str, ...], folder: Path | None, speed: float, weights: Path | None = None
+    nodes: tuple[str, ...],
+    folder: Path | None,
+    speed: float,
+    weights: Path | None = None,
+    front: Front | None = None,
 ) -> Iterator[Address]:
     """Run a controller, a player and a service per node on this machine's loopback, and end them.
 
     Args:
         folder: of the services' data and logs; None: a temporary one.
         weights: of real engines.
+        front: front doors of the nodes, from its port on.
 
     Raises:
         Permanent: they do not come up; names the log that says why.
@@ -216,8 +252,9 @@ def local_testbed(
                 node: [
                     *edgelm, "node", node, "--port", str(port), "--controller", url, *common(node),
                     *(["--weights", str(weights.absolute())] if weights else []),
+                    *_front_options(front, k),
                 ]
-                for node, port in zip(nodes, ports[1:], strict=True)
+                for k, (node, port) in enumerate(zip(nodes, ports[1:], strict=True))
             },
         }  # fmt: skip
         process = start(services, folder)
@@ -228,6 +265,14 @@ def local_testbed(
             if process.stdin:
                 process.stdin.close()
             process.wait()
+
+
+def _front_options(front: Front | None, k: int) -> list[str]:
+    """Return the options of the k-th node's front door."""
+    if front is None:
+        return []
+    users = ["--users", str(front.users.absolute())] if front.users else []
+    return ["--front-port", str(front.port + k), "--front-host", front.host, *users]
 
 
 def _wait_until_there(url: str, keys: Keys, nodes: tuple[str, ...], folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -47,6 +48,14 @@ KeysFile = Annotated[
     typer.Option("--keys", metavar="FILE", help="Keys, as `edgelm keys` makes them."),
 ]
 
+UsersFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--users",
+        metavar="FILE",
+        help="Users of the front door, as `edgelm keys --users` makes it.",
+    ),
+]
 TlsCert = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificate and its chain, PEM, for HTTPS.")
 ]
@@ -101,6 +110,13 @@ def live(
     services: Annotated[
         Path | None, typer.Option(help="Folder of the services' data and logs; kept afterwards.")
     ] = None,
+    front_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=65535, help="With --local: front doors, node k's on port N + k."
+        ),
+    ] = None,
+    users: UsersFile = None,
     strategy: Annotated[str | None, instead("Strategies ('all': every one)")] = None,
     seeds: Annotated[int | None, number_of("Number of seeds; N runs seeds 0 to N-1.")] = None,
     epochs: Annotated[int | None, number_of("Epochs of a run.")] = None,
@@ -129,10 +145,11 @@ def live(
       edgelm live paper --controller http://vm1:8700 --keys keys/operator.json
       edgelm live smoke --local --time-scale 50 --out results/live
       edgelm live smoke --local --weights weights --strategy RF --seeds 1
+      edgelm live smoke --local --time-scale 1 --front-port 8801
     """
     from controller.bootstrap.cluster import live_engine
     from controller.bootstrap.holding import held
-    from controller.bootstrap.serve import local_testbed
+    from controller.bootstrap.serve import Front, local_testbed
     from controller.campaigns.progress import choose_progress
     from controller.campaigns.runner import run_grid
 
@@ -157,7 +174,9 @@ def live(
         names = testbed.to_domain().node_names
         with contextlib.ExitStack() as stack:
             if controller is None:
-                there = stack.enter_context(local_testbed(names, services, speed, weights))
+                front = Front(front_port, users) if front_port is not None else None
+                there = stack.enter_context(local_testbed(names, services, speed, weights, front))
+                _tell_doors(names, front_port)
             else:
                 there = _testbed_at(controller, keys, speed)
                 _await_health(there, testbed.to_domain(), patience)
@@ -215,6 +234,12 @@ def _await_health(there: Address, testbed: Testbed, patience_s: float) -> None:
         typer.echo(line, err=True)
 
     pass_gate(lambda: examine_services(there.url, there.keys(), testbed), patience_s, tell)
+
+
+def _tell_doors(nodes: tuple[str, ...], front_port: int | None) -> None:
+    if front_port is not None:
+        for k, node in enumerate(nodes):
+            typer.echo(f"front door of {node}: http://127.0.0.1:{front_port + k}/v1", err=True)
 
 
 def _testbed_at(controller: str, keys: Path | None, speed: float) -> Address:
@@ -311,24 +336,42 @@ def node(
     resize: Annotated[
         bool, typer.Option("--resize", help="Change the cores of running pods in place.")
     ] = False,
+    front_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=65535, help="Port of its front door.  [default: no front door]"
+        ),
+    ] = None,
+    front_host: Annotated[
+        str, typer.Option(help="Address of the front door; others than loopback need --users.")
+    ] = "127.0.0.1",
+    users: UsersFile = None,
     keys: KeysFile = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Serve a node: its queues, its LM servers and its deployer.
+    """Serve a node: its queues, its LM servers and its deployer; with --front-port its users, too.
 
     \b
     Examples:
       edgelm node vm2 --controller http://vm1:8700 --keys /etc/edgelm/keys.json
       edgelm node vm2 --kubernetes --kubeconfig admin.conf --images build/images.txt
+      edgelm node vm2 --front-port 8801 --front-host 0.0.0.0 --users users.json
     """
-    from controller.bootstrap.serve import Site, serve_node
+    from controller.bootstrap.serve import Front, Site, serve_node
     from controller.testbed.serving import read_tls
+
+    if front_port is None and users is not None:
+        raise InputError(
+            "edgelm node", "is for a front door", field="--users", value=str(users),
+            remedy="give --front-port, too",
+        )  # fmt: skip
+    front = Front(front_port, users, front_host) if front_port is not None else None
 
     site = Site(host, port, data, keys_of(keys, name), read_tls(tls_cert, tls_key))
     pods = {"images": images, "runtime_class": runtime_class, "resizes": resize}
     cluster = _cluster(kubernetes, namespace, kubeconfig, **pods)
-    serve_node(name, site, url, controller, weights, otlp, cluster)
+    serve_node(name, site, url, controller, weights, otlp, cluster, front)
 
 
 def _cluster(
@@ -373,22 +416,45 @@ def player(
 
 @app.command()
 def keys(
-    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="Names of all nodes.")],
+    nodes: Annotated[
+        list[str] | None, typer.Argument(metavar="NODE...", help="Names of all nodes.")
+    ] = None,
     to: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("keys"),
+    users: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Users of the front doors, added to users.json."),
+    ] = None,
 ) -> None:
     """Make the keys of a testbed: files for controller, player, each node and the operator.
 
     Every pair of services has a token of its own. With a node more, the others' tokens stay.
+    Keys of users are shown once and kept nowhere; users.json has their digests.
 
     \b
     Examples:
       edgelm keys vm2 vm3 vm4 --to keys
+      edgelm keys --users alice,bob --to keys
     """
+    if users is not None:
+        _make_users(to / "users.json", listed(users) or ())
+    if not nodes:
+        if users is None:
+            raise InputError("edgelm keys", "makes no keys", field="NODE, --users",
+                             remedy="give all nodes, or users")  # fmt: skip
+        return
     seed = to / "seed"
     for name, made in make_keys(nodes, kept_seed(seed)).items():
         write_keys(to / f"{name}.json", made)
         typer.echo(f"{to / name}.json")
     typer.echo(f"Copy each to its machine; keep {seed}, of which all are made, here.", err=True)
+
+
+def _make_users(path: Path, names: Sequence[str]) -> None:
+    from controller.testbed.front.users import add_users
+
+    for name, key in add_users(path, names).items():
+        typer.echo(f"{name}  {key}")
+    typer.echo(f"{path}: has the digests; these keys are not shown again.", err=True)
 
 
 def keys_of(path: Path | None, name: str) -> Keys:

@@ -109,9 +109,16 @@ SLOT_COLUMNS: Final[tuple[Column[SlotRows], ...]] = (
 )
 
 
-def requests_parquet(table: RequestTable, testbed: Testbed) -> bytes:
-    """Return the requests.parquet; the row number is the request's id."""
-    return _parquet(REQUEST_COLUMNS, table, testbed)
+def requests_parquet(
+    table: RequestTable, testbed: Testbed, ids: Sequence[int] | None = None
+) -> bytes:
+    """Return the requests.parquet; without ``ids`` the row number is the request's id."""
+    if ids is None:
+        return _parquet(REQUEST_COLUMNS, table, testbed)
+    given: Column[RequestTable] = Column(
+        "request_id", "Int64", lambda _, __: np.array(ids, np.int64)
+    )
+    return _parquet((given, *REQUEST_COLUMNS[1:]), table, testbed)
 
 
 def slots_parquet(states: Sequence[ClusterState], testbed: Testbed) -> bytes:

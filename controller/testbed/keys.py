@@ -92,7 +92,7 @@ def make_keys(nodes: Iterable[str], seed: bytes) -> dict[str, Keys]:
 def write_keys(path: Path, keys: Keys) -> None:
     """Write a service's keys into a file that its owner alone can read."""
     document = {"name": keys.name, "tokens": dict(keys.tokens), "digests": dict(keys.digests)}
-    _write_secret(path, json.dumps(document, indent=1) + "\n")
+    write_secret(path, json.dumps(document, indent=1) + "\n")
 
 
 def read_keys(path: Path) -> Keys:
@@ -126,7 +126,7 @@ def kept_seed(path: Path) -> bytes:
         InputError: the file cannot be read, or is no seed.
     """
     if not path.exists():
-        _write_secret(path, secrets.token_hex(32) + "\n")
+        write_secret(path, secrets.token_hex(32) + "\n")
     try:
         text = path.read_text().strip()
     except (OSError, ValueError) as error:
@@ -139,7 +139,7 @@ def kept_seed(path: Path) -> bytes:
     return bytes.fromhex(text)
 
 
-def _write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str) -> None:
     """Put a file in place that nobody else can read, at no moment of its making either."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(f".{path.name}.tmp")

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,35 +88,50 @@ def address_of(listener: socket.socket, tls: Tls | None) -> str:
     return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
+App = Callable[..., Awaitable[Any]]
+
+
 async def serve(
-    app: Callable[..., Awaitable[Any]],
+    app: App,
     listener: socket.socket,
     work: Callable[[], Awaitable[object]],
     tls: Tls | None = None,
+    beside: Sequence[tuple[App, socket.socket]] = (),
 ) -> None:
     """Serve and work until told to end, or until the work ends; then end both.
+
+    Args:
+        beside: further applications, each on a socket of its own.
 
     Raises:
         Exception: whatever ended the work.
     """
-    config = uvicorn.Config(
-        app, access_log=False, log_level="warning", lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(CLOSE_S),
-        ssl_certfile=tls.cert if tls else None, ssl_keyfile=tls.key if tls else None,
-    )  # fmt: skip
-    server, told = _Server(config), asyncio.Event()
+    pairs = [(app, listener), *beside]
+    servers, told = [_Server(_config(one, tls)) for one, _ in pairs], asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    front = asyncio.create_task(server.serve(sockets=[listener]))
+    fronts = [
+        asyncio.create_task(server.serve(sockets=[place]))
+        for server, (_, place) in zip(servers, pairs, strict=True)
+    ]
     working = asyncio.ensure_future(work())
     asked = asyncio.create_task(told.wait())
-    await asyncio.wait({front, working, asked}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({*fronts, working, asked}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
     if not working.done():
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await working
-    server.should_exit = True
-    await asyncio.wait({front}, timeout=2 * CLOSE_S)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.wait(fronts, timeout=2 * CLOSE_S)
     if not working.cancelled():
         working.result()
+
+
+def _config(app: App, tls: Tls | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, access_log=False, log_level="warning", lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(CLOSE_S),
+        ssl_certfile=tls.cert if tls else None, ssl_keyfile=tls.key if tls else None,
+    )  # fmt: skip

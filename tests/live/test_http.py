@@ -222,6 +222,17 @@ def test_a_node_without_the_weights_it_was_given_does_not_start(tmp_path: Path) 
     assert "edgelm models pull" in said
 
 
+def test_a_front_door_for_anyone_stays_on_loopback(tmp_path: Path) -> None:
+    said = refused_start("node", "vm2", "--front-port", "0", "--front-host", "0.0.0.0")  # noqa: S104
+    assert "--users FILE" in said
+    said = refused_start("node", "vm2", "--users", str(tmp_path / "users.json"))
+    assert "--front-port" in said
+    said = refused_start(
+        "node", "vm2", "--port", "0", "--front-port", "0", "--users", str(tmp_path / "users.json")
+    )
+    assert "--users: cannot be read" in said
+
+
 def test_keys_of_another_service_are_named(tmp_path: Path) -> None:
     write_keys(tmp_path / "vm3.json", KEYS["vm3"])
     said = refused_start("node", "vm2", "--port", "0", "--keys", str(tmp_path / "vm3.json"))

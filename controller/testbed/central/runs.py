@@ -23,6 +23,7 @@ from controller.testbed.central.conditions import Condition, limited
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import JOURNAL, PLAYED
 from controller.testbed.keys import PLAYER
+from controller.testbed.node.calls import is_call
 from controller.testbed.node.pods import Pods
 from controller.testbed.node.records import Record
 from controller.testbed.node.settings import VERDICT_GRACE_S
@@ -50,6 +51,7 @@ class Heard:
     heard_unix_s: float
     pod_starts: int = 0
     clock_offset_s: float | None = None  # the controller's clock ahead of the node's
+    open_calls: int = 0  # of its users, at the end of the slot
 
 
 class RunAtCentre:
@@ -173,6 +175,7 @@ class RunAtCentre:
             raise InvalidDecision(f"{node} told the state of another node")
         heard.pod_starts = int(sent.get("pod_starts", 0))
         heard.clock_offset_s = sent.get("clock_offset_s")
+        heard.open_calls = int(sent.get("open_calls", 0))
         if state.slot > heard.state.slot:
             heard.state = state
         self._born[state.slot, node] = state.arrived_requests[0], state.arrived_prompts[0]
@@ -232,8 +235,13 @@ class RunAtCentre:
 
     async def settled(self) -> bool:
         played = self.document.get("played")
-        everything = played is not None and len(self.records) >= int(played)
-        return everything or self.clock.now() > self._last_s
+        everything = played is not None and self._played_records() >= int(played)
+        answered = not any(heard.open_calls for heard in self.heard.values())
+        return (everything and answered) or self.clock.now() > self._last_s
+
+    def _played_records(self) -> int:
+        """Return the number of records of the player's requests: calls of users are none."""
+        return sum(not is_call(key) for key in self.records)
 
     @property
     def _last_s(self) -> float:
@@ -263,6 +271,7 @@ class RunAtCentre:
             "speed": self.document["speed"],
             "slots": self.document.get("slots"),
             "records": len(failures),
+            "calls": len(failures) - self._played_records(),
             "succeeded": sum(one is None for one in failures),
             "failures": {name: failures.count(name) for name in FAILURES if name in failures},
             "problem": self.document.get("problem", ""),

@@ -98,6 +98,11 @@ class NodeDisk:
     def result(self, request_id: int) -> bytes | None:
         return self._one("SELECT content FROM results WHERE id = ?", request_id)
 
+    def results_of(self, ids: range) -> list[int]:
+        """Return those of these requests that have a result."""
+        query = "SELECT id FROM results WHERE id BETWEEN ? AND ?"
+        return [key for (key,) in self._rows(query, ids[0], ids[-1])]
+
     def kept(self, name: str) -> str | None:
         rows = self._rows("SELECT content FROM kept WHERE name = ?", name)
         return rows[0][0] if rows else None

@@ -29,6 +29,10 @@ TICK_S: Final = 1.0  # real seconds, at most, until the machine is asked what is
 log = logging.getLogger("edgelm.node")
 
 
+class Ended(Exception):
+    """The end of a run at this node: what it was asked is not answered any more."""
+
+
 Notify = Callable[[events.Event, bytes | None], None]
 
 
@@ -68,6 +72,8 @@ class Executor:
 
     Args:
         on_event: sees every event, for measurements.
+        calls: ids of this node's calls; the result of one is for its caller alone, and is dropped
+            once the caller has it, or is gone.
     """
 
     def __init__(
@@ -79,15 +85,19 @@ class Executor:
         servers: Servers,
         reports: Reports,
         on_event: Callable[[events.Event], None],
+        calls: range = range(0),
     ) -> None:
         self._machine, self._disk, self._clock = machine, disk, clock
         self._peers, self._servers, self._reports = peers, servers, reports
-        self._on_event = on_event
+        self._on_event, self._calls = on_event, calls
         self._logged = 0  # events since the last snapshot
         self._queue: asyncio.Queue[events.Event] = asyncio.Queue()
         self._staged_payloads: dict[int, bytes] = {}
         self._staged_results: dict[int, bytes] = {}
         self._waiting: dict[tuple[str, int], list[asyncio.Future[Any]]] = {}
+        self._callers: dict[int, asyncio.Future[tuple[Record, bytes | None]]] = {}
+        self._answered: list[int] = []  # calls whose results nobody needs any more
+        self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._computing: dict[int, asyncio.Task[None]] = {}
 
@@ -97,6 +107,11 @@ class Executor:
         nobody has confirmed."""
         machine = self._machine
         return len(machine.origin.open) + len(machine.host.hosted) + len(machine.origin.unwritten)
+
+    @property
+    def open_calls(self) -> int:
+        """Number of calls that are not over."""
+        return sum(key in self._calls for key in self._machine.origin.open)
 
     # What happens
 
@@ -110,6 +125,28 @@ class Executor:
         event = events.RequestBorn(self._clock.now(), request)
         reason: str = await self._ask("born", request.request_id, event)
         return reason
+
+    async def call(self, request: Request, payload: bytes) -> tuple[Record, bytes | None]:
+        """Take a call and wait until it is over; return its record, and its results if it has
+        succeeded. Cancelled, it ends the request.
+
+        Raises:
+            ValueError: it is not taken; the message says why.
+            Ended: the run is over here.
+        """
+        key = request.request_id
+        over: asyncio.Future[tuple[Record, bytes | None]]
+        over = self._callers[key] = asyncio.get_running_loop().create_future()
+        try:
+            reason = await self.bear(request, payload)
+            if reason:
+                raise ValueError(reason)
+            return await over
+        except asyncio.CancelledError:
+            self.post(events.Cancelled(self._clock.now(), key))
+            raise
+        finally:
+            del self._callers[key]
 
     async def take_transfer(
         self, request: Request, attempt: int, payload: bytes
@@ -145,7 +182,7 @@ class Executor:
     # The loop
 
     async def run(self) -> None:
-        """Handle events until cancelled."""
+        """Handle events until cancelled; who waits then is told that the run has ended."""
         try:
             while True:
                 for one in await self._handle(await self._next_events()):
@@ -153,6 +190,17 @@ class Executor:
         finally:
             for task in [*self._tasks, *self._computing.values()]:
                 task.cancel()
+            self.end()
+
+    def end(self) -> None:
+        """Tell who waits, and who will ask, that the run has ended here; it may never have begun
+        to handle events."""
+        self._is_over = True
+        for waiting in [*self._waiting.values(), [*self._callers.values()]]:
+            for one in waiting:
+                if not one.done():
+                    one.set_exception(Ended())
+                    one.exception()  # somebody may have stopped waiting
 
     async def _next_events(self) -> list[events.Event]:
         """Return all events that are there, or a tick when something is due."""
@@ -185,10 +233,13 @@ class Executor:
                     case _:
                         issued.append(one)
             self._drop_staged(event)
+            if isinstance(event, events.Restarted):
+                self._leave_calls()
         if lines or forgotten:
             compacted = self._compacted(len(lines))
             # The results of this node's own requests stay, for its clients.
             guests = [key for key in forgotten if key not in self._machine.origin.closed]
+            guests, self._answered = guests + self._answered, []
             await asyncio.to_thread(
                 self._disk.commit, [] if compacted else lines, payloads, results, forgotten, guests,
                 compacted, compacted=bool(compacted),
@@ -244,6 +295,7 @@ class Executor:
                 self._reports.arrived(key, arrived_s)
             case instructions.CloseRecord(record=record):
                 self._reports.closed(record, lambda: self._confirm(record.request.request_id))
+                self._answer_call(record)
             case instructions.SendTransfer():
                 self._begin(self._send(one))
             case instructions.SendCancel(destination=host, request_id=key):
@@ -260,10 +312,37 @@ class Executor:
             case _:
                 raise AssertionError(f"no executor for {type(one).__name__}")
 
+    def _answer_call(self, record: Record) -> None:
+        """Give a call's record and results to its caller, and drop the results."""
+        key = record.request.request_id
+        if key not in self._calls:
+            return
+        over = self._callers.get(key)
+        if over is not None and not over.done():
+            over.set_result((record, self._disk.result(key) if record.success else None))
+        self._answered.append(key)  # dropped with what is written next: that it was recorded
+
+    def _leave_calls(self) -> None:
+        """Cancel the calls of a former process and drop their results: whose connection ended with
+        it has nobody who would be answered."""
+        if not self._calls:
+            return
+        for key in self._machine.origin.open:
+            if key in self._calls:
+                self.post(events.Cancelled(self._clock.now(), key))
+        found = self._disk.results_of(self._calls)
+        self._answered += [key for key in found if not self._machine.needs(key)]
+
     # Parts
 
     async def _ask(self, kind: str, key: int, event: events.Event) -> Any:
-        """Post an event and wait for the machine's answer. Several may wait for the same one."""
+        """Post an event and wait for the machine's answer. Several may wait for the same one.
+
+        Raises:
+            Ended: the run ends, or has ended.
+        """
+        if self._is_over:
+            raise Ended
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault((kind, key), []).append(answer)
         self.post(event)

@@ -17,7 +17,8 @@ from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.handshake import Gate, caller_of, read_body, refuse
 from controller.testbed.keys import OPERATOR, PLAYER, Keys
 from controller.testbed.node import events
-from controller.testbed.node.executor import Executor, checksum_of
+from controller.testbed.node.calls import FIRST_CALL, is_call
+from controller.testbed.node.executor import Ended, Executor, checksum_of
 from controller.testbed.node.peers import ATTEMPT, CHECKSUM, HOST, OUTCOME, REASONS, REQUEST
 from controller.testbed.node.records import Request
 from controller.testbed.node.wire import outcome_from_wire, request_from_wire
@@ -35,7 +36,7 @@ class Submission(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    request_id: Annotated[int, Field(ge=0, lt=2**63)]
+    request_id: Annotated[int, Field(ge=0, lt=FIRST_CALL)]
     lm: str
     prompts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=64)]
     born_s: FiniteFloat | None = None  # the run's clock; of a player that knows when it was due
@@ -176,11 +177,13 @@ class NodeHttp:
         return refuse(403, "a request is ended by its origin alone")
 
     async def results(self, http: HttpRequest) -> Response:
-        """Return the results of a request that was born here and is over."""
+        """Return the results of a request that was born here and is over, but for a call's: they
+        are its caller's alone."""
         run = self._run(http)
         if run is None:
             return _other_run()
-        content = run.executor.result(http.path_params["request_id"])
+        key = http.path_params["request_id"]
+        content = None if is_call(key) else run.executor.result(key)
         if not content:
             return refuse(404, "no results: the request is unknown, not over, or has failed")
         return Response(content, media_type="application/json")
@@ -220,6 +223,7 @@ def make_app(holder: Holder, keys: Keys) -> Gate:
             Route("/v1/state", routes.state),
             Route("/metrics", routes.metrics),
         ],
+        exception_handlers={Ended: _ended},
     )
     return Gate(app, keys, _may)
 
@@ -233,6 +237,11 @@ def _may(caller: str, http: HttpRequest) -> bool:
 
 def _is_from(http: HttpRequest, node: str) -> bool:
     return caller_of(http) in (OPERATOR, node)
+
+
+async def _ended(http: HttpRequest, error: Exception) -> Response:
+    del http, error
+    return _other_run()
 
 
 def _other_run() -> Response:

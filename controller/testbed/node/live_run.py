@@ -19,6 +19,7 @@ from controller.domain.decisions import REFUSE
 from controller.domain.errors import InvalidDecision
 from controller.domain.scenario import Scenario
 from controller.domain.state import STATES, ClusterState
+from controller.domain.testbed import Lm
 from controller.loop import run_node
 from controller.ports import Deployer, Journal
 from controller.telemetry import names
@@ -28,6 +29,7 @@ from controller.testbed.clock import WallClock
 from controller.testbed.handshake import JOURNAL, TRANSCRIPT, headers
 from controller.testbed.keys import CONTROLLER, NO_KEYS, Keys
 from controller.testbed.node import events
+from controller.testbed.node.calls import call_id, calls_of
 from controller.testbed.node.disk import NodeDisk
 from controller.testbed.node.executor import SNAPSHOT, Executor
 from controller.testbed.node.lives import RecordedLife
@@ -43,6 +45,7 @@ from controller.testbed.node.runtime import Engine, MakeRuntime, PodNews, RunOnN
 from controller.testbed.node.servers import LmServers
 from controller.testbed.node.settings import NodeSettings
 
+LIVES: Final = "lives"  # under this name on disk: how many processes have had calls in this run
 PODS_END_S: Final = 30.0  # real seconds that pods have at the end of a run
 
 log = logging.getLogger("edgelm.node")
@@ -52,6 +55,7 @@ class Work(Protocol):
     """Part of an experiment that a node works on."""
 
     scenario: Scenario
+    slots: int  # with arrivals
 
     def engine(self, row: int, folder: Path, speed: float) -> Engine: ...
 
@@ -140,7 +144,41 @@ class LiveRun:
             LmServers(session, self._clock, self.run_id, self._runtime.url_of),
             self._reports,
             self.node_port.note,
+            calls_of(self._row),
         )
+        self._life: int | None = None
+        self._naming, self._named = asyncio.Lock(), 0
+
+    @property
+    def lms(self) -> tuple[Lm, ...]:
+        return self._testbed.lms
+
+    @property
+    def began_unix_s(self) -> float:
+        return self._clock.unix_s(0.0)
+
+    @property
+    def takes_calls(self) -> bool:
+        """True until the last slot with arrivals is over; what was born is drained then."""
+        return self.now_s() < self._work.slots * self._slot_s
+
+    def slot_left_s(self) -> float:
+        """Return the real seconds to the end of this slot."""
+        return (self._slot_s - self.now_s() % self._slot_s) / self._clock.speed
+
+    async def new_call_id(self) -> int:
+        """Return an id that no other call of this run has, nor will have.
+
+        Raises:
+            ValueError: there are none left.
+        """
+        async with self._naming:
+            if self._life is None:
+                life = int(self._disk.kept(LIVES) or 0)
+                await asyncio.to_thread(self._disk.commit, kept={LIVES: str(life + 1)})
+                self._life = life
+            number, self._named = self._named, self._named + 1
+        return call_id(self._row, self._life, number)
 
     def now_s(self) -> float:
         return self._clock.now()
@@ -197,6 +235,7 @@ class LiveRun:
 
     async def close(self) -> None:
         """End what runs here, pods as well."""
+        self.executor.end()
         try:
             await self._runtime.close()
         finally:
@@ -316,6 +355,7 @@ class LiveRun:
             "pod_starts": self.pods.starts,
             "pod_reasons": self._runtime.reasons(),
             "clock_offset_s": self._clock_offset_s(),
+            "open_calls": self.executor.open_calls,
         }
         self._reports.state({**document, **further})
 

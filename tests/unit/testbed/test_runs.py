@@ -10,6 +10,8 @@ from pathlib import Path
 from controller.domain.state import ClusterState
 from controller.store.sqlite import open_store
 from controller.testbed.central.runs import RUNNING, RunAtCentre
+from controller.testbed.node.calls import call_id
+from controller.testbed.node.records import Record, Request
 from tests.samples.small import small_experiment
 
 LEAD_S = 3.0
@@ -37,3 +39,26 @@ def test_nodes_are_there_when_a_run_begins(tmp_path: Path) -> None:
 
 def test_nodes_that_say_nothing_for_over_two_slots_are_not(tmp_path: Path) -> None:
     assert not observed(tmp_path, 3.0).up.any()
+
+
+def test_a_run_waits_for_calls_and_does_not_count_them(tmp_path: Path) -> None:
+    one = small_experiment(target="emulated")
+    document = {
+        "id": one.run_id, "incarnation": 1, "asked_unix_s": 0.0, "phase": RUNNING, "speed": 20.0,
+        "slots": 10, "began_unix_s": time.time(), "played": 2,
+    }  # fmt: skip
+
+    def record(key: int) -> Record:
+        return Record(Request(key, "LM1", "vm2", 1, 0, 0.0, 1, "c"), None, 0, "refused")
+
+    with contextlib.closing(open_store(tmp_path / "store.sqlite")) as store:
+        run = RunAtCentre(document, one.scenario(), store, tmp_path)
+        for key in (0, call_id(0, 0, 0), call_id(0, 0, 1)):
+            run.take_back(record(key), 0.0)
+        assert not asyncio.run(run.settled()), "a request of the player is missing"
+        assert (run.progress()["records"], run.progress()["calls"]) == (3, 2)
+        run.take_back(record(1), 0.0)
+        run.heard["vm3"].open_calls = 1
+        assert not asyncio.run(run.settled()), "a call is open"
+        run.heard["vm3"].open_calls = 0
+        assert asyncio.run(run.settled())

@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from controller.testbed.keys import make_keys
+from controller.testbed.node.calls import FIRST_CALL
 from controller.testbed.node.executor import checksum_of
 from controller.testbed.node.http import make_app
 from controller.testbed.node.records import Outcome, Request
@@ -29,6 +30,9 @@ class Executor:
 
     def host_of(self, key: int) -> str | None:
         return {2: "vm3"}.get(key)
+
+    def result(self, key: int) -> bytes:
+        return b"{}"
 
     def post(self, event: Any) -> None:
         self.done.append(type(event).__name__)
@@ -130,6 +134,16 @@ def test_a_result_comes_from_where_the_request_is(
     caller: str, host: str, key: int, status: int
 ) -> None:
     assert result(caller, host, key) == status
+
+
+def test_calls_are_none_of_clients_business() -> None:
+    """Their ids are the front door's to give, and their results their callers'."""
+    body = {"request_id": FIRST_CALL, "lm": "LM1", "prompts": [{"text": "x"}]}
+    assert ask("operator", "requests", body=json.dumps(body).encode()) == 422
+    shown = {"Authorization": f"Bearer {KEYS['operator'].token_for('vm2')}"}
+    with TestClient(make_app(HOLDER, KEYS["vm2"])) as client:
+        for key, status in ((7, 200), (FIRST_CALL + 7, 404)):
+            assert client.get(f"{RUN}/requests/{key}/results", headers=shown).status_code == status
 
 
 @pytest.mark.parametrize("born_s", ["Infinity", "-Infinity", "NaN"])
