@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from controller.domain.errors import EdgelmError, InputError, Permanent
+from controller.domain.phases import CANCELLED, DONE, ENDING, FAILED, OVER, RUNNING, WAITING
 from controller.domain.scenario import Scenario
 from controller.lease import Held, Lease, Leases, Lost
 from controller.loop import run_central
@@ -24,16 +25,7 @@ from controller.telemetry.names import Emitter
 from controller.telemetry.usage import NodeUsage
 from controller.testbed.central.approvals import Approvals, PolicyQuestion
 from controller.testbed.central.measured import MeasuredJournal
-from controller.testbed.central.runs import (
-    CANCELLED,
-    DONE,
-    ENDING,
-    FAILED,
-    OVER,
-    RUNNING,
-    WAITING,
-    RunAtCentre,
-)
+from controller.testbed.central.runs import RunAtCentre
 from controller.testbed.handshake import CENTRE, JOURNAL
 from controller.testbed.keys import PLAYER
 from controller.testbed.node.wire import record_from_document

@@ -7,11 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Header, Path, Query
 from fastapi.responses import Response
 
-from controller.testbed.central.runs import (
-    OVER,
-    WAITING,
-    RunAtCentre,
-)
+from controller.domain.phases import OVER, WAITING
+from controller.testbed.central.runs import RunAtCentre
 from controller.testbed.central.service import Controller, FencingToken
 from controller.testbed.handshake import refuse
 from controller.testbed.keys import NAME
