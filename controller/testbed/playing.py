@@ -17,6 +17,7 @@ import numpy as np
 
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
+from controller.files import replace_file
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import headers
 from controller.testbed.keys import CONTROLLER, Keys
@@ -186,10 +187,7 @@ class PlayerService:
             except (aiohttp.ClientError, TimeoutError):
                 log.warning("the controller gives no trace yet")
             await asyncio.sleep(RETRY_S)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")
-        await asyncio.to_thread(partial.write_bytes, content)
-        partial.replace(path)
+        await asyncio.to_thread(replace_file, path, content)
 
     async def _tell(
         self, session: aiohttp.ClientSession, run: str, document: dict[str, Any]

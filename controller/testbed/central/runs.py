@@ -18,6 +18,7 @@ from controller.domain.phases import WAITING
 from controller.domain.requests import FAILURES
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry, join_rows
+from controller.files import replace_file
 from controller.ports import Store
 from controller.testbed.clock import WallClock
 from controller.testbed.handshake import JOURNAL, PLAYED
@@ -305,11 +306,3 @@ def _empty_row(scenario: Scenario, row: int) -> ClusterState:
         free_vgpus=np.array([free_vgpus]), arrived_prompts=none, arrived_requests=none,
         busy_s=zero,
     )  # fmt: skip
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole; readers see it or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from controller.domain.phases import ENDING, RUNNING
+from controller.files import replace_file
 from controller.testbed.central.routes.parts import (
     LOOK_S,
     MOST_FILE_BYTES,
@@ -23,7 +24,7 @@ from controller.testbed.central.routes.parts import (
     current_run,
     unknown_run,
 )
-from controller.testbed.central.runs import RunAtCentre, replace_file
+from controller.testbed.central.runs import RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
 from controller.testbed.handshake import read_body, refuse
 
