@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -27,6 +29,18 @@ def write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def forget_oldest(folder: Path, kept: int, spared: Callable[[Path], bool] | None = None) -> None:
+    """Remove files of a folder, those that were written longest ago first, until ``kept`` are left
+    besides those that are ``spared``. What a killed write has left goes with them."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path.stat().st_mtime_ns, path))
+    others = [path for _, path in sorted(found, reverse=True) if spared is None or not spared(path)]
+    for path in others[kept:]:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from controller.files import replace_file
+from controller.files import forget_oldest, replace_file
 
 
 def test_the_newest_content_is_there_and_nothing_else(tmp_path: Path) -> None:
@@ -33,3 +34,13 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         replace_file(tmp_path / "taken", b"1")
     assert [one.name for one in tmp_path.iterdir()] == ["taken"]
+
+
+def test_the_newest_files_and_those_that_are_spared_stay(tmp_path: Path) -> None:
+    for age, name in enumerate(["new", "old", "older", "oldest", ".old.1.2.tmp"]):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    forget_oldest(tmp_path, 2, lambda path: path.name == "oldest")
+    assert {one.name for one in tmp_path.iterdir()} == {"new", "old", "oldest"}
+    forget_oldest(tmp_path, 1)
+    assert {one.name for one in tmp_path.iterdir()} == {"new"}

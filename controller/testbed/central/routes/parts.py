@@ -44,7 +44,7 @@ def progress_of(controller: Controller, run: RunAtCentre) -> dict[str, Any]:
         **run.progress(),
         "holder": run.document["holder"],
         "fencing_token": f"{run.document['fence']}.{run.document['attempt']}",
-        "events": len(controller.events),
+        "events": controller.events.newest,
         "waiting_for": controller.lacking(run) if run.phase == WAITING else [],
     }
 
