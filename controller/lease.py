@@ -21,6 +21,9 @@ from controller.ports import Store
 
 COLLECTION: Final = "leases"
 NOBODY: Final = ""  # holder of a released lease
+FORGETTING: Final = "nobody, it is being removed"
+FORGETTING_S: Final = 10.0
+FORGET: Final = 1000  # leases looked at when old ones are removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,29 @@ class Leases:
             if self._append(version + 1, free):
                 return
 
+    def forget(self, age_s: float, keys: Callable[[str], bool]) -> int:
+        """Remove leases that were released, or have ended, longer than ``age_s`` ago; return how
+        many. The next one on such a key begins with the first fence again, so that ``keys`` must
+        only hold of those whose fences nobody compares after that time.
+
+        A caller that takes such a lease meanwhile keeps it, unless it sleeps while it takes it.
+        """
+        before = self._now() - age_s
+        ended = self._store.find(COLLECTION, within={"until_unix_s": (0.0, before)}, limit=FORGET)
+        forgotten = 0
+        for key in sorted({str(one["key"]) for one in ended if keys(str(one["key"]))}):
+            version, present = self._newest(key)
+            if present is None or present.until_unix_s >= before:
+                continue
+            # Taken first, so that whoever wants it meanwhile is refused.
+            mine = Lease(key, FORGETTING, present.fence + 1, self._now() + FORGETTING_S)
+            if not self._append(version + 1, mine):
+                continue
+            for old in (version - 1, version, version + 1):
+                self._store.delete(COLLECTION, _name(key, old))
+            forgotten += 1
+        return forgotten
+
     def look(self, key: str) -> Lease | None:
         """Return the lease on ``key``, None if nobody has it: never taken, released, or ended."""
         _, present = self._newest(key)
@@ -126,6 +152,7 @@ class Leases:
         """Return the newest version of a lease and its number, 0 if it was never taken."""
         if not self._indexed:
             self._store.index(COLLECTION, "key")
+            self._store.index(COLLECTION, "until_unix_s")
             self._indexed = True
         found = self._store.find(COLLECTION, {"key": key}, sort=[("version", -1)], limit=1)
         return (found[0]["version"], _lease(found[0])) if found else (0, None)

@@ -13,13 +13,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from airflow_local import components, dags, processes
+from airflow_local import components, dags, pool, processes
 from airflow_local.home import Settings, StartError, make_folders, write_settings
 
 READY_S: Final = 240.0
 _LOOK_S: Final = 0.5
 _TRIES: Final = 3  # to take the lock
 _PAUSE_S: Final = 5.0  # before a component that died is started again
+_SCHEDULER: Final = "scheduler"
 
 
 class AlreadyRunning(Exception):
@@ -38,6 +39,8 @@ class Supervisor:
         self._records = components.records(settings)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._again_s: dict[str, float] = {}
+        scheduler = self._records / f"{_SCHEDULER}.json"
+        self._pool = pool.Pool(lambda: pool.look_at(settings, scheduler))
 
     def run(self, ready: Callable[[Mapping[str, str], bool], None]) -> bool:
         """Start everything, then keep it running until TERM or INT; end it whatever happens.
@@ -56,6 +59,7 @@ class Supervisor:
                 well = True
                 ready(errors, new_password)
                 while True:
+                    self._end_what_is_stuck()
                     self._start_again()
                     time.sleep(_LOOK_S)
             finally:
@@ -85,6 +89,15 @@ class Supervisor:
         dags.wait_until_listed(settings, set(found["dags"]))
         errors: dict[str, str] = found["errors"]
         return errors
+
+    def _end_what_is_stuck(self) -> None:
+        """End a scheduler whose pool takes no more tasks, so that it is started again."""
+        if self._pool.stuck():
+            self._say(
+                "tasks are queued, and idle processes of the scheduler do not take them, as when "
+                "one of those was killed; ending the scheduler"
+            )
+            processes.end(self._records, [_SCHEDULER])
 
     def _start_again(self) -> None:
         """Start a component that has died, a moment later and without what its former life left."""

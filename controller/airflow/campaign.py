@@ -23,6 +23,7 @@ USER: Final = (  # the holder, if the campaign has used a testbed
     f"{{{{ '' if {PLAN}.get('target', 'twin') == 'twin' else dag.dag_id ~ '/' ~ run_id }}}}"
 )
 ROW: Final = "{{ task.row }}"
+ROW_RETRIES: Final = 5  # each goes on where the last one stopped; a scheduler's end costs one
 DEFAULTS: Final[dict[str, Any]] = {
     "owner": "edgelm",
     "retries": 2,
@@ -41,11 +42,11 @@ def campaign_tasks(fixed: Mapping[str, Any] | None = None) -> EdgelmPlanOperator
         fixed: parameters that are not asked for.
     """
     plan = EdgelmPlanOperator(
-        task_id="plan", fixed=fixed, retries=0,
+        task_id="plan", fixed=fixed,
         doc_md="Checks parameters and budget, estimates time and cost, writes the folder.",
     )  # fmt: skip
     twin = EdgelmCampaignOperator.partial(
-        task_id="run_on_twin", folder=FOLDER, map_index_template=ROW,
+        task_id="run_on_twin", folder=FOLDER, map_index_template=ROW, retries=ROW_RETRIES,
         execution_timeout=timedelta(hours=12),
         doc_md="Makes a row of runs on the twin; finished ones are kept.",
     ).expand_kwargs(plan.output)  # fmt: skip
@@ -55,7 +56,7 @@ def campaign_tasks(fixed: Mapping[str, Any] | None = None) -> EdgelmPlanOperator
     testbed = EdgelmEpochOperator.partial(
         task_id="run_on_testbed", folder=FOLDER, holder=HOLDER, map_index_template=ROW,
         time_scale="{{ params.get('time_scale') or '' }}",
-        max_active_tis_per_dagrun=1, execution_timeout=timedelta(hours=1),
+        max_active_tis_per_dagrun=1, execution_timeout=timedelta(hours=1), retries=ROW_RETRIES,
         doc_md="Has the controller make a row of runs, deferred meanwhile, and collects them.",
     ).expand_kwargs(rows.output)  # fmt: skip
     report = EdgelmReportOperator(
@@ -63,7 +64,7 @@ def campaign_tasks(fixed: Mapping[str, Any] | None = None) -> EdgelmPlanOperator
         doc_md="Draws the report of the runs that are there.",
     )  # fmt: skip
     check = EdgelmCheckOperator(
-        task_id="check", folder=FOLDER, retries=0, trigger_rule=TriggerRule.ALL_DONE,
+        task_id="check", folder=FOLDER, trigger_rule=TriggerRule.ALL_DONE,
         doc_md="Fails unless every run is there and whole; tells the asset campaign_finished.",
     )  # fmt: skip
     release = EdgelmReleaseOperator(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from airflow.sdk import Asset, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from controller.airflow.notes import write_note
 from controller.airflow.operators import EdgelmOperator, results
@@ -35,7 +35,7 @@ class EdgelmCheckOperator(EdgelmOperator):
         write_note(run.dag_id, run.run_id, outcome(found), self.log)
         if found["lacking"]:
             lacking = "; ".join(f"{one['id']} {one['problem']}" for one in found["lacking"][:SHOWN])
-            raise AirflowException(f"{outcome(found)}; lacking: {lacking}")
+            raise AirflowFailException(f"{outcome(found)}; lacking: {lacking}")
         self.log.info("%s", outcome(found))
         context["outlet_events"][FINISHED].extra = {
             "campaign": found["campaign"],

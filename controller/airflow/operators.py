@@ -19,6 +19,7 @@ from controller.airflow.hook import DEFAULT, TIMEOUT_S, EdgelmHook, problem_of
 from controller.airflow.links import ReportLink, StatusLink
 from controller.airflow.settings import RESULTS, results_folder
 from controller.airflow.triggers import FreeTestbedTrigger, RunTrigger
+from controller.domain.phases import CANCELLED, DONE
 
 CANCELS: Final = 5  # times that a task which is ended tries to cancel its run
 TTL_S: Final = 300.0  # of the lease, longer than a restart of Airflow
@@ -164,7 +165,7 @@ class EdgelmEpochOperator(EdgelmOperator):
         if begun.status_code == httpx.codes.CONFLICT:
             self._wait_for_testbed(hook, run, problem_of(begun))
         found = self._accepted(begun)
-        if found["phase"] == "done":
+        if found["phase"] == DONE:
             self.log.info("run %s was made before, at %g times the speed", run, found["speed"])
         until = datetime.now(UTC) + self.run_timeout
         trigger = RunTrigger(
@@ -177,11 +178,11 @@ class EdgelmEpochOperator(EdgelmOperator):
         if event.get("ended_by") == "lease":
             self.log.warning("the run was cancelled: %s; it is begun again", event["problem"])
             return self.execute(context)
-        if event["phase"] == "cancelled":
+        if event["phase"] == CANCELLED:
             raise AirflowFailException(
                 f"the run was cancelled: {event['problem'] or 'by a person'}"
             )
-        if event["phase"] != "done":
+        if event["phase"] != DONE:
             raise AirflowException(f"the run is {event['phase']}: {event['problem']}")
         testbed = EdgelmHook(self.edgelm_conn_id).testbed
         self._run(["collect", self.folder, "--only", event["id"], *testbed.options()])

@@ -13,7 +13,7 @@ from controller.airflow.campaigns import Campaign
 from controller.airflow.chart import HEIGHT, WIDTH, Chart, charts
 from controller.airflow.settings import RESULTS
 from controller.airflow.testbed import Holding
-from controller.inputs.shipped import template_dir
+from controller.inputs.shipped import html_templates
 from controller.report.style import looks
 
 if TYPE_CHECKING:
@@ -108,15 +108,7 @@ def _render(template: str, view: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(template_dir() / "airflow"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_templates("airflow")
     environment.filters |= {"when": _when, "part": _part}
     return environment
 

@@ -18,8 +18,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from controller.airflow.hook import TIMEOUT_S, WAIT_S, problem_of
 from controller.airflow.testbed import Address
+from controller.domain.phases import OVER
 
-OVER: Final = ("done", "cancelled", "failed")  # phases of a run
 RETRY_S: Final = 2.0
 CANCEL_S: Final = 30.0  # for which a cancellation is tried
 TOLD_S: Final = 60.0  # between two lines of the log

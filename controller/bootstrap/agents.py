@@ -32,12 +32,12 @@ from controller.campaigns.reasoner import FAULTY, Reasoner
 from controller.domain.decisions import MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
+from controller.files import replace_file
 from controller.inputs.catalog import template_dir
 from controller.inputs.prices import load_prices
 from controller.reference_model.completions import Latency
 from controller.reference_model.process import KeptServer, serving, start_server
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
-from controller.results.folder import write_atomically
 from controller.store.sqlite import memory_store, open_store
 from controller.workloads.spec import generate
 
@@ -206,7 +206,7 @@ async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | No
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {"sentence": sentence, **asdict(measured)}
-        write_atomically(path, json.dumps(document, indent=1).encode())
+        replace_file(path, json.dumps(document, indent=1).encode())
     return sentence
 
 

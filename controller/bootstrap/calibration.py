@@ -16,10 +16,11 @@ from controller.calibration.regimes import Comparison, compare, windows
 from controller.campaigns.experiment import Experiment, load_experiment
 from controller.campaigns.faults import Faults
 from controller.domain.errors import InputError, Permanent
+from controller.files import replace_file
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
 from controller.results.campaign import read_campaign
-from controller.results.folder import EXPERIMENT, write_atomically
+from controller.results.folder import EXPERIMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def write_file(path: Path, content: ProfileFile | TestbedFile) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+        replace_file(path, text.encode())
     except OSError as error:
         raise Permanent(
             f"{path}: cannot be written: {error.strerror or error}; check path and permissions"

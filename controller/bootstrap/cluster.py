@@ -22,6 +22,7 @@ from controller.campaigns.experiment import Experiment, load_experiment, trace_o
 from controller.campaigns.pool import Engine, Listener
 from controller.campaigns.watch import Advance
 from controller.domain.errors import InputError, Permanent
+from controller.domain.phases import DONE, OVER
 from controller.domain.requests import (
     FAILURES,
     LOST_NODE,
@@ -159,9 +160,9 @@ class Centre:
         """
         while True:
             found = await self.look()
-            if found is not None and found["phase"] == "done":
+            if found is not None and found["phase"] == DONE:
                 return found
-            if found is not None and found["phase"] in ("failed", "cancelled"):
+            if found is not None and found["phase"] in OVER:
                 raise Permanent(f"the run {found['phase']}: {found['problem']}")
             if found is not None and found["slot"] is not None:
                 slot = min(max(0, found["slot"]), found["slots"])

@@ -13,13 +13,13 @@ from typing import Final
 from controller.bench.machine import describe_machine
 from controller.bootstrap.calibration import write_file
 from controller.domain.errors import InputError
+from controller.files import replace_file
 from controller.inputs.catalog import load_profile
 from controller.inputs.speeds import QUANTITIES
 from controller.profiling.entry import measured_profile
 from controller.profiling.measure import measure
 from controller.profiling.points import Notebook, Setup, load, plan
 from controller.profiling.server import LmServer
-from controller.results.folder import write_atomically
 
 LIBRARIES: Final = ("torch", "transformers", "diffusers", "llama-cpp-python")
 ASK: Final = """
@@ -86,7 +86,7 @@ def profile_lm(wanted: Wanted, tell: Callable[[str], None]) -> None:
     source = "image" if amounts.input_megapixels else "text"
     kind = "image" if amounts.output_megapixels else "text"
     wanted.points.parent.mkdir(parents=True, exist_ok=True)
-    notebook = Notebook(wanted.points, write_atomically, load(wanted.points, setup))
+    notebook = Notebook(wanted.points, replace_file, load(wanted.points, setup))
     points = plan(wanted.cores, [1, *wanted.batches], reference)
     search = _package_folder() if wanted.own_server else ""
     arguments = ["--engine", wanted.engine, "--model", str(wanted.model.resolve())]

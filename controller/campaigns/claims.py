@@ -21,6 +21,7 @@ from controller.ports import Store
 from controller.results.folder import run_folder, runs_folder, unfinished_transcript
 
 LEASE_S: Final = 30.0  # after which the runs of a process that died are free
+FORGET_S: Final = 7 * 86_400.0  # after which a claim that has ended is removed
 
 
 class Claim(Protocol):
@@ -87,7 +88,10 @@ class LeaseClaims:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Book]:
         with contextlib.closing(self.open_store()) as store:
-            yield _LeaseBook(Leases(store), self.ttl_s)
+            leases = Leases(store)
+            with contextlib.suppress(EdgelmError):  # the next one to open them removes them
+                leases.forget(FORGET_S, _is_claim)
+            yield _LeaseBook(leases, self.ttl_s)
 
 
 def forget_claim(claims: Claims, root: Path, run_id: str) -> None:
@@ -143,7 +147,7 @@ class _LeaseBook:
     @contextlib.contextmanager
     def claim(self, root: Path, run_id: str) -> Iterator[Claim | None]:
         runs_folder(root).mkdir(parents=True, exist_ok=True)
-        key = f"{root.resolve().name}/{run_id}"
+        key = _key(root, run_id)
         try:
             lease = self._leases.acquire(key, self._holder, self._ttl_s)
         except Held:
@@ -189,6 +193,17 @@ class _Renewed:
             # was away costs nothing; whether it is lost is asked when it matters.
             with contextlib.suppress(EdgelmError):
                 self._leases.renew(self._lease, self._ttl_s)
+
+
+def _key(root: Path, run_id: str) -> str:
+    """Return the key of a run's lease."""
+    return f"{root.resolve().name}/{run_id}"
+
+
+def _is_claim(key: str) -> bool:
+    """Return True for the key of a run's lease, False for others in the store: a testbed's fence
+    must grow for ever."""
+    return "/" in key
 
 
 def _remove_leftovers(root: Path, run_id: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TOP_LEVEL: Final = ("inventory", "templates")
 
@@ -12,6 +15,20 @@ _TOP_LEVEL: Final = ("inventory", "templates")
 def template_dir() -> Path:
     """Return the folder of the shipped templates."""
     return shipped("templates")
+
+
+def html_templates(folder: str) -> Environment:
+    """Return the shipped templates of pages in a folder. Whatever a view has is escaped, a name
+    that it lacks is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(template_dir() / folder),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def shipped(folder: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from controller.inputs.shipped import html_templates
 from controller.report.text import counted, listed, percent, ranges, significant
 
 if TYPE_CHECKING:
@@ -14,17 +15,7 @@ if TYPE_CHECKING:
 
 def make_environment() -> Environment:
     """Return the templates of templates/report/ with the page's filters."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    from controller.inputs.catalog import template_dir
-
-    environment = Environment(
-        loader=FileSystemLoader(template_dir() / "report"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_templates("report")
     environment.filters |= {
         "rich": _rich,
         "percent": percent,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from controller.files import sync_folder, write_durably
 from controller.results.digests import SUMS, sums_of
 
 # Names and columns of the files. Format 1 has no SHA256SUMS, no `attempts` and
@@ -84,33 +84,13 @@ def publish(root: Path, run_id: str, files: Mapping[str, bytes]) -> None:
         partial.mkdir(parents=True)
         for name, content in {**files, SUMS: sums_of(files)}.items():
             write_durably(partial / name, content)
-        _sync_folder(partial)
+        sync_folder(partial)
         _remove(final)
         partial.rename(final)
     except OSError:
         _remove(partial)
         raise
-    _sync_folder(final.parent)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content; readers see the old or the new, never a mixture."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write_durably(partial, content)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a new file and wait until it is on disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    sync_folder(final.parent)
 
 
 def _remove(folder: Path) -> None:
@@ -118,11 +98,3 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         folder.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from controller.domain.errors import InputError
-from controller.results.folder import FORMAT_VERSION, ID_DIGITS, READABLE, write_atomically
+from controller.files import replace_file
+from controller.results.folder import FORMAT_VERSION, ID_DIGITS, READABLE
 
 MANIFEST: Final = "campaign.json"
 
@@ -90,7 +91,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     for left in root.glob(f".{MANIFEST}.*.tmp"):
         left.unlink(missing_ok=True)
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(root / MANIFEST, text.encode())
+    replace_file(root / MANIFEST, text.encode())
 
 
 def first_problem(error: ValidationError) -> str:

@@ -17,6 +17,7 @@ CENTRE: Final = "centre"  # among the names of nodes
 JOURNAL: Final = "journal.jsonl"
 TRANSCRIPT: Final = "transcript.jsonl"
 PLAYED: Final = "played.json"  # of the player
+KEPT_TRACES: Final = 8  # at the controller and at the player, which get 512 MB at most with each
 
 OPEN_PATHS: Final = ("/healthz", "/metrics", "/openapi.json")
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
+from controller.files import forget_oldest, replace_file
 from controller.testbed.clock import WallClock
-from controller.testbed.handshake import headers
+from controller.testbed.handshake import KEPT_TRACES, headers
 from controller.testbed.keys import CONTROLLER, Keys
 from controller.testbed.player import Played, Player
 
@@ -49,6 +50,7 @@ class Playbook:
     """
 
     def __init__(self, path: Path, requests: Requests) -> None:
+        self._path = path
         self.played = Played.nothing(requests)
         if path.exists():
             for line in path.read_text().splitlines():
@@ -58,6 +60,12 @@ class Playbook:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: TextIO = path.open("a", encoding="utf-8")
         self._file.write("\n")  # ends a torn line
+
+    def forget_others(self) -> None:
+        """Remove the records of other runs: they are over, or this one would not be played."""
+        for path in self._path.parent.glob("*.jsonl"):
+            if path != self._path:
+                path.unlink(missing_ok=True)
 
     def note(self, row: int) -> None:
         """Keep what has become of a request."""
@@ -142,6 +150,7 @@ class PlayerService:
             nodes = await self._all_nodes(session, work.scenario.testbed.node_names, nodes)
             requests = await asyncio.to_thread(work.requests, self.data)
             playbook = Playbook(self.data / "runs" / f"{wanted['id']}.jsonl", requests)
+            playbook.forget_others()
             with contextlib.closing(playbook):
                 clock = WallClock(wanted["began_unix_s"], wanted["speed"])
                 player = Player(
@@ -171,7 +180,10 @@ class PlayerService:
     async def _fetch(self, session: aiohttp.ClientSession, sha256: str) -> None:
         """Get a trace from the controller, unless it is here."""
         path = self.data / "traces" / f"{sha256}.csv"
-        if not sha256 or path.exists():
+        if not sha256:
+            return
+        if path.exists():
+            path.touch()  # used now: see below
             return
         url = f"{self.controller}/v1/traces/{sha256}"
         while True:
@@ -186,10 +198,8 @@ class PlayerService:
             except (aiohttp.ClientError, TimeoutError):
                 log.warning("the controller gives no trace yet")
             await asyncio.sleep(RETRY_S)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")
-        await asyncio.to_thread(partial.write_bytes, content)
-        partial.replace(path)
+        await asyncio.to_thread(replace_file, path, content)
+        await asyncio.to_thread(forget_oldest, path.parent, KEPT_TRACES)
 
     async def _tell(
         self, session: aiohttp.ClientSession, run: str, document: dict[str, Any]

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from airflow_local import components, dags, home, processes
+from airflow_local.cli import settings_of
 from airflow_local.home import USER, Settings
 from airflow_local.rest import Rest, RestError, part
 from tests.unit.telemetry.exporters import free_port
@@ -94,7 +95,11 @@ class Standalone:
 
     def pids(self, name: str) -> list[int]:
         """Return the ids of a component and of what it started, as long as they run."""
-        return processes.read(components.records(self.settings))[name].members()
+        return self.record(name).members()
+
+    def record(self, name: str) -> processes.Record:
+        """Return the record of a component's newest process."""
+        return processes.read(components.records(self.settings))[name]
 
     def command(self, *arguments: str) -> str:
         """Run a command of Airflow's own, as a person at a terminal does; return what it prints."""
@@ -296,6 +301,34 @@ def standalone(
             yield airflow
         finally:
             airflow.end()
+
+
+@contextlib.contextmanager
+def supervised(
+    folder: Path, dag_folder: Path, environment: Mapping[str, str]
+) -> Iterator[Standalone]:
+    """Run Airflow by ``make airflow``'s own command, whose supervisor starts again what dies, until
+    the block, or this process, ends. Skips the test where there is no Airflow."""
+    need_airflow()
+    given = {
+        **os.environ, **environment, "EDGELM_COMMAND": str(EDGELM),
+        "AIRFLOW_HOME": str(folder / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(dag_folder),
+        "AIRFLOW__API__PORT": str(free_port()),
+    }  # fmt: skip
+    settings = settings_of(given)
+    home.make_folders(settings)
+    with guarded(components.records(settings)):
+        try:
+            control(given, "start")
+            yield Standalone(settings)
+        finally:
+            control(given, "stop")
+
+
+def control(environment: Mapping[str, str], command: str) -> None:
+    """Run a command of airflow/control.py. Raises CalledProcessError if it fails."""
+    program = [sys.executable, ROOT / "airflow" / "control.py", command]
+    subprocess.run(program, env=environment, check=True, timeout=400)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,13 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_local import processes
 from controller.airflow.folders import folder_of
 from controller.results.manifest import read_manifest
-from tests.airflow.celery import celery
+from tests.airflow.celery import Cluster, celery
 from tests.airflow.sockets import listening
 from tests.airflow.standalone import EDGELM, ROOT
 from tests.airflow.test_campaigns import same_runs
@@ -21,13 +22,14 @@ from tests.airflow.test_kills import watched
 from tests.mongo.servers import mongo_dev
 
 DAGS = Path(__file__).parent / "dags"
+NAMES = ("one", "two")
 TASKS = 16
 
 
 def test_both_workers_take_part(tmp_path: Path) -> None:
     begin_s = time.monotonic()
     with celery(tmp_path, DAGS, tmp_path / "data") as cluster:
-        workers = {name: cluster.start_worker(name) for name in ("one", "two")}
+        workers = {name: cluster.start_worker(name) for name in NAMES}
         print(f"Airflow and two workers are ready after {time.monotonic() - begin_s:.1f} s")
 
         begin_s = time.monotonic()
@@ -73,46 +75,68 @@ RUNS = 16
 
 
 def test_a_campaign_on_two_workers_has_the_bytes_of_one(tmp_path: Path) -> None:
-    results, data = tmp_path / "data" / "results", tmp_path / "data"
+    results = tmp_path / "data" / "results"
+    results.mkdir(parents=True)
+    by_hand = tmp_path / "by-hand"
+    edgelm("run", "paper", *SMALL, "--no-report", "--out", str(by_hand))
+    with claiming(tmp_path, ROOT / "dags") as cluster:
+        for name in NAMES:
+            cluster.start_worker(name)
+        begin_s = time.monotonic()
+        run = cluster.airflow.trigger("run_campaign", CAMPAIGN)
+        found = cluster.airflow.wait(run, limit_s=400)
+        assert found["state"] == "success", cluster.airflow.states(run)
+        print(f"{RUNS} runs on two workers in {time.monotonic() - begin_s:.0f} s")
+    assert len(same_runs(results / folder_of(*run), by_hand)) == RUNS
+    rows = {name: rows_of(tmp_path / f"worker-{name}" / "worker.log") for name in NAMES}
+    print(f"rows by worker: {rows}")
+    assert all(rows.values()), "both workers took part"
+    assert set.union(*rows.values()) == set(range(8))
+
+
+def test_two_workers_that_race_for_every_run_make_each_once(tmp_path: Path) -> None:
+    results = tmp_path / "data" / "results"
     results.mkdir(parents=True)
     by_hand = tmp_path / "by-hand"
     edgelm("run", "paper", *SMALL, "--no-report", "--out", str(by_hand))
     edgelm("plan", "paper", *SMALL, "--out", str(results / "race"))
     planned = read_manifest(results / "race").runs
-    with mongo_dev(tmp_path) as store:
-        environment = {"EDGELM_RESULTS": str(results), "EDGELM_CLAIMS": store.url}
-        with celery(tmp_path, ROOT / "dags", data, environment) as cluster:
-            for name in ("one", "two"):
-                cluster.start_worker(name)
-            begin_s = time.monotonic()
-            run = cluster.airflow.trigger("run_campaign", CAMPAIGN)
-            found = cluster.airflow.wait(run, limit_s=400)
-            assert found["state"] == "success", cluster.airflow.states(run)
-            print(f"{RUNS} runs on two workers in {time.monotonic() - begin_s:.0f} s")
-            assert len(same_runs(results / folder_of(*run), by_hand)) == RUNS
-            logs = [cluster.airflow.log(run, "run_on_twin", map_index=k) for k in range(8)]
-            by = Counter(one for log in logs for one in ("one", "two") if f"worker-{one}" in log)
-            print(f"rows by worker: {dict(by)}")
-            assert len(by) == 2, "both workers took part"
-
-    # Both workers race for every run: who makes it is decided in the store.
-    with mongo_dev(tmp_path / "again") as store:
-        environment = {"EDGELM_RESULTS": str(results), "EDGELM_CLAIMS": store.url}
-        with celery(tmp_path / "race", DAGS, data, environment) as cluster:
-            for name in ("one", "two"):
-                cluster.start_worker(name, concurrency=1)
-            conf = {"folder": str(results / "race"), "runs": [one.id for one in planned]}
-            with watched(results / "race" / "runs") as published:
-                race = cluster.airflow.trigger("race", conf)
-                assert cluster.airflow.wait(race, limit_s=300)["state"] == "success"
-            assert len(published) == RUNS
-            assert set(published.values()) == {1}
-            logs = [cluster.airflow.log(race, "make", map_index=k) for k in range(2)]
-            made = [int(re.search(r"are done, (\d+) of them now", log)[1]) for log in logs]
-            print(f"runs made by each racer: {made}")
-            assert sum(made) == RUNS
-            assert min(made) > 0
+    with claiming(tmp_path, DAGS) as cluster:
+        for name in NAMES:
+            cluster.start_worker(name, concurrency=1)
+        conf = {"folder": str(results / "race"), "runs": [one.id for one in planned]}
+        begin_s = time.monotonic()
+        with watched(results / "race" / "runs") as published:
+            race = cluster.airflow.trigger("race", conf)
+            found = cluster.airflow.wait(race, limit_s=400)
+            assert found["state"] == "success", cluster.airflow.states(race)
+        print(f"{RUNS} runs that two race for in {time.monotonic() - begin_s:.0f} s")
+        assert len(published) == RUNS
+        assert set(published.values()) == {1}
+        logs = [cluster.airflow.log(race, "make", map_index=k) for k in range(2)]
+        made = [int(re.findall(r"are done, (\d+) of them now", log)[-1]) for log in logs]
+        print(f"runs made by each racer: {made}")
+        assert sum(made) == RUNS
+        assert min(made) > 0
     assert len(same_runs(results / "race", by_hand)) == RUNS
+
+
+@contextlib.contextmanager
+def claiming(folder: Path, dags: Path) -> Iterator[Cluster]:
+    """Run Airflow for workers whose claims on runs are leases in a MongoDB."""
+    data = folder / "data"
+    named = {"EDGELM_RESULTS": str(data / "results")}
+    with (
+        mongo_dev(folder) as store,
+        celery(folder, dags, data, {**named, "EDGELM_CLAIMS": store.url}) as cluster,
+    ):
+        yield cluster
+
+
+def rows_of(log: Path) -> set[int]:
+    """Return the rows of a campaign that a worker's log names."""
+    found = re.findall(r"task_id=run_on_twin/map_index=(\d+)/", log.read_text(errors="replace"))
+    return {int(one) for one in found}
 
 
 def edgelm(*arguments: str) -> None:

@@ -242,3 +242,45 @@ class TwoHolders(RuleBasedStateMachine):
 
 TestTwoHolders = TwoHolders.TestCase
 TestTwoHolders.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+
+
+DAY_S = 86_400.0
+
+
+def kept(store: Store) -> list[str]:
+    return sorted({one["key"] for one in store.find("leases")})
+
+
+def test_leases_that_ended_long_ago_are_removed(leases: Leases, store: Store, clock: Time) -> None:
+    leases.release(leases.acquire("c/released", "ann", 60))
+    leases.acquire("c/ended", "ann", 60)
+    leases.acquire("testbed", "ann", 60)
+    leases.acquire("c/renewed", "ann", 60)
+    clock.unix_s += 8 * DAY_S
+    leases.acquire("c/renewed", "ben", 60)  # its former version ended long ago
+    leases.release(leases.acquire("c/new", "ann", 60))
+    assert leases.forget(7 * DAY_S, lambda key: "/" in key) == 2
+    assert kept(store) == ["c/new", "c/renewed", "testbed"]
+    assert leases.acquire("testbed", "ben", 60).fence == 2
+    with pytest.raises(Held):
+        leases.acquire("c/renewed", "eve", 60)
+    assert leases.acquire("c/ended", "ben", 60).fence == 1
+    assert leases.forget(7 * DAY_S, lambda key: key != "") == 0
+
+
+def test_a_lease_that_is_being_removed_is_refused(store: Store, clock: Time) -> None:
+    leases = Leases(store, clock)
+    leases.release(leases.acquire("c/old", "ann", 60))
+    clock.unix_s += 8 * DAY_S
+
+    class Halting(Leases):
+        """Looks, as another caller would, while a lease is taken to be removed."""
+
+        def _append(self, version: int, lease: Lease) -> bool:
+            done = super()._append(version, lease)
+            with pytest.raises(Held, match="it is being removed"):
+                leases.acquire("c/old", "ben", 60)
+            return done
+
+    assert Halting(store, clock).forget(7 * DAY_S, lambda key: key != "") == 1
+    assert leases.acquire("c/old", "ben", 60).fence == 1

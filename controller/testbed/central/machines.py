@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from controller.domain.errors import EdgelmError
+from controller.domain.phases import RUNNING
 from controller.ports import Store
 from controller.telemetry import names
 from controller.telemetry.scrape import PORTS, Exporter, Reading, Scraper, Target, targets
 from controller.telemetry.usage import NodeUsage, Usage
-from controller.testbed.central.runs import RUNNING
 from controller.testbed.central.service import Controller
 
 PERIOD_S: Final = 5.0  # between two rounds while no run has slots

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from controller import wire
 from controller.domain.decisions import Orders, Stamp
 from controller.domain.errors import InvalidDecision
+from controller.domain.phases import WAITING
 from controller.domain.requests import FAILURES
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState, Telemetry, join_rows
+from controller.files import replace_file
 from controller.ports import Store
 from controller.testbed.central.conditions import Condition, limited
 from controller.testbed.clock import WallClock
@@ -29,15 +31,6 @@ from controller.testbed.node.records import Record
 from controller.testbed.node.settings import VERDICT_GRACE_S
 
 Ints = NDArray[np.int64]
-
-# Phases of a run.
-WAITING: Final = "waiting"  # for services
-RUNNING: Final = "running"
-ENDING: Final = "ending"  # waiting for the journals of nodes, and the player's record
-DONE: Final = "done"
-CANCELLED: Final = "cancelled"
-FAILED: Final = "failed"
-OVER: Final = (DONE, CANCELLED, FAILED)
 
 PATIENCE_SLOTS: Final = 4  # after the last deadline and its grace
 LATEST_S: Final = 0.2  # of a slot that the centre waits for the states of the slot before
@@ -260,7 +253,7 @@ class RunAtCentre:
     def progress(self) -> dict[str, Any]:
         """Return how far the run is."""
         failures = [record.failure for record in self.records.values()]
-        began = self.phase not in (WAITING,)
+        began = self.phase != WAITING
         ended_unix_s = self.document.get("ended_unix_s", time.time())
         return {
             "id": self.run_id,
@@ -330,11 +323,3 @@ def _empty_row(scenario: Scenario, row: int) -> ClusterState:
         free_vgpus=np.array([free_vgpus]), arrived_prompts=none, arrived_requests=none,
         busy_s=zero,
     )  # fmt: skip
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole; readers see it or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    partial.write_bytes(content)
-    partial.replace(path)

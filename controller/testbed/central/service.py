@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from controller.domain.errors import EdgelmError, InputError, Permanent
+from controller.domain.phases import CANCELLED, DONE, ENDING, FAILED, OVER, RUNNING, WAITING
 from controller.domain.scenario import Scenario
+from controller.files import forget_oldest, replace_file
 from controller.lease import Held, Lease, Leases, Lost
 from controller.loop import run_central
 from controller.ports import Journal, Planner, Scheduler, Store
@@ -24,18 +26,10 @@ from controller.telemetry.names import Emitter
 from controller.telemetry.usage import NodeUsage
 from controller.testbed.central.approvals import Approvals, PolicyQuestion
 from controller.testbed.central.conditions import Condition, Survey
+from controller.testbed.central.events import EventLog
 from controller.testbed.central.measured import MeasuredJournal
-from controller.testbed.central.runs import (
-    CANCELLED,
-    DONE,
-    ENDING,
-    FAILED,
-    OVER,
-    RUNNING,
-    WAITING,
-    RunAtCentre,
-)
-from controller.testbed.handshake import CENTRE, JOURNAL
+from controller.testbed.central.runs import RunAtCentre
+from controller.testbed.handshake import CENTRE, JOURNAL, KEPT_TRACES
 from controller.testbed.keys import PLAYER
 from controller.testbed.node.wire import record_from_document
 
@@ -135,7 +129,7 @@ class Controller:
         self._driving: asyncio.Task[None] | None = None
         self.nodes: dict[str, tuple[str, float]] = {}  # name -> address, last asked (unix)
         self._player, self._player_unix_s = "", 0.0  # which one has asked last, and when
-        self.events: list[dict[str, Any]] = []
+        self.events = EventLog(store)
         self.told = asyncio.Condition()
         self._telling, self._beginning = asyncio.Lock(), asyncio.Lock()
         self.usage: dict[str, NodeUsage] = {}  # of the nodes' machines, where somebody watches
@@ -146,7 +140,7 @@ class Controller:
 
     async def open(self) -> None:
         """Take up what a former process left: its events, and the run that is not over."""
-        self.events = await asyncio.to_thread(self._store.find, "events", sort=[("number", 1)])
+        await asyncio.to_thread(self.events.open)
         unfinished = [
             document
             for document in await asyncio.to_thread(self._store.find, "runs")
@@ -172,8 +166,18 @@ class Controller:
                 await self._driving
 
     def trace_path(self, sha256: str) -> Path:
-        """Return where a workload's trace lies until the player fetches it."""
+        """Return where a workload's trace lies."""
         return self._data / "traces" / f"{sha256}.csv"
+
+    async def take_trace(self, sha256: str, content: bytes) -> None:
+        """Keep a trace for the player, instead of the one that was brought longest ago; the trace
+        of a run that is going stays."""
+        path, run = self.trace_path(sha256), self.current
+        await asyncio.to_thread(replace_file, path, content)
+        going = run.document["experiment"] if run is not None and run.phase not in OVER else ""
+        await asyncio.to_thread(
+            forget_oldest, path.parent, KEPT_TRACES, lambda one: one.stem in going
+        )
 
     @property
     def store_fault(self) -> str:
@@ -416,20 +420,21 @@ class Controller:
     async def tell(self, kind: str, **fields: Any) -> None:
         """Append to the log that others follow."""
         async with self._telling:  # else two would have one number, and one of them be lost
-            number = len(self.events) + 1
-            event = {"number": number, "unix_s": round(time.time(), 3), "event": kind, **fields}
-            self.events.append(event)  # before the store, so that no other gets its number
-            await asyncio.to_thread(self._store.put, "events", f"{number:09d}", event)
+            event = self.events.add(kind, fields)
+            run = self.current
+            forgotten = self.events.forget(run.run_id if run and run.phase not in OVER else "")
+            await asyncio.to_thread(self.events.keep, event, forgotten)
             async with self.told:
                 self.told.notify_all()
         log.info("%s %s", kind, fields)
 
     async def events_after(self, number: int, wait_s: float) -> Sequence[dict[str, Any]]:
-        """Return the events after ``number``; wait up to ``wait_s`` for one."""
+        """Return the events after ``number``, as :meth:`EventLog.after` does; wait up to ``wait_s``
+        for one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s), self.told:
-                await self.told.wait_for(lambda: len(self.events) > number)
-        return self.events[number:]
+                await self.told.wait_for(lambda: self.events.newest > number)
+        return self.events.after(number)
 
     # Parts
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from controller.domain.errors import InputError
+from controller.files import replace_file
 from controller.testbed.weights.catalog import SOURCES
 
 MANIFEST: Final = "edgelm-weights.json"
@@ -62,9 +63,7 @@ def describe(folder: Path, lm: str, *, origin: str, revision: str, licence: str)
 
 def seal(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder that is complete."""
-    partial = folder / f".{MANIFEST}.tmp"
-    partial.write_text(manifest.model_dump_json(indent=1) + "\n")
-    partial.replace(folder / MANIFEST)
+    replace_file(folder / MANIFEST, f"{manifest.model_dump_json(indent=1)}\n".encode())
 
 
 def folders_in(path: Path) -> list[Path]:

@@ -156,14 +156,6 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(folder.runs_folder(tmp_path).iterdir()) == []
 
 
-def test_a_replaced_file_is_never_half_there(tmp_path: Path) -> None:
-    path = tmp_path / "campaign.json"
-    folder.write_atomically(path, b'{"a": 1}')
-    folder.write_atomically(path, b'{"a": 2}')
-    assert json.loads(path.read_bytes()) == {"a": 2}
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_an_id_is_how_the_digest_begins() -> None:
     assert hashlib.sha256(b"{}").hexdigest().startswith(RUN)
     assert len(RUN) == 12

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from controller.bootstrap.services import LiveWork
+from controller.domain.phases import RUNNING
 from controller.store.sqlite import open_store
 from controller.telemetry.scrape import Exporter
 from controller.testbed.central.machines import watch_machines
-from controller.testbed.central.runs import RUNNING
 from controller.testbed.central.service import Controller, FencingToken
 from tests.samples.small import small_experiment
 from tests.unit.telemetry.exporters import SAMPLES, exporter, free_port, node_exporter, text

@@ -7,9 +7,10 @@ import contextlib
 import time
 from pathlib import Path
 
+from controller.domain.phases import RUNNING
 from controller.domain.state import ClusterState
 from controller.store.sqlite import open_store
-from controller.testbed.central.runs import RUNNING, RunAtCentre
+from controller.testbed.central.runs import RunAtCentre
 from controller.testbed.node.calls import call_id
 from controller.testbed.node.records import Record, Request
 from tests.samples.small import small_experiment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from controller.bootstrap.services import LiveWork
 from controller.ports import Store
 from controller.store.sqlite import open_store
 from controller.testbed.central.service import Controller, FencingToken
+from controller.testbed.handshake import KEPT_TRACES
 from tests.samples.small import small_experiment
 
 ONE = small_experiment(target="emulated", epoch_slots=8)
@@ -67,6 +69,28 @@ def test_a_node_that_comes_back_wakes_a_run_that_waits(tmp_path: Path, store: St
             assert (run.phase, controller.lacking(run)) == ("waiting", [NODES[0]])
             await controller.hear(NODES[0], url)
             await until(lambda: run.phase == "running")
+
+    asyncio.run(check())
+
+
+def test_traces_make_room_for_newer_ones_but_not_that_of_a_run_that_is_going(
+    tmp_path: Path, store: Store
+) -> None:
+    async def check() -> None:
+        async with opened(tmp_path, store) as controller:
+            for number in range(KEPT_TRACES + 3):
+                await controller.take_trace(f"{number:064x}", b"t,lm")
+            left = sorted(path.stem for path in (tmp_path / "traces").iterdir())
+            assert left == [f"{number:064x}" for number in range(3, KEPT_TRACES + 3)]
+
+            oldest = controller.trace_path(f"{3:064x}")
+            os.utime(oldest, (0, 0))
+            run = await begin(controller)
+            run.document["experiment"] = f'{{"sha256": "{oldest.stem}"}}'
+            for number in range(100, 100 + KEPT_TRACES):
+                await controller.take_trace(f"{number:064x}", b"t,lm")
+            assert oldest.exists()
+            assert len(list(oldest.parent.iterdir())) == KEPT_TRACES + 1
 
     asyncio.run(check())
 

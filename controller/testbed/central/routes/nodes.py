@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from controller.domain.decisions import Stamp
 from controller.domain.errors import InputError, InvalidDecision
+from controller.domain.phases import ENDING, RUNNING
 from controller.testbed.central.routes.parts import (
     LOOK_S,
     MOST_FILE_BYTES,
@@ -25,11 +26,7 @@ from controller.testbed.central.routes.parts import (
     current_run,
     unknown_run,
 )
-from controller.testbed.central.runs import (
-    ENDING,
-    RUNNING,
-    RunAtCentre,
-)
+from controller.testbed.central.runs import RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
 from controller.testbed.handshake import read_body, refuse
 from controller.testbed.node.records import Record

@@ -7,11 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Header, Path, Query
 from fastapi.responses import Response
 
-from controller.testbed.central.runs import (
-    OVER,
-    WAITING,
-    RunAtCentre,
-)
+from controller.domain.phases import OVER, WAITING
+from controller.testbed.central.runs import RunAtCentre
 from controller.testbed.central.service import Controller, FencingToken
 from controller.testbed.handshake import refuse
 from controller.testbed.keys import NAME
@@ -47,7 +44,7 @@ def progress_of(controller: Controller, run: RunAtCentre) -> dict[str, Any]:
         **run.progress(),
         "holder": run.document["holder"],
         "fencing_token": f"{run.document['fence']}.{run.document['attempt']}",
-        "events": len(controller.events),
+        "events": controller.events.newest,
         "waiting_for": controller.lacking(run) if run.phase == WAITING else [],
     }
 

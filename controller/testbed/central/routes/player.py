@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from controller.domain.phases import ENDING, RUNNING
 from controller.testbed.central.routes.parts import (
     LOOK_S,
     MOST_FILE_BYTES,
@@ -22,12 +23,7 @@ from controller.testbed.central.routes.parts import (
     current_run,
     unknown_run,
 )
-from controller.testbed.central.runs import (
-    ENDING,
-    RUNNING,
-    RunAtCentre,
-    replace_file,
-)
+from controller.testbed.central.runs import RunAtCentre
 from controller.testbed.central.service import Conflict, Controller
 from controller.testbed.handshake import read_body, refuse
 
@@ -92,7 +88,7 @@ def player_routes(controller: Controller) -> APIRouter:  # noqa: C901 - a table 
             return refuse(413, f"a trace has at most {MOST_FILE_BYTES} bytes, and comes whole")
         if hashlib.sha256(content).hexdigest() != sha256:
             return refuse(422, "the content has another SHA-256 than the address says")
-        await asyncio.to_thread(replace_file, controller.trace_path(sha256), content)
+        await controller.take_trace(sha256, content)
         return JSONResponse({})
 
     @routes.get("/v1/traces/{sha256}")

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from controller.domain.errors import InputError
+from controller.domain.phases import OVER
 from controller.testbed.central.routes.parts import (
     NO_LEASE,
     FileName,
@@ -21,7 +22,6 @@ from controller.testbed.central.routes.parts import (
     token_of,
     unknown_run,
 )
-from controller.testbed.central.runs import OVER
 from controller.testbed.central.service import Conflict, Controller, Overtaken
 from controller.testbed.handshake import PLAYED, refuse
 from controller.testbed.keys import PLAYER
