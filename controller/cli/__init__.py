@@ -3,7 +3,7 @@ needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
 from controller.cli import campaigns, planning, files, testbed, condition, models  # isort: skip
-from controller.cli import profiling, calibration, bench, reasoner, traces  # isort: skip
+from controller.cli import profiling, calibration, history, bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "campaigns",
     "condition",
     "files",
+    "history",
     "main",
     "models",
     "planning",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from tests.mongo.servers import mongo_dev, until
 def test_the_state_is_shown_while_the_store_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with mongo_dev(tmp_path) as database:
+    with mongo_dev(tmp_path) as database, contextlib.ExitStack() as stack:
         monkeypatch.setenv("EDGELM_MONGODB", database.url)
         (tmp_path / "controller").mkdir()
         service = Service(tmp_path / "controller", "controller", "controller")
+        stack.callback(service.process.kill)
         take_lease(service, "us", 600)
         assert state(service)["lease"]["holder"] == "us"
         for leave, come_back in (
