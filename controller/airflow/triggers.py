@@ -168,6 +168,8 @@ class FreeTestbedTrigger(StateTrigger):
     def event_of(self, state: dict[str, Any]) -> dict[str, Any] | None:
         """Return an event once the testbed is free, or the holder's own."""
         lease, run = state["lease"], state["run"]
+        if lease is None and state["store_fault"]:
+            return None  # nobody knows
         is_mine = lease is None or lease["holder"] == self.holder
         is_over = run is None or run["phase"] in OVER or run["id"] == self.run_id
         if is_mine and (is_over or run["holder"] != self.holder):

@@ -109,6 +109,7 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Address) 
         transcript=merged_transcript(transcripts.values()) if experiment.reasoner else None,
         further={
             "player": _player_figures(played, scenario),
+            "began_unix_s": found["began_unix_s"],
             "time_scale": found["speed"],
             "clock_offsets_s": found["clock_offsets_s"],
             **({"calls": call_figures(scenario, table, calls)} if calls else {}),

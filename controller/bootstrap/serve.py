@@ -41,7 +41,7 @@ from controller.testbed.node.service import NodeService
 from controller.testbed.playing import PlayerService
 from controller.testbed.serving import Tls, address_of, listen, serve
 
-READY_S: Final = 60.0  # real seconds that services have to come up
+READY_S: Final = 180.0  # real seconds that services have to come up, where others use the cores
 LOOK_S: Final = 0.2
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 STORE_RETRY_S: Final = 1.0

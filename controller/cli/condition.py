@@ -138,8 +138,9 @@ def _screen(found: dict[str, Any]) -> Any:
         to = ", ".join(f"{lm}: {run['plan'][lm].get(name) or 'refused'}" for lm in lms)
         to = f"{closed}; {to}" if closed else to
         table.add_row(name, *pods, str(work["open"]), f"slot {work['orders']['slot']}", to)
-    lease = found["lease"]
-    holder = f"testbed: {Held(Lease(**lease)) if lease else 'free'}"
+    lease, fault = found["lease"], found["store_fault"]
+    free = f"holder unknown while the store is away ({fault})" if fault else "free"
+    holder = f"testbed: {Held(Lease(**lease)) if lease else free}"
     return Group(Text(holder), Text(_headline(run)), table, *_question(found["approval"]))
 
 

@@ -13,6 +13,7 @@ from controller.results.digests import REMEDY, SUMS, DamagedRun, read_sums
 from controller.results.folder import (
     DONE,
     FAILED,
+    MACHINES,
     PENDING,
     RUN_FILES,
     SUMMARY,
@@ -65,6 +66,25 @@ class Campaign:
             f"{runs} no {SUMS}, as older versions of edgelm wrote them: their files are read "
             "unchecked",
         )
+
+    @cached_property
+    def machines(self) -> pl.DataFrame | None:
+        """Use of machines during the runs, a row per run, node and window (docs/telemetry.md); None
+        if `edgelm history` has not read it.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        import polars as pl
+
+        path = self.folder / MACHINES
+        try:
+            return pl.read_parquet(path) if path.exists() else None
+        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+            raise InputError(
+                str(path), f"is not Parquet: {error}",
+                remedy="remove it, and let `edgelm history` read it again",
+            ) from error  # fmt: skip
 
     @cached_property
     def table(self) -> pl.DataFrame:

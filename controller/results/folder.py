@@ -32,6 +32,7 @@ SLOTS: Final = "slots.parquet"
 DECISIONS: Final = "decisions.jsonl"
 SUMMARY: Final = "summary.json"
 TRANSCRIPT: Final = "transcript.jsonl"  # of a run with agents
+MACHINES: Final = "machines.parquet"  # of a campaign: use of machines during its runs
 RUN_FILES: Final = (EXPERIMENT, REQUESTS, SLOTS, DECISIONS, SUMMARY)
 
 ID_DIGITS: Final = 12

@@ -47,6 +47,17 @@ def value(metric: Metric, **labels: str) -> Query:
     return Query(_selector(metric.name, metric, labels))
 
 
+def mean(metric: Metric, window_s: int, **labels: str) -> Query:
+    """Return the query of a gauge's mean over a window.
+
+    Raises:
+        ValueError: not a gauge, a window under a second, or a label that the metric lacks.
+    """
+    if metric.kind is not Kind.GAUGE:
+        raise ValueError(f"{metric.name} is a {metric.kind}: only gauges have means")
+    return Query(f"avg_over_time({_selector(metric.name, metric, labels)}[{_window(window_s)}])")
+
+
 def rate(metric: Metric, window_s: int, **labels: str) -> Query:
     """Return the query of a counter's increase per second over a window. Prometheus takes a value
     that falls for a restart.

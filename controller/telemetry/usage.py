@@ -13,7 +13,7 @@ from controller.telemetry.scrape import Exporter, Reading, Scrape
 
 MIB: Final = 2**20
 _CLOCK_SET_S: Final = 5.0
-_IDLE: Final = frozenset({"idle", "iowait", "steal"})  # modes in which a core works for nobody here
+IDLE: Final = frozenset({"idle", "iowait", "steal"})  # modes in which a core works for nobody here
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _host_figures(before: Scrape | None, scrape: Scrape | None) -> dict[str, Any
         cores = len({dict(labels)["cpu"] for labels in scrape.series(names.HOST_CPU)})
         memory, free = scrape.total(names.HOST_MEMORY), scrape.total(names.HOST_MEMORY_FREE)
         disk = _root(scrape.series(names.HOST_DISK_FREE))
-        busy_cores = _sum(rates(before, scrape, names.HOST_CPU), "mode", _IDLE)
+        busy_cores = _sum(rates(before, scrape, names.HOST_CPU), "mode", IDLE)
         received = _sum(rates(before, scrape, names.HOST_RECEIVED), "device", frozenset({"lo"}))
         sent = _sum(rates(before, scrape, names.HOST_SENT), "device", frozenset({"lo"}))
     return {

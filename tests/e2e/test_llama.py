@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lms import LmServer, environment, serving_lm
+from tests.e2e.lms import START_S, LmServer, environment, serving_lm
 from tests.lm_server.servers import wait_for
 
 QUESTION = "The three primary colours are"
@@ -58,7 +58,7 @@ def test_what_is_no_gguf_file_ends_the_server(python: Path, tmp_path: Path) -> N
     server = LmServer(tmp_path, python, "llama", model)
     server.start(ready=False)
     assert server.process is not None
-    assert server.process.wait(timeout=60) == 1
+    assert server.process.wait(timeout=START_S) == 1
     server.wait()
     assert f"{model} cannot be loaded" in server.log.read_text()
     assert "give a whole GGUF file" in server.log.read_text()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lms import ANSWER_S, LmServer, environment, serving_lm
+from tests.e2e.lms import ANSWER_S, START_S, LmServer, environment, serving_lm
 from tests.lm_server.servers import wait_for
 
 CANARY = "canary7f3a"
@@ -188,7 +188,7 @@ def test_a_folder_of_another_kind_ends_the_server(
     server = LmServer(tmp_path, python, engine, weights / lm)
     server.start(ready=False)
     assert server.process is not None
-    assert server.process.wait(timeout=120) == 1
+    assert server.process.wait(timeout=START_S) == 1
     server.wait()
     (line,) = [one for one in server.log.read_text().splitlines() if "lm_server:" in one]
     assert f"{weights / lm} cannot be loaded" in line

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -42,6 +43,7 @@ from tests.live.services import (
 from tests.mongo.servers import mongo_dev
 
 KILLS = int(os.environ.get("EDGELM_KILLS", "6"))
+UP_S = 15.0  # in which eight services come up on two cores of their own
 PARTS = ("uplink_s", "queue_s", "inference_s", "downlink_s")
 
 
@@ -140,27 +142,34 @@ def test_contents_stay_where_they_are_needed(files: dict[str, bytes], folder: Pa
 
 
 def test_kills_lose_nothing_and_return_nothing_twice(tmp_path: Path) -> None:
-    """Runs follow each other until enough processes were killed."""
-    attacker, recomputed, requests, seed = Attacker(tmp_path, seed=1), 0, 0, 2
+    """Runs follow each other until enough processes were killed. On a machine whose cores many
+    share, services take longer to come up, so kills and the runs' clock are slowed down by as much:
+    else nothing would ever be up."""
+    attacker, recomputed, requests, answered, seed = Attacker(tmp_path, seed=1), 0, 0, 0, 2
     nodes = live_experiment().testbed.to_domain().node_names
-    with local_testbed(nodes, tmp_path, SPEED) as testbed, ThreadPoolExecutor(1) as pool:
+    began_s = time.monotonic()
+    with local_testbed(nodes, tmp_path, SPEED) as started, ThreadPoolExecutor(1) as pool:
+        slowness = max(1.0, (time.monotonic() - began_s) / UP_S)
+        testbed = replace(started, speed=SPEED / slowness)
         while sum(attacker.killed.values()) < KILLS:
             one = live_experiment(seed=seed)
             run = pool.submit(make_run, one, tmp_path, testbed)
-            time.sleep(4)
+            time.sleep(4 * slowness)
             while sum(attacker.killed.values()) < KILLS and not run.done():
-                attacker.pause(1.0)
+                attacker.pause(slowness)
                 attacker.strike()
-            table = requests_of(run.result(300))
+            table = requests_of(run.result(300 * slowness))
             taken = results_taken(tmp_path, one.run_id)
             assert table.filter(pl.col("failure") == "unfinished").is_empty(), "lost"
-            assert max(taken.values()) == 1, "returned twice"
+            assert max(taken.values()) <= 1, "returned twice"
             returned = {key for key, count in taken.items() if count}
             assert set(table.filter("success")["request_id"]) == returned, "recorded otherwise"
             recomputed += table["recomputed_prompts"].sum()
-            requests, seed = requests + len(table), seed + 1
-    print(f"{dict(attacker.killed)} kills, {requests} requests: lost 0, returned twice 0,"  # noqa: T201
-          f" recomputed {recomputed} prompts")  # fmt: skip
+            requests, answered, seed = requests + len(table), answered + len(returned), seed + 1
+            print(f"{dict(attacker.killed)} kills at {testbed.speed:.1f} times the speed, "  # noqa: T201
+                  f"{requests} requests, {answered} answered: lost 0, returned twice 0, recomputed "
+                  f"{recomputed} prompts", flush=True)  # fmt: skip
+    assert answered > 0, "the test kills faster than anything comes up"
 
 
 def test_a_run_outlasts_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import io
 import json
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,11 @@ def experiment(nodes: int, rate: float, slots: int, seed: int) -> Experiment:
     )  # fmt: skip
 
 
-def memory_mb(folder: Path) -> float:
-    """Largest resident memory of a node service."""
+def memory_mb(pids: Iterable[int]) -> float:
+    """Largest resident memory of these processes."""
     sizes = [
         int(line.split()[1]) / 1024
-        for pid in processes(folder, ["node"])
+        for pid in pids
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
         if line.startswith("VmRSS")
     ]
@@ -96,7 +97,7 @@ def main() -> None:
                     f"{len(done) / max(1, len(steady)):.1%} succeed, added latency median "
                     f"{p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, player's slip p99 "
                     f"{(player['slip_p99_s'] or 0) * 1e3:.1f} ms, node "
-                    f"{memory_mb(root):.0f} MB, {took_s:.0f} s",
+                    f"{memory_mb(processes(root, ['node'])):.0f} MB, {took_s:.0f} s",
                     flush=True,
                 )
 

@@ -14,8 +14,9 @@ from controller.inputs.catalog import KINDS, locate, names, read_yaml
 
 COMMANDS = (
     "run", "plan", "check", "compare", "report", "list", "validate", "schema", "bench",
-    "calibrate", "profile", "trace", "trace import", "trace merge", "models tiny", "models pull",
-    "models check", "live", "controller", "node", "keys", "approve", "status", "doctor",
+    "calibrate", "history", "profile", "trace", "trace import", "trace merge", "models tiny",
+    "models pull", "models check", "live", "controller", "node", "keys", "approve", "status",
+    "doctor",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from controller.report.sections import (
     decisions,
     lms,
     load,
+    machines,
     objective,
     over_time,
     plan_followed,
@@ -34,6 +35,7 @@ SECTIONS = (
     bound.SECTION,
     sensitivity.SECTION,
     decisions.SECTION,
+    machines.SECTION,
     sources.SECTION,
     runs.SECTION,
 )

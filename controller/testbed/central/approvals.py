@@ -56,9 +56,11 @@ class Approvals:
             self._question = self._said = None
 
     def answer(self, slot: int, *, approved: bool) -> bool:
-        """Give a person's word. Return False if nobody asks about this slot's policy (any more)."""
+        """Give a person's word. Return False if it does not count: nobody asks about this slot's
+        policy (any more), or the opposite was said before."""
         if self._question is None or self._question.slot != slot or self._said is None:
             return False
         if not self._said.done():
             self._said.set_result(approved)
-        return True
+        # Cancelled: the time ran out just now, and the policy in force stays.
+        return not self._said.cancelled() and self._said.result() == approved

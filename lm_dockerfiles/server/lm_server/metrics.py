@@ -33,5 +33,5 @@ def metrics(serving: Serving) -> str:
     lines = []
     for name, kind, help_text, samples in rows:
         lines += [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
-        lines += [f"{name}{labels} {value:.10g}" for labels, value in samples.items()]
+        lines += [f"{name}{labels} {float(value)!r}" for labels, value in samples.items()]
     return "\n".join(lines) + "\n"

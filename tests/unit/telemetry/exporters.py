@@ -4,14 +4,16 @@ exporter."""
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -86,6 +88,50 @@ def node_exporter(port: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def prometheus(
+    folder: Path, scraped: Iterable[tuple[str, int]], every: str = "200ms"
+) -> Iterator[str]:
+    """Run Debian's Prometheus, which scrapes ports on loopback, each with its label ``node`` (""
+    for none); skip the test where it is not installed. Yield its URL. It begins to scrape 5 s
+    after its start."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("no Prometheus: apt-get install prometheus")
+    targets = [
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"node": node} if node else {}}
+        for node, port in scraped
+    ]
+    config = {
+        "global": {"scrape_interval": every, "scrape_timeout": every},
+        "scrape_configs": [{"job_name": "edgelm", "static_configs": targets}],
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    port = free_port()
+    process = subprocess.Popen(
+        [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+         f"--web.listen-address=127.0.0.1:{port}"],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_for_answer(f"{url}/-/ready")
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for_answer(url: str, limit_s: float = 60.0) -> None:
+    """Wait until a server that has begun to listen answers well."""
+    end_s = time.monotonic() + limit_s
+    while True:
+        with contextlib.suppress(OSError), urlopen(url, timeout=1):  # noqa: S310 - a test's
+            return
+        assert time.monotonic() < end_s, f"{url} does not answer"
+        time.sleep(0.1)
 
 
 def wait_for_port(port: int, limit_s: float = 30.0) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,34 +15,7 @@ from controller.telemetry import history, names
 from controller.telemetry.exposition import Exposition
 from controller.telemetry.history import MOST_POINTS, History, Query
 from controller.telemetry.names import TABLE, Emitter, Kind
-from tests.unit.telemetry.exporters import exporter, free_port, text, wait_for_port
-
-CONFIG = """
-global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
-scrape_configs:
-- job_name: edgelm
-  static_configs: [{{targets: ["127.0.0.1:{port}"], labels: {{node: n1}}}}]
-"""
-
-
-@contextlib.contextmanager
-def prometheus(folder: Path, scraped: int) -> Iterator[str]:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("no Prometheus: apt-get install prometheus")
-    (folder / "prometheus.yml").write_text(CONFIG.format(port=scraped))
-    port = free_port()
-    process = subprocess.Popen(
-        [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-         f"--web.listen-address=127.0.0.1:{port}"],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_for_port(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+from tests.unit.telemetry.exporters import exporter, free_port, prometheus, text
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +29,7 @@ def url(service: Exposition, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     scrape 5 s after its start."""
     with (
         exporter(text(service.render)) as port,
-        prometheus(tmp_path_factory.mktemp("prometheus"), port) as running,
+        prometheus(tmp_path_factory.mktemp("prometheus"), [("n1", port)]) as running,
     ):
         end_s, reader = time.monotonic() + 60, History(running)
         while not any(
@@ -93,6 +63,11 @@ def test_a_gauge_by_its_labels(reader: History) -> None:
     assert list(found.values) == [7] * 5
     assert np.allclose(np.diff(found.times_s), 0.5)
     assert last(reader, history.value(names.NODE_QUEUE_PROMPTS, lm="other")) == []
+
+
+def test_a_gauge_s_mean(reader: History) -> None:
+    [found] = last(reader, history.mean(names.NODE_QUEUE_PROMPTS, 3), past_s=0)
+    assert list(found.values) == [7]
 
 
 def test_a_counter_as_a_rate(reader: History) -> None:
@@ -159,6 +134,8 @@ def test_what_the_table_does_not_have_cannot_be_asked() -> None:
         history.value(names.NODE_QUEUE_PROMPTS, pid="7")
     with pytest.raises(ValueError, match="only counters"):
         history.rate(names.NODE_QUEUE_PROMPTS, 60)
+    with pytest.raises(ValueError, match="only gauges"):
+        history.mean(names.NODE_SENT_BYTES, 60)
     with pytest.raises(ValueError, match="only histograms"):
         history.quantile(0.5, names.NODE_QUEUE_PROMPTS, 60)
     with pytest.raises(ValueError, match="is a histogram"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,8 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from controller import __version__
-from controller.domain.errors import Transient
+from controller.domain.errors import EdgelmError
+from controller.lease import Lease
 from controller.telemetry import names
 from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.central.routes.parts import (
@@ -22,6 +24,7 @@ from controller.testbed.central.routes.parts import (
 from controller.testbed.central.service import Controller
 
 KEEP_ALIVE_S: Final = 10.0  # between two signs of life of an event stream
+LOOK_S: Final = 2.0  # that a look at the state waits for the store; its readers wait for 5
 
 
 def watcher_routes(controller: Controller) -> APIRouter:
@@ -42,13 +45,10 @@ def watcher_routes(controller: Controller) -> APIRouter:
 
     @routes.get("/v1/state")
     async def state() -> Response:
-        """Return who is there and what runs."""
+        """Return who is there and what runs. The lease is unknown, not free, while there is a
+        ``store_fault``."""
         run, approvals = controller.current, controller.approvals
-        fault, lease = controller.store_fault, None
-        try:
-            lease = await controller.lease()
-        except Transient as error:
-            fault = fault or str(error)
+        fault, lease = await _look(controller)
         return JSONResponse(
             {
                 "version": __version__,
@@ -75,6 +75,23 @@ def watcher_routes(controller: Controller) -> APIRouter:
         return JSONResponse({})
 
     return routes
+
+
+async def _look(controller: Controller) -> tuple[str, Lease | None]:
+    """Return what is wrong with the store, "" if nothing, and the testbed's lease.
+
+    A store that is away is not asked, and one that hangs is waited for briefly: who looks on wants
+    to see the rest.
+    """
+    if controller.store_fault:
+        return controller.store_fault, None
+    try:
+        async with asyncio.timeout(LOOK_S):
+            return "", await controller.lease()
+    except TimeoutError:
+        return f"the store has not answered within {LOOK_S:g} s", None
+    except EdgelmError as error:
+        return str(error), None
 
 
 async def _stream(controller: Controller, after: int) -> AsyncIterator[str]:

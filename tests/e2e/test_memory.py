@@ -1,0 +1,16 @@
+"""Flat memory over 20,000 requests of one node service."""
+
+from tests.live.memory import EVERY, WARM, measure
+
+REQUESTS = 20_000
+RATE = 40.0  # requests a second
+NODE_KB = 200.0  # per 1,000 requests: a fifth of a kilobyte of each
+CONTROLLER_KB = 4_000.0  # it keeps the records of the run that is on
+
+
+def test_memory_is_flat_over_20000_requests() -> None:
+    growth = measure(REQUESTS, RATE)
+    print("", *growth.lines(), sep="\n")  # noqa: T201
+    assert len(growth.closed) >= (REQUESTS - WARM) // EVERY
+    assert growth.kb_per_thousand("node") < NODE_KB
+    assert growth.kb_per_thousand("controller") < CONTROLLER_KB
