@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup \
-  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev lock clean
+  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev servers lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ airflow-parameters: $(VENV)/ready ## Write the DAGs' parameters from what edgelm
 demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; two minutes
 	edgelm run paper --out results/demo
 
-test: $(VENV)/ready | $(BROWSER) ## Run all tests
+test: $(VENV)/ready servers | $(BROWSER) ## Run all tests
 	python -m pytest -n $(JOBS)
 
 lint: $(VENV)/ready $(VENV)-airflow/ready ## Check style, types and layers
@@ -66,7 +66,7 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 # torch and what needs it stay out of .venv: 5 GB that most work does without.
 e2e: $(VENV)-lm/ready $(VENV)-airflow/celery ## Run the slow tests: models with weights, 200 kills, Airflow; 35 minutes, 5 GB
 	python -m pytest -s tests/airflow
-	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py
+	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py tests/live/test_front_door_weights.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
 images: $(VENV)/ready ## Build images of LM servers and services; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
@@ -75,6 +75,11 @@ images: $(VENV)/ready ## Build images of LM servers and services; REGISTRY=... p
 mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and two minutes
 	cd tests/mongo && CGO_ENABLED=0 GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/edgelm/bin" \
 	  go install -trimpath -buildvcs=false -ldflags "-s -w" .
+
+# Without Go, or with one that is too old, the tests that need these servers skip and say so.
+servers:
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory mongo-dev kube-dev \
+	  || echo "Servers for tests were not built: those tests are skipped" >&2; fi
 
 kube-dev: ## Build a Kubernetes control plane for tests, once; takes Go and six minutes
 	tests/kubernetes/programs/build.sh

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.domain.errors import InputError, Permanent
+from controller.files import replace_file
 from controller.results.campaign import Campaign, read_campaign
-from controller.results.folder import MACHINES, write_atomically
+from controller.results.folder import MACHINES
 from controller.results.run import Run
 from controller.telemetry.history import History
 from controller.telemetry.machine_history import read_use
@@ -69,7 +70,7 @@ def keep_history(folder: Path, url: str, window_s: int) -> tuple[pl.DataFrame, l
     content = io.BytesIO()
     table.write_parquet(content)
     try:
-        write_atomically(folder / MACHINES, content.getvalue())
+        replace_file(folder / MACHINES, content.getvalue())
     except OSError as error:
         raise Permanent(f"{folder / MACHINES}: cannot be written: {error.strerror}") from error
     return table, problems
