@@ -44,6 +44,7 @@ class Condition:
         open: new pods may be started there.
         reason: why it is not ready or not open; "" if it is both.
         offered: for LM pods: what the node can allocate less the requests of all other pods.
+        address: of the machine, where its exporters are; "" if it is not known.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Condition:
     open: bool
     reason: str
     offered: Room
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

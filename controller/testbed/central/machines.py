@@ -29,8 +29,9 @@ async def watch_machines(
 ) -> None:
     """Keep the controller's ``usage`` fresh until cancelled; store a run's, a document a slot.
 
-    Exporters are asked where the nodes' services are, DCGM's where the run's testbed has GPUs. What
-    does not answer has a fault in place of figures.
+    Exporters are asked at the machines' addresses, where those are not known at the nodes'
+    services, which on a cluster have addresses of their own; DCGM's where the run's testbed has
+    GPUs. What does not answer has a fault in place of figures.
     """
     usage = Usage()
     async with aiohttp.ClientSession() as session:
@@ -57,7 +58,13 @@ async def watch_machines(
 def _targets(controller: Controller, ports: Mapping[Exporter, int]) -> tuple[Target, ...]:
     run = controller.current
     with_gpus = [one.name for one in run.scenario.testbed.nodes if one.gpus] if run else []
-    hosts = {name: urlsplit(url).hostname or "" for name, url in controller.present().items()}
+    conditions = controller.conditions()
+    hosts = {
+        name: (conditions[name].address if name in conditions else "")
+        or urlsplit(url).hostname
+        or ""
+        for name, url in controller.present().items()
+    }
     return tuple(targets(hosts, with_gpus, ports))
 
 

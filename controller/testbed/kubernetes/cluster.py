@@ -67,7 +67,7 @@ def _node(whole: Document) -> Document:
         "metadata": _metadata(whole),
         "spec": _picked(whole["spec"], "taints", "unschedulable"),
         "status": {
-            "allocatable": status.get("allocatable", {}),
+            **_picked(status, "addresses", "allocatable"),
             "conditions": [one for one in status.get("conditions", ()) if one["type"] == "Ready"],
         },
     }

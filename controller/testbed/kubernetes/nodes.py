@@ -41,6 +41,10 @@ def read_node(node: Document, pods: Iterable[Document]) -> Condition:
         open=ready and not cordoned and not taints,
         reason=reason,
         offered=_room(status.get("allocatable", {})) - others,
+        address=next(
+            (one["address"] for one in status.get("addresses", ()) if one["type"] == "InternalIP"),
+            "",
+        ),
     )
 
 

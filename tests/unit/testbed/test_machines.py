@@ -13,6 +13,7 @@ from controller.bootstrap.services import LiveWork
 from controller.domain.phases import RUNNING
 from controller.store.sqlite import open_store
 from controller.telemetry.scrape import Exporter
+from controller.testbed.central.conditions import Condition, Room, Survey
 from controller.testbed.central.machines import watch_machines
 from controller.testbed.central.service import Controller, FencingToken
 from tests.samples.small import small_experiment
@@ -21,14 +22,21 @@ from tests.unit.telemetry.exporters import SAMPLES, exporter, free_port, node_ex
 SPEED = 300.0  # a slot takes 0.1 s
 
 
-async def watched(folder: Path, ports: dict[Exporter, int], enough: Callable[[Any], bool]) -> Any:
-    """Return controller and documents once these are enough."""
+async def watched(
+    folder: Path, ports: dict[Exporter, int], enough: Callable[[Any], bool], machine: str = ""
+) -> Any:
+    """Return controller and documents once these are enough. ``machine``: the nodes' address, as a
+    cluster knows it; then their services have another."""
     one = small_experiment(target="emulated", epoch_slots=8)
     with contextlib.closing(open_store(folder / "store.sqlite")) as store:
         controller = Controller(folder, store, LiveWork)
         nodes = one.testbed.to_domain().nodes
         for node in nodes[:2]:
-            await controller.hear(node.name, "http://127.0.0.1:8701")
+            service = "127.0.0.9" if machine else "127.0.0.1"
+            await controller.hear(node.name, f"http://{service}:8701")
+        if machine:
+            known = [Condition(node.name, True, True, "", Room(), machine) for node in nodes]
+            await controller.take_survey(Survey(time.time(), {one.name: one for one in known}))
         await controller.hear_player("0" * 32)
         token = FencingToken((await controller.take_lease("a test", 60.0)).fence)
         run = await controller.begin(one.run_id, one.canonical_json(), SPEED, token)
@@ -56,6 +64,16 @@ def test_each_slot_has_the_use_of_each_machine(tmp_path: Path) -> None:
     told = controller.measured.render()
     assert 'exporter="dcgm",outcome="ok"' in told
     assert 'outcome="failed"' not in told
+
+
+def test_exporters_are_asked_where_the_cluster_says_that_machines_are(tmp_path: Path) -> None:
+    port = free_port()
+    with node_exporter(port):
+        ports = {Exporter.NODE: port, Exporter.DCGM: free_port()}
+        _, found = asyncio.run(
+            watched(tmp_path, ports, lambda found: len(found) >= 2, machine="127.0.0.1")
+        )
+    assert all(one["memory_bytes"] > 0 for one in found)
 
 
 def test_exporters_that_are_away_have_faults_and_no_figures(tmp_path: Path) -> None:

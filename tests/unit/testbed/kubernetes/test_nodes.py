@@ -15,6 +15,10 @@ def node(**spec: Any) -> dict[str, Any]:
         "metadata": {"name": "vm3"},
         "spec": spec,
         "status": {
+            "addresses": [
+                {"type": "Hostname", "address": "vm3"},
+                {"type": "InternalIP", "address": "10.0.0.13"},
+            ],
             "allocatable": {"cpu": "15500m", "memory": "22G", "nvidia.com/gpu": "2"},
             "conditions": [
                 {"type": "MemoryPressure", "status": "False"},
@@ -36,7 +40,7 @@ def pod(*requests: dict[str, str], phase: str = "Running", **metadata: Any) -> d
 def test_daemons_are_taken_from_what_a_node_can_allocate() -> None:
     daemons = [pod({"cpu": "250m", "memory": "500M"}, {"cpu": "250m"}), pod({"cpu": "1"})]
     assert read_node(node(), daemons) == Condition(
-        "vm3", ready=True, open=True, reason="", offered=Room(14.0, 21.5, 2)
+        "vm3", ready=True, open=True, reason="", offered=Room(14.0, 21.5, 2), address="10.0.0.13"
     )
 
 
