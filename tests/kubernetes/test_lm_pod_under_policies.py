@@ -59,5 +59,5 @@ def test_it_is_admitted_placed_and_given_its_volumes(
         assert "created" in said, said
         assert "Warning" not in said
         query = ("pod", made["metadata"]["name"], "-n", LMS)
-        until(lambda: plane.get(*query)["status"]["phase"] == "Running")
+        until(lambda query=query: plane.get(*query)["status"]["phase"] == "Running")
         assert plane.get(*query)["spec"]["nodeName"] == name
