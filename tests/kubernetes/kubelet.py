@@ -33,6 +33,8 @@ class Kubelet:
 
     def __init__(self, plane: ControlPlane, name: str, folder: Path) -> None:
         self.plane, self.name, self.folder = plane, name, folder
+        # Each folder above it exists in images too, and is open to their user.
+        self.data = Path(tempfile.mkdtemp(prefix="edgelm-", dir="/var/lib"))
         self._containerd: subprocess.Popen[bytes] | None = None
         self._kubelet: subprocess.Popen[bytes] | None = None
 
@@ -121,7 +123,8 @@ class Kubelet:
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)
         for link in (LINK, PODS_LINK):
             subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for one in (self.folder, self.data):
+            shutil.rmtree(one, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -47,14 +47,11 @@ def _stay_on_this_machine() -> None:
 @pytest.fixture(scope="module")
 def machine(plane: ControlPlane) -> Iterator[Kubelet]:
     with kubelet(plane, NODE) as made:
-        data = made.folder / "data"
-        data.mkdir()
-        os.chown(data, UID, UID)
-        made.folder.chmod(0o755)
+        os.chown(made.data, UID, UID)
         level = "pod-security.kubernetes.io/enforce"
         meta = {"name": NAMESPACE, "labels": {level: "restricted"}}
         disk = volume(NODE, NAMESPACE)
-        disk["spec"]["local"]["path"] = str(data)
+        disk["spec"]["local"]["path"] = str(made.data)
         plane.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": meta},
             {
@@ -86,7 +83,7 @@ async def _test(plane: ControlPlane, machine: Kubelet) -> None:
     scenario = replace(
         made, testbed=replace(made.testbed, nodes=(replace(made.testbed.nodes[0], name=NODE),))
     )
-    data = machine.folder / "data"
+    data = machine.data
     values = PodValues(template_dir(), {"emulated": IMAGE}, data, namespace=NAMESPACE)
     async with opened(plane) as api, aiohttp.ClientSession() as session:
         objects = RunObjects(api, NAMESPACE)
@@ -95,6 +92,13 @@ async def _test(plane: ControlPlane, machine: Kubelet) -> None:
         one.runtime._run = replace(one.runtime._run, engine=as_the_pods_user(one, scenario))
         await one.open()
         one.want([(CPU, 0.5, 0)])
+        try:
+            await wait(lambda: one.is_settled, 40)
+        except TimeoutError:
+            print(one.runtime.reasons(), plane.kubectl("describe", "pod", "-n", NAMESPACE)[-3000:])
+            print(plane.kubectl("logs", "-n", NAMESPACE, "-l", "edgelm/lm=lm0", check=False))
+            print([one.read_text()[-1500:] for one in Path("/var/log/pods").rglob("lm/*.log")])
+            raise
         print(f"\nfirst start (image pulled) {await wait(lambda: one.is_settled):.1f} s")
         one.want([NOTHING])
         print(f"stop {await wait(lambda: one.states() == [POD_OFF]):.1f} s")
