@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import time
@@ -37,6 +38,7 @@ class EmulatedEngine:
     emulated = True
 
     def __init__(self, path: Path) -> None:
+        self._path, self._read_ns = path, path.stat().st_mtime_ns
         self._times = read_times(path)
         self._share = GpuShare(self._times.gpus, self._times.switch_loss)
         self.batch = len(self._times.batch_factors)
@@ -58,6 +60,7 @@ class EmulatedEngine:
         beat: Callable[[], None],
     ) -> list[bytes]:
         """Sleep for the time of a batch, and return results that follow from the seeds."""
+        self._read_again()
         left_s = self._times.batch_s(prompts)  # of undisturbed service
         try:
             while left_s > 0:
@@ -74,6 +77,14 @@ class EmulatedEngine:
         if self._times.is_image:
             return [_png(one["seed"]) for one in prompts]
         return [_text(one["seed"], one["output_tokens"]) for one in prompts]
+
+    def _read_again(self) -> None:
+        """Take up other times, which a change of the pod's cores brings. A file that is just being
+        written, or is gone, changes nothing yet."""
+        with contextlib.suppress(OSError, ValueError):
+            changed_ns = self._path.stat().st_mtime_ns
+            if changed_ns != self._read_ns:
+                self._times, self._read_ns = read_times(self._path), changed_ns
 
 
 def _text(seed: int, words: int) -> bytes:
