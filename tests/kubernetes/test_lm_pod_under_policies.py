@@ -10,6 +10,7 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import GPU
 from controller.inputs.catalog import load_profile, load_testbed, template_dir
 from controller.inputs.testbed import TestbedFile
+from controller.testbed.kubernetes import pod
 from controller.testbed.node.pods import Start
 from tests.kubernetes.cluster import ControlPlane
 from tests.kubernetes.test_manifests import (
@@ -22,7 +23,6 @@ from tests.kubernetes.test_manifests import (
     until,
 )
 
-pod = pytest.importorskip("controller.testbed.kubernetes.pod")
 __all__ = ["cluster", "nodes", "of_node"]
 
 
