@@ -34,26 +34,28 @@ class Finding:
     remedy: str = ""
 
 
-def read_state(url: str, shown: Mapping[str, str]) -> dict[str, Any]:
+def read_state(url: str, shown: Mapping[str, str], path: str = "/v1/state") -> dict[str, Any]:
     """Return what a service does now. ``shown``: headers that let in.
 
     Raises:
         OSError: it does not answer, or lets nobody in.
     """
-    request = Request(f"{url}/v1/state", headers=dict(shown))  # noqa: S310 - the user's URL
+    request = Request(f"{url}{path}", headers=dict(shown))  # noqa: S310 - the user's URL
     with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
         found: dict[str, Any] = json.load(answer)
         return found
 
 
 def read_all(url: str, keys: Keys) -> dict[str, Any]:
-    """Return the state of the controller with that of every node that is there.
+    """Return the state of the controller with that of every node that is there, by way of the
+    controller: a node's address may be one that only its cluster knows.
 
     Raises:
         Permanent: the controller does not answer.
     """
+    shown = headers(keys, CONTROLLER)
     try:
-        found = read_state(url, headers(keys, CONTROLLER))
+        found = read_state(url, shown)
     except (OSError, ValueError) as error:
         raise Permanent(
             f"the controller at {url} does not answer: {error}; is `edgelm controller` running "
@@ -62,7 +64,7 @@ def read_all(url: str, keys: Keys) -> dict[str, Any]:
     nodes = {}
     for name, address in sorted(found["nodes"].items()):
         try:
-            nodes[name] = {"url": address, **read_state(address, headers(keys, name))}
+            nodes[name] = {"url": address, **read_state(url, shown, f"/v1/nodes/{name}/state")}
         except (OSError, ValueError) as error:
             nodes[name] = {"url": address, "fault": f"does not answer: {error}", "run": None}
     return {**found, "nodes": nodes}
@@ -119,7 +121,9 @@ def examine_services(url: str, keys: Keys, testbed: Testbed | None = None) -> It
     if not found["nodes"]:
         yield Finding("nodes", ok=False, found="none has asked for orders",
                       remedy="start `edgelm node NAME --controller URL` on each")  # fmt: skip
-    yield from _examine_machines(found["conditions"], testbed)
+    ours = set(testbed.node_names if testbed else found["nodes"])
+    conditions = {name: one for name, one in found["conditions"].items() if name in ours}
+    yield from _examine_machines(conditions, testbed)
     for name, use in found["usage"].items():
         yield Finding(
             f"node {name}, exporters", not use["faults"], "; ".join(use["faults"]) or "answer",

@@ -42,9 +42,9 @@ def render_manifests(testbed: TestbedFile, values: ClusterFile) -> Files:
 
 
 def unpinned(values: ClusterFile) -> list[str]:
-    """Return the images that have no digest, so that nodes may run different ones."""
+    """Return the installed images that have no digest, so that nodes may run different ones."""
     names = (name for name in type(values.images).model_fields if name != "lms")
-    images = (values.image(name) for name in names)
+    images = (values.image(name) for name in names if getattr(values.install, name, True))
     return [image for image in images if "@sha256:" not in image]
 
 
@@ -72,6 +72,7 @@ def describe(testbed: TestbedFile, values: ClusterFile) -> Cluster:
         node_port=values.node_port,
         controller_url=values.controller_url or _own_controller(),
         slot_s=values.slot_s,
+        exporters=values.exporters,
         documentation=values.documentation and f"{values.documentation.rstrip('/')}/",
         clients=values.network.clients,
         egress=values.network.egress,

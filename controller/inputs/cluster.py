@@ -145,6 +145,9 @@ class ClusterFile(Record):
     node_port: Port = 8701
     controller_url: Url = ""
     slot_s: Positive = 30.0
+    exporters: Flag = Field(
+        default=True, description="true: the controller reads node and DCGM exporters"
+    )
     network: Network = Network()
     monitoring: Monitoring = Monitoring()
     install: Install = Install()

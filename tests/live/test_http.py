@@ -432,6 +432,16 @@ def test_two_nodes_of_one_name_are_noticed(controller: Service) -> None:
     assert controller.ask("GET", first)[0] == 200
 
 
+def test_a_nodes_state_is_had_by_way_of_the_controller(controller: Service) -> None:
+    assert controller.ask("GET", "/v1/nodes/vm8/state")[0] == 404
+    assert controller.ask("GET", "/v1/nodes/vm8/news?url=http://127.0.0.1:1")[0] == 200
+    status, said = controller.ask("GET", "/v1/nodes/vm8/state")
+    assert status == 502
+    assert "vm8 does not answer at http://127.0.0.1:1" in said["problem"]
+    shown = controller.shown_by("vm2")
+    assert controller.ask("GET", "/v1/nodes/vm8/state", headers=shown)[0] == 403
+
+
 def test_services_speak_tls_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tls = make_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", tls[1])

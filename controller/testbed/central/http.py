@@ -15,6 +15,7 @@ from controller.domain.errors import Transient
 from controller.testbed.central.routes.lease import lease_routes
 from controller.testbed.central.routes.nodes import node_routes
 from controller.testbed.central.routes.player import player_routes
+from controller.testbed.central.routes.relay import relay_routes
 from controller.testbed.central.routes.runs import run_routes
 from controller.testbed.central.routes.watchers import watcher_routes
 from controller.testbed.central.service import Controller
@@ -44,6 +45,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
         413: "The body is too large.",
         422: "What was sent cannot be read, or cannot be run.",
         426: "The other service is of another version.",
+        502: "The node does not answer.",
         503: "The store is away; try again.",
     }.items()
 }
@@ -54,6 +56,7 @@ def make_app(controller: Controller, keys: Keys) -> Gate:
     app = FastAPI(title="edgelm controller", version=__version__, responses=REFUSALS)
     for routes in (lease_routes, run_routes, player_routes, node_routes, watcher_routes):
         app.include_router(routes(controller))
+    app.include_router(relay_routes(controller, keys))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(http: Request, error: RequestValidationError) -> Response:

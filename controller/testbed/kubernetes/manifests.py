@@ -102,6 +102,7 @@ class Cluster:
     node_port: int
     controller_url: str
     slot_s: float
+    exporters: bool  # read by the controller
     documentation: str
     clients: tuple[str, ...]
     egress: tuple[str, ...]
@@ -249,6 +250,7 @@ class CentralView:
     prefix: str
     pull_policy: str
     pull_secret: str
+    exporters: bool
     port: int = CONTROLLER_PORT
     user: int = UID
     namespace: str = SERVICES
@@ -532,6 +534,7 @@ def _central(cluster: Cluster, service: Container) -> CentralView:
         prefix=cluster.prefix,
         pull_policy=cluster.pull_policy,
         pull_secret=cluster.pull_secret,
+        exporters=cluster.exporters,
     )
 
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from controller.domain.errors import InputError
 from controller.telemetry.exposition import CONTENT_TYPE
 from controller.testbed.handshake import Gate, caller_of, read_body, refuse
-from controller.testbed.keys import OPERATOR, PLAYER, Keys
+from controller.testbed.keys import CONTROLLER, OPERATOR, PLAYER, Keys
 from controller.testbed.node import events
 from controller.testbed.node.calls import FIRST_CALL, is_call
 from controller.testbed.node.executor import Ended, Executor, checksum_of
@@ -25,6 +25,7 @@ from controller.testbed.node.wire import outcome_from_wire, request_from_wire
 
 MOST_BYTES: Final = 64 * 2**20  # of a body
 RETRY_S: Final = 2.0
+STATE: Final = "/v1/state"
 NO_ROOM: Final = "the node's disk is nearly full: free space, what it has taken goes on"
 OF_PLAYER: Final = re.compile(r"^/v1/runs/[^/]+/requests$")
 BETWEEN_NODES: Final = re.compile(r"^/v1/runs/[^/]+/(transfers|results|requests/\d+/cancel)$")
@@ -220,7 +221,7 @@ def make_app(holder: Holder, keys: Keys) -> Gate:
             Route(f"{run}/transfers", routes.transfer, methods=["POST"]),
             Route(f"{run}/results", routes.result, methods=["POST"]),
             Route("/healthz", routes.health),
-            Route("/v1/state", routes.state),
+            Route(STATE, routes.state),
             Route("/metrics", routes.metrics),
         ],
         exception_handlers={Ended: _ended},
@@ -229,8 +230,10 @@ def make_app(holder: Holder, keys: Keys) -> Gate:
 
 
 def _may(caller: str, http: HttpRequest) -> bool:
-    """Return True for requests of the player, and for what nodes send each other; whose it is, the
-    routes check."""
+    """Return True for requests of the player, for what nodes send each other (whose it is, the
+    routes check), and for the controller's look at the state."""
+    if caller == CONTROLLER:
+        return http.method == "GET" and http.scope["path"] == STATE
     between = OF_PLAYER if caller == PLAYER else BETWEEN_NODES
     return http.method == "POST" and between.match(http.scope["path"]) is not None
 
