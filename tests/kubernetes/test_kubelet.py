@@ -66,12 +66,12 @@ def machine(plane: ControlPlane) -> Iterator[Kubelet]:
         yield made
 
 
-async def wait(happened: Any, seconds: float = 120.0) -> float:
+async def wait(happened: Any, said: Any = lambda: "", seconds: float = 60.0) -> float:
     """Wait; return the seconds that it took."""
     began_s = time.monotonic()
-    async with asyncio.timeout(seconds):
-        while not happened():
-            await asyncio.sleep(0.02)
+    while not happened():
+        assert time.monotonic() < began_s + seconds, said()
+        await asyncio.sleep(0.02)
     return time.monotonic() - began_s
 
 
@@ -95,7 +95,14 @@ async def _test(plane: ControlPlane, machine: Kubelet) -> None:
         one.want([(CPU, 0.5, 0)])
         print(f"\nfirst start (image pulled) {await wait(lambda: one.is_settled):.1f} s")
         one.want([NOTHING])
-        print(f"stop {await wait(lambda: one.states() == [POD_OFF]):.1f} s")
+
+        def said() -> str:
+            kept = one.runtime._kept[0]
+            shown = plane.kubectl("get", "pods", "-n", NAMESPACE, "-o", "yaml")
+            log = (machine.folder / "kubelet.log").read_text()[-3000:]
+            return f"{kept} {one.heard} {one.runtime._watched.age_s} {shown} {log}"
+
+        print(f"stop {await wait(lambda: one.states() == [POD_OFF], said):.1f} s")
         one.want([(CPU, 0.5, 0)])
         start_s = await wait(lambda: one.is_settled)
         print(f"start {start_s:.1f} s")

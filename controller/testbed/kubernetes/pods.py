@@ -132,10 +132,10 @@ class ClusterPods:
         return found
 
     def adopt(self, start: Start) -> None:
-        self._kept[start.lm].task = asyncio.create_task(self._follow(start))
+        self._keep(start.lm, self._follow(start))
 
     def start(self, start: Start) -> None:
-        self._kept[start.lm].task = asyncio.create_task(self._create_and_follow(start))
+        self._keep(start.lm, self._create_and_follow(start))
 
     def stop(self, lm: int) -> None:
         kept = self._kept[lm]
@@ -395,6 +395,11 @@ class ClusterPods:
 
     # Parts
 
+    def _keep(self, lm: int, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_tell_fault)
+        self._kept[lm].task = task
+
     def _changed(self, name: str) -> None:
         if name in self._by_name:
             self._by_name[name].news.set()
@@ -425,6 +430,12 @@ class ClusterPods:
         while not kept.stopping:
             await kept.news.wait()
             kept.news.clear()
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    """Log what nobody expected: else a task would end unheard, and its pod hang."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a pod is not kept any more", exc_info=error)
 
 
 def _event(pod: Document, reason: str, message: str) -> Document:
