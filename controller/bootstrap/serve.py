@@ -72,11 +72,12 @@ def serve_controller(
         InputError: no URL of MongoDB.
     """
     _log()
-    listener, data = listen(site.host, site.port), site.data
+    data = site.data
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def run() -> None:
         async with contextlib.AsyncExitStack() as stack:
+            listener = stack.enter_context(contextlib.closing(listen(site.host, site.port)))
             store = stack.enter_context(contextlib.closing(_store(data, mongodb)))
             owner = await stack.enter_async_context(run_owner(kubernetes)) if kubernetes else None
             controller = Controller(data, store, LiveWork, owner)
@@ -129,8 +130,8 @@ def serve_node(
         kubernetes: where the LMs' pods run; None: as processes of this machine.
     """
     _log()
-    listener = listen(site.host, site.port)
     with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(listen(site.host, site.port)))
         traces = stack.enter_context(Traces(otlp, f"edgelm-node-{name}")) if otlp else None
         here = url or address_of(listener, site.tls)
         options = Options(name, here, controller.rstrip("/"), site.data, site.keys, traces)
