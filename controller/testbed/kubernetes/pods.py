@@ -52,6 +52,7 @@ REFUSED_RETRY_S: Final = 5.0
 LOOK_S: Final = 1.0  # at a pod that ends, without news of it
 MOST_BACKOFF_S: Final = 30.0  # of pods that fail again and again
 CLOSE_S: Final = 5.0
+DELETE_AGAIN_S: Final = 3.0  # a deletion of which nothing is seen: it met another change
 OWNER_S: Final = 10.0  # for which the run's object is taken to be there
 COMPONENT: Final = "edgelm-node"
 
@@ -301,7 +302,8 @@ class ClusterPods:
         grace and tau, beyond which no request waits for what it holds."""
         uid, now_s = pod["metadata"]["uid"], asyncio.get_running_loop().time()
         condition = condition_of(pod)
-        if kept.deleted_uid != uid:
+        unheard = not condition.ends and now_s - (kept.ends_since_s or now_s) > DELETE_AGAIN_S
+        if kept.deleted_uid != uid or unheard:
             if asked and not condition.ends:
                 await self._delete(kept, uid, 0 if condition.failed else None)
             elif not condition.ends:
