@@ -94,11 +94,12 @@ def serve_controller(
         InputError: no URL of MongoDB.
     """
     _log()
-    listener, data = listen(site.host, site.port), site.data
+    data = site.data
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def run() -> None:
         async with contextlib.AsyncExitStack() as stack:
+            listener = stack.enter_context(contextlib.closing(listen(site.host, site.port)))
             store = stack.enter_context(contextlib.closing(_store(data, mongodb)))
             owner = await stack.enter_async_context(run_owner(kubernetes)) if kubernetes else None
             controller = Controller(data, store, LiveWork, owner)
@@ -158,10 +159,12 @@ def serve_node(
         InputError: an address is taken, or a file of weights or users is none.
     """
     _log()
-    listener = listen(site.host, site.port)
     users = Users(front.users) if front else None
-    door = listen(front.host, front.port) if front else None
     with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(listen(site.host, site.port)))
+        door = None
+        if front is not None:
+            door = stack.enter_context(contextlib.closing(listen(front.host, front.port)))
         traces = stack.enter_context(Traces(otlp, f"edgelm-node-{name}")) if otlp else None
         here = url or address_of(listener, site.tls)
         options = Options(name, here, controller.rstrip("/"), site.data, site.keys, traces)

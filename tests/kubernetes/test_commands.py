@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from controller.cli import main  # noqa: F401 - registers the commands
-from controller.cli.app import app
+from controller.cli import app
 from controller.domain.errors import EdgelmError, InputError
 from tests.kubernetes.cluster import ControlPlane
 

@@ -150,3 +150,16 @@ def test_a_stop_takes_its_time_within_the_grace(
         assert server.submit("late")[0] == 503
         assert server.wait() == 0
         assert expected_s - 0.1 < time.monotonic() - began_s < expected_s + 0.9
+
+
+def test_times_that_change_under_a_running_engine_are_read_again(tmp_path: Path) -> None:
+    """Cores that change in place change the pod's times, not its process."""
+    engine = EmulatedEngine(times(tmp_path, seconds=0.0))
+    prompt = {"seed": 1, "output_tokens": 1}
+    engine.run([prompt], lambda: False, lambda: None)
+    (tmp_path / "times.json").write_text("{half a fi")
+    engine.run([prompt], lambda: False, lambda: None)
+    times(tmp_path, seconds=0.3)
+    began_s = time.monotonic()
+    engine.run([prompt], lambda: False, lambda: None)
+    assert time.monotonic() - began_s >= 0.3

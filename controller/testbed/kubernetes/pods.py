@@ -52,6 +52,7 @@ REFUSED_RETRY_S: Final = 5.0
 LOOK_S: Final = 1.0  # at a pod that ends, without news of it
 MOST_BACKOFF_S: Final = 30.0  # of pods that fail again and again
 CLOSE_S: Final = 5.0
+DELETE_AGAIN_S: Final = 3.0  # a deletion of which nothing is seen: it met another change
 OWNER_S: Final = 10.0  # for which the run's object is taken to be there
 COMPONENT: Final = "edgelm-node"
 
@@ -132,10 +133,10 @@ class ClusterPods:
         return found
 
     def adopt(self, start: Start) -> None:
-        self._kept[start.lm].task = asyncio.create_task(self._follow(start))
+        self._keep(start.lm, self._follow(start))
 
     def start(self, start: Start) -> None:
-        self._kept[start.lm].task = asyncio.create_task(self._create_and_follow(start))
+        self._keep(start.lm, self._create_and_follow(start))
 
     def stop(self, lm: int) -> None:
         kept = self._kept[lm]
@@ -301,7 +302,8 @@ class ClusterPods:
         grace and tau, beyond which no request waits for what it holds."""
         uid, now_s = pod["metadata"]["uid"], asyncio.get_running_loop().time()
         condition = condition_of(pod)
-        if kept.deleted_uid != uid:
+        unheard = not condition.ends and now_s - (kept.ends_since_s or now_s) > DELETE_AGAIN_S
+        if kept.deleted_uid != uid or unheard:
             if asked and not condition.ends:
                 await self._delete(kept, uid, 0 if condition.failed else None)
             elif not condition.ends:
@@ -395,6 +397,11 @@ class ClusterPods:
 
     # Parts
 
+    def _keep(self, lm: int, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_tell_fault)
+        self._kept[lm].task = task
+
     def _changed(self, name: str) -> None:
         if name in self._by_name:
             self._by_name[name].news.set()
@@ -425,6 +432,12 @@ class ClusterPods:
         while not kept.stopping:
             await kept.news.wait()
             kept.news.clear()
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    """Log what nobody expected: else a task would end unheard, and its pod hang."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a pod is not kept any more", exc_info=error)
 
 
 def _event(pod: Document, reason: str, message: str) -> Document:
