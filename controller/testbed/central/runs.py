@@ -129,10 +129,10 @@ class RunAtCentre:
             self.journals.add(node)
         await self.wake()
 
-    async def take_played(self, content: bytes, accepted: int) -> None:
-        """Keep what the player has done: nodes have ``accepted`` requests, and get no more."""
+    async def take_played(self, content: bytes, tried: int) -> None:
+        """Keep what the player has done: nodes have at most ``tried`` requests, and get no more."""
         await asyncio.to_thread(replace_file, self.file(PLAYER, PLAYED), content)
-        await self.update(played=accepted)
+        await self.update(played=tried)
 
     # What nodes tell
 

@@ -77,7 +77,10 @@ def player_routes(controller: Controller) -> APIRouter:  # noqa: C901 - a table 
         if body.problem:
             await controller.fail(run, body.problem)
             return JSONResponse({})
-        await run.take_played(body.model_dump_json().encode(), sum(body.accepted))
+        # Those that were tried, not those whose acceptance the player saw: a node may have a
+        # request although it, or the player, was killed before the answer.
+        tried = sum(one is not None for one in body.sent_s)
+        await run.take_played(body.model_dump_json().encode(), tried)
         return JSONResponse({})
 
     @routes.put("/v1/traces/{sha256}")
