@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from controller.bootstrap.services import LiveWork
+from controller.domain.phases import RUNNING
 from controller.store.sqlite import open_store
-from controller.testbed.central.runs import RUNNING
 from controller.testbed.central.service import Controller, FencingToken
 from tests.samples.small import small_experiment
 
