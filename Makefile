@@ -67,7 +67,7 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 e2e: $(VENV)-lm/ready $(VENV)-airflow/celery servers ## Run the slow tests: models with weights, memory, 200 kills, Airflow, Kubernetes; an hour, 5 GB
 	python -m pytest -s tests/airflow
 	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py tests/live/test_front_door_weights.py
-	EDGELM_FIGURES=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes -k "figures or leak or kubelet"
+	EDGELM_FIGURES=1 EDGELM_WAITS=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
 images: $(VENV)/ready ## Build images of LM servers and services; REGISTRY=... pushes them, TARGETS="emulated lm" chooses

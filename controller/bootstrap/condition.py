@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.error import HTTPError
@@ -20,6 +21,7 @@ from controller.testbed.handshake import headers
 from controller.testbed.keys import CONTROLLER, Keys
 
 TIMEOUT_S: Final = 5.0
+AT_ONCE: Final = 16  # nodes that are asked
 CLOCKS_S: Final = 0.5  # by which two machines' clocks may differ
 FREE_GB: Final = 5.0  # that a node's disk should have free
 
@@ -61,13 +63,17 @@ def read_all(url: str, keys: Keys) -> dict[str, Any]:
             f"the controller at {url} does not answer: {error}; is `edgelm controller` running "
             "there, and are the keys this testbed's?"
         ) from error
-    nodes = {}
-    for name, address in sorted(found["nodes"].items()):
+
+    def node_state(name: str, address: str) -> dict[str, Any]:
         try:
-            nodes[name] = {"url": address, **read_state(url, shown, f"/v1/nodes/{name}/state")}
+            return {"url": address, **read_state(url, shown, f"/v1/nodes/{name}/state")}
         except (OSError, ValueError) as error:
-            nodes[name] = {"url": address, "fault": f"does not answer: {error}", "run": None}
-    return {**found, "nodes": nodes}
+            return {"url": address, "fault": f"does not answer: {error}", "run": None}
+
+    there = dict(sorted(found["nodes"].items()))
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # nodes that do not answer are waited for together
+        states = pool.map(node_state, there.keys(), there.values())
+        return {**found, "nodes": dict(zip(there, states, strict=True))}
 
 
 def give_verdict(url: str, keys: Keys, slot: int, *, approved: bool) -> None:

@@ -20,7 +20,7 @@ from controller.testbed.kubernetes.resize import STRATEGIC
 from controller.testbed.kubernetes.runs import RunObjects
 from controller.testbed.node.runtime import PodNews
 from tests.kubernetes.cluster import ControlPlane
-from tests.kubernetes.ground import lay, values
+from tests.kubernetes.ground import lay, values, waits
 from tests.kubernetes.loop import opened
 from tests.kubernetes.nodes import NodeOnCluster
 from tests.reference.worlds import Model, node, world
@@ -350,6 +350,7 @@ def test_a_pod_that_no_kubelet_ends_is_deleted_by_force(
     asyncio.run(test())
 
 
+@waits
 def test_pods_run_on_while_the_api_is_away(
     plane: ControlPlane, scenario: Scenario, tmp_path: Path
 ) -> None:
@@ -365,7 +366,7 @@ def test_pods_run_on_while_the_api_is_away(
             assert one.runtime.url_of("lm0") is not None
             await asyncio.sleep(3)
             await asyncio.to_thread(plane.start_api_server)
-            await until(lambda: one.is_settled)
+            await until(lambda: one.is_settled, 120.0)  # scheduler and kwok come back in their time
             assert (await there.pod(one))["metadata"]["uid"] == uid
 
     asyncio.run(test())

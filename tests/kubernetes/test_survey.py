@@ -11,6 +11,7 @@ from controller.testbed.central.conditions import Survey
 from controller.testbed.kubernetes.access import open_api
 from controller.testbed.kubernetes.cluster import survey_cluster
 from tests.kubernetes.cluster import ControlPlane, control_plane, fake_node
+from tests.kubernetes.ground import waits
 
 PATIENCE_S = 90.0
 
@@ -79,6 +80,7 @@ def test_a_survey_follows_cordon_daemon_deletion_and_return(plane: ControlPlane)
     asyncio.run(run())
 
 
+@waits
 def test_a_survey_grows_old_while_the_api_server_is_away(tmp_path: Path) -> None:
     async def run(plane: ControlPlane) -> None:
         api, surveyor = await open_api(plane.kubeconfig), Surveyor()

@@ -15,6 +15,7 @@ from controller.testbed.kubernetes.access import Call, open_api
 from controller.testbed.kubernetes.watching import Watched
 from tests.kubernetes.cluster import ControlPlane
 from tests.kubernetes.ground import until as until_seen
+from tests.kubernetes.ground import waits
 from tests.kubernetes.loop import opened
 from tests.kubernetes.proxy import Proxy
 
@@ -59,6 +60,7 @@ def test_objects_come_change_and_go(plane: ControlPlane) -> None:
     asyncio.run(test())
 
 
+@waits
 def test_a_half_open_connection_is_found(plane: ControlPlane, tmp_path: Path) -> None:
     """The proxy's old connections carry nothing more, and nobody closes them."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from controller.bootstrap.condition import give_verdict, read_all
+from controller.bootstrap.condition import give_verdict, read_state
 from controller.bootstrap.serve import local_testbed
 from controller.campaigns.reasoner import Reasoner
 from controller.domain.errors import Permanent
@@ -30,6 +30,8 @@ from controller.domain.requests import FAILURES
 from controller.store.mongo import open_mongo
 from controller.strategies import resolved_parameters
 from controller.testbed.contents import WORDS
+from controller.testbed.handshake import headers
+from controller.testbed.keys import CONTROLLER
 from tests.live.services import (
     SPEED,
     Attacker,
@@ -206,7 +208,8 @@ def test_a_person_has_the_last_word(tmp_path: Path) -> None:
     with local_testbed(nodes, tmp_path, 6.0) as testbed, ThreadPoolExecutor(1) as pool:
         run = pool.submit(make_run, one, tmp_path, testbed)
         while not run.done():
-            question = read_all(testbed.url, testbed.keys())["approval"]
+            shown = headers(testbed.keys(), CONTROLLER)
+            question = read_state(testbed.url, shown)["approval"]
             if question and not asked:
                 give_verdict(testbed.url, testbed.keys(), question["slot"], approved=True)
             if question and question not in asked:
