@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,12 +17,14 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from controller.bootstrap.cluster import Address
-from controller.domain.errors import Permanent
+from controller.domain.errors import Permanent, Transient
 from controller.testbed.handshake import headers
 from controller.testbed.keys import CONTROLLER
 
 TTL_S: Final = 60.0
 TIMEOUT_S: Final = 10.0
+PATIENCE_S: Final = 60.0  # for a controller that is being started again
+RETRY_S: Final = 0.5
 
 
 @contextlib.contextmanager
@@ -39,12 +42,13 @@ def held(testbed: Address, what: str) -> Iterator[Address]:
     """
     holder = f"{what}, {socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
     wanted = {"holder": holder, "ttl_s": TTL_S}
-    found = _ask(testbed, "PUT", wanted)
+    found = _acquired(testbed, wanted)
     fence, over = int(found["fence"]), threading.Event()
 
     def renew() -> None:
         while not over.wait(TTL_S / 3):
-            with contextlib.suppress(Permanent):  # the next may be heard; a lost one is no harm
+            # The next may be heard; a lost one is no harm.
+            with contextlib.suppress(Permanent, Transient):
                 _ask(testbed, "PUT", {**wanted, "fence": fence})
 
     renewing = threading.Thread(target=renew, daemon=True, name="edgelm-lease")
@@ -55,8 +59,24 @@ def held(testbed: Address, what: str) -> Iterator[Address]:
         over.set()
         renewing.join()
         query = urlencode({"holder": holder})
-        with contextlib.suppress(Permanent):  # it ends by itself
+        with contextlib.suppress(Permanent, Transient):  # it ends by itself
             _ask(testbed, "DELETE", None, f"?{query}")
+
+
+def _acquired(testbed: Address, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lease.
+
+    Raises:
+        Permanent: somebody else has it, or the controller does not answer for ``PATIENCE_S``.
+    """
+    end_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return _ask(testbed, "PUT", wanted)
+        except Transient as error:
+            if time.monotonic() > end_s:
+                raise Permanent(str(error)) from error
+            time.sleep(RETRY_S)
 
 
 def _ask(
@@ -65,7 +85,8 @@ def _ask(
     """Return the controller's answer about its lease.
 
     Raises:
-        Permanent: it refuses, or does not answer.
+        Permanent: it refuses.
+        Transient: it does not answer.
     """
     shown = {**headers(testbed.keys(), CONTROLLER), "Content-Type": "application/json"}
     content = None if body is None else json.dumps(body).encode()
@@ -83,4 +104,4 @@ def _ask(
             said = json.loads(said)["problem"]
         raise Permanent(f"the controller at {testbed.url} refuses the testbed: {said}") from error
     except (OSError, ValueError) as error:
-        raise Permanent(f"the controller at {testbed.url} does not answer: {error}") from error
+        raise Transient(f"the controller at {testbed.url} does not answer: {error}") from error
