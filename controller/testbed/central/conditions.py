@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from controller.domain.state import POD_READY, POD_STARTING, POD_STOPPING, ClusterState
+from controller.domain.state import ClusterState
 from controller.domain.testbed import Node, Testbed
+from controller.testbed.node.pods import HOLDING
 
-HOLDING: Final = (POD_STARTING, POD_READY, POD_STOPPING)
 SLACK: Final = 1e-6
 FRESH_S: Final = 60.0  # for which a survey holds; afterwards nodes count as they report themselves
 

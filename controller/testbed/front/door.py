@@ -81,7 +81,7 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How calls of one kind are read and answered."""
+    """Reading and answering of the calls of one kind."""
 
     read: Callable[[dict[str, Any], Sequence[Lm]], reading.Call]
     write: Callable[[reading.Call, int, float, bytes], Response]

@@ -1,4 +1,4 @@
-"""What becomes of each field of a call: one table. What is not in it is unknown, and refused.
+"""Fate of each field of a call: one table. What is not in it is unknown, and refused.
 
 Clients send fields at their defaults unasked, so a field that is not supported is accepted with the
 values that change nothing.
@@ -14,7 +14,7 @@ from controller.testbed.front.errors import invalid
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What becomes of a field: ``honoured``, ``ignored`` or ``refused``.
+    """Treatment of a field: ``honoured``, ``ignored`` or ``refused``.
 
     ``neutral``: values with which a refused field is accepted, since they change nothing. null is
     always one.

@@ -97,7 +97,7 @@ def digest_of(key: str) -> str:
 
 
 class Users:
-    """Who may call, and what each has under way.
+    """Callers who may call, and the calls that each has under way.
 
     Args:
         path: of the users file, which is read again when it changes; None lets anyone in.

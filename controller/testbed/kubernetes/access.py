@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
+from kubernetes.utils.quantity import parse_quantity
 
 from controller.domain.errors import EdgelmError, InputError, Permanent, Transient
 
@@ -240,3 +241,12 @@ def _message(text: bytes) -> str:
         return str(document["message"])
     except (ValueError, KeyError, TypeError):
         return text[:200].decode("utf-8", "replace").strip() or "no reason given"
+
+
+def quantity(text: str) -> float:
+    """Return the number that a quantity of Kubernetes means.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return float(parse_quantity(text))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from controller.telemetry import names
 from controller.testbed.kubernetes.dashboards import dashboards
+from controller.testbed.kubernetes.templates import object_templates
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -407,7 +408,7 @@ def render(cluster: Cluster, templates: Path) -> Files:
     Args:
         templates: the folder templates/k8s.
     """
-    out = _Rendering(_environment(templates))
+    out = _Rendering(object_templates(templates))
     out.apply("namespaces.yaml", NamespacesView(cluster.kubernetes))
     out.apply("priorities.yaml", PrioritiesView())
     if cluster.makes_runtime_class and cluster.gpu_nodes:
@@ -556,18 +557,3 @@ def _alerts(cluster: Cluster) -> AlertsView:
 
 def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _environment(templates: Path) -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(templates),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - YAML; what users give is quoted as JSON or matches a pattern
-    )
-    environment.filters["json"] = json.dumps
-    return environment

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from kubernetes.utils.quantity import parse_quantity
-
 from controller.testbed.central.conditions import Condition, Room
-from controller.testbed.kubernetes.access import Document
+from controller.testbed.kubernetes.access import Document, quantity
 from controller.testbed.kubernetes.pod import GPU_RESOURCE, LM
 
 OVER: Final = ("Succeeded", "Failed")  # phases in which a pod holds nothing
@@ -77,14 +75,10 @@ def _asked(container: Document) -> Room:
 
 def _room(quantities: Document) -> Room:
     return Room(
-        _number(quantities.get("cpu", 0)),
-        _number(quantities.get("memory", 0)) / 1e9,
+        quantity(quantities.get("cpu", "0")),
+        quantity(quantities.get("memory", "0")) / 1e9,
         int(quantities.get(GPU_RESOURCE, 0)),
     )
-
-
-def _number(quantity: str | int) -> float:
-    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call]
 
 
 def _larger(one: Room, other: Room) -> Room:

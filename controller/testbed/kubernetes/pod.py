@@ -17,7 +17,8 @@ from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU
 from controller.domain.testbed import Lm
-from controller.testbed.kubernetes.access import Document
+from controller.testbed.kubernetes.access import Document, quantity
+from controller.testbed.kubernetes.templates import object_templates
 from controller.testbed.node.pods import Start
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class PodValues:
-    """What differs between clusters.
+    """Values that differ between clusters.
 
     Args:
         templates: folder with k8s/pod.yaml.j2.
@@ -284,24 +285,6 @@ def never_fits(wanted: Mapping[str, str], node: Document | None) -> str:
     return ""
 
 
-_SUFFIXES: Final = {
-    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
-}  # fmt: skip
-
-
-def quantity(text: str) -> float:
-    """Return the number that a quantity of Kubernetes means.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found = re.fullmatch(r"([0-9.]+(?:[eE][0-9]+)?)([A-Za-z]*)", text)
-    if found is None or found[2] not in _SUFFIXES:
-        raise ValueError(f"{text!r} is no quantity")
-    return float(found[1]) * _SUFFIXES[found[2]]
-
-
 # Images
 
 
@@ -363,14 +346,4 @@ def _slug(name: str) -> str:
 
 @cache
 def _template(folder: Path) -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(folder / "k8s"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - YAML, whose values are written as JSON
-    )
-    environment.filters["json"] = json.dumps
-    return environment.get_template("pod.yaml.j2")
+    return object_templates(folder / "k8s").get_template("pod.yaml.j2")

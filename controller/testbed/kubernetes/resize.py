@@ -6,8 +6,8 @@ import asyncio
 from typing import Final
 
 from controller.domain.errors import EdgelmError, Transient
-from controller.testbed.kubernetes.access import Call, ClusterApi, Document
-from controller.testbed.kubernetes.pod import cpu, quantity
+from controller.testbed.kubernetes.access import Call, ClusterApi, Document, quantity
+from controller.testbed.kubernetes.pod import cpu
 from controller.testbed.kubernetes.watching import Watched
 
 PATIENCE_S: Final = 10.0

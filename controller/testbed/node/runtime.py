@@ -1,4 +1,4 @@
-"""What runs the pods of a node: processes of its machine, or a cluster."""
+"""Runtimes of a node's pods: processes of its machine, or a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Engine = Callable[[Start, Path], Sequence[str]]
 
 
 class PodNews(Enum):
-    """What a runtime tells of a pod."""
+    """News of a pod from its runtime."""
 
     WAITING = "waiting"  # submitted, and its cluster has no room
     PLACED = "placed"  # no longer
