@@ -12,8 +12,9 @@ from controller.inputs.catalog import combine, template_dir
 from controller.inputs.cluster import ClusterFile
 from controller.inputs.cluster import Request as RequestValue
 from controller.inputs.testbed import Host, TestbedFile, Worker
-from controller.testbed.kubernetes import manifests
-from controller.testbed.kubernetes.manifests import Cluster, Container, Files, Request
+from controller.testbed.kubernetes import manifests, views
+from controller.testbed.kubernetes.manifests import Cluster, Files
+from controller.testbed.kubernetes.views import Container, Request
 
 RESIZE_SINCE = 33  # minor version in which cores of a pod change in place
 KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -76,6 +77,8 @@ def describe(testbed: TestbedFile, values: ClusterFile) -> Cluster:
         documentation=values.documentation and f"{values.documentation.rstrip('/')}/",
         clients=values.network.clients,
         egress=values.network.egress,
+        front_port=values.front_door.port,
+        users=values.front_door.users,
         monitoring=values.monitoring.kind,
         monitoring_namespace=values.monitoring.namespace,
         node=_container(values, "services", values.requests.node),
@@ -91,7 +94,7 @@ def describe(testbed: TestbedFile, values: ClusterFile) -> Cluster:
 
 
 def _own_controller() -> str:
-    return f"http://edgelm-controller.{manifests.SERVICES}.svc:{manifests.CONTROLLER_PORT}"
+    return f"http://edgelm-controller.{views.SERVICES}.svc:{views.CONTROLLER_PORT}"
 
 
 def _container(values: ClusterFile, image: str, request: RequestValue) -> Container:

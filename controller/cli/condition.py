@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -141,7 +142,21 @@ def _screen(found: dict[str, Any]) -> Any:
     lease, fault = found["lease"], found["store_fault"]
     free = f"holder unknown while the store is away ({fault})" if fault else "free"
     holder = f"testbed: {Held(Lease(**lease)) if lease else free}"
-    return Group(Text(holder), Text(_headline(run)), table, *_question(found["approval"]))
+    said = (*_pod_reasons(found["nodes"]), *_question(found["approval"]))
+    return Group(Text(holder), Text(_headline(run)), table, *said)
+
+
+def _pod_reasons(nodes: Mapping[str, Any]) -> list[Any]:
+    """Return a line for each pod that waits or fails, with the reason."""
+    from rich.text import Text
+
+    return [
+        Text(f"{lm} on {name} ({pod['state']}): {pod['reason']}", style="yellow")
+        for name, node in nodes.items()
+        if not node["fault"] and node["run"]
+        for lm, pod in node["run"]["lms"].items()
+        if pod["reason"]
+    ]
 
 
 def _question(question: dict[str, Any] | None) -> list[Any]:

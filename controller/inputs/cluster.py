@@ -103,6 +103,15 @@ class Network(Record):
     )
 
 
+class FrontDoor(Record):
+    """Port of each worker at which users reach the OpenAI-compatible front door."""
+
+    port: Port | None = Field(default=None, description="a port of every worker; null for none")
+    users: tuple[Cidr, ...] = Field(
+        default=("0.0.0.0/0",), description="networks from which users may reach it"
+    )
+
+
 class Monitoring(Record):
     """Prometheus of the cluster."""
 
@@ -149,10 +158,20 @@ class ClusterFile(Record):
         default=True, description="true: the controller reads node and DCGM exporters"
     )
     network: Network = Network()
+    front_door: FrontDoor = FrontDoor()
     monitoring: Monitoring = Monitoring()
     install: Install = Install()
     requests: Requests = Requests()
     documentation: Url = Field(default="", description="URL before docs/ in links; empty for none")
+
+    @model_validator(mode="after")
+    def _has_a_port_for_each(self) -> Self:
+        if self.front_door.port == self.node_port:
+            raise ValueError(
+                f"front_door.port and node_port are both {self.node_port}: give the front door "
+                "a port of its own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_young_enough(self) -> Self:

@@ -21,7 +21,7 @@ from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, POD_STARTING
 from controller.testbed.kubernetes.access import Call, Missing
-from controller.testbed.kubernetes.pod import RUN, condition_of
+from controller.testbed.kubernetes.pod import RUN, status_of
 from controller.testbed.kubernetes.pods import ClusterPods
 from controller.testbed.kubernetes.resize import STRATEGIC
 from controller.testbed.kubernetes.runs import RunObjects
@@ -96,12 +96,12 @@ class ClockworkCluster(LivePods):
             profile = self.scenario.profile.lms[self.scenario.testbed.lm_names[lm]]
             if isinstance(command, Start):
                 self._cluster.call(runtime.start, command)
-                self._until_known(row, lm, lambda pod: condition_of(pod).placed)
+                self._until_known(row, lm, lambda pod: status_of(pod).placed)
                 left_s = profile.start_gpu_s if command.mode == GPU else profile.start_cpu_s
             else:
                 assert isinstance(command, Stop)
                 self._cluster.call(runtime.stop, lm)
-                self._until_known(row, lm, lambda pod: condition_of(pod).ends)
+                self._until_known(row, lm, lambda pod: status_of(pod).ends)
                 left_s = profile.stop_s
                 self._due = [one for one in self._due if one[1:] != (row, lm)]
                 heapq.heapify(self._due)

@@ -17,7 +17,7 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU, OFF, POD_PENDING, POD_READY
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.testbed.kubernetes.access import Call, ClusterApi
-from controller.testbed.kubernetes.pod import condition_of, quantity
+from controller.testbed.kubernetes.pod import quantity, status_of
 from controller.testbed.kubernetes.runs import RunObjects
 from controller.testbed.kubernetes.watching import Watched
 from controller.testbed.node.pods import Wish
@@ -235,6 +235,6 @@ async def placed(api: ClusterApi, namespace: str, name: str) -> None:
     async with asyncio.timeout(SETTLED_S):
         while True:
             pod = await api.call(Call("get", "pods", namespace, name))
-            if condition_of(pod).placed:
+            if status_of(pod).placed:
                 return
             await asyncio.sleep(0.05)

@@ -23,7 +23,7 @@ from controller.domain.scenario import Scenario
 from controller.domain.state import OFF, POD_PENDING
 from controller.inputs.catalog import load_profile, load_testbed
 from controller.testbed.kubernetes.access import Call, ClusterApi
-from controller.testbed.kubernetes.pod import condition_of
+from controller.testbed.kubernetes.pod import status_of
 from controller.testbed.kubernetes.runs import RunObjects, find_owner
 from controller.testbed.kubernetes.watching import Watched
 from controller.testbed.node.pods import Start
@@ -73,7 +73,7 @@ class Scheduled:
 
     def _changed(self, name: str) -> None:
         pod = self.watched.objects.get(name)
-        if pod is not None and condition_of(pod).placed:
+        if pod is not None and status_of(pod).placed:
             self.at_s.setdefault(pod["metadata"]["uid"], (name, time.monotonic()))
 
     def seen(self, name: str) -> float | None:

@@ -213,7 +213,7 @@ def _option(arguments: Sequence[str], name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class PodStatus:
     """The state of a pod, in what a node needs."""
 
     placed: bool = False
@@ -224,7 +224,7 @@ class Condition:
     fault: str = ""  # why its container does not run, as far as it is known
 
 
-def condition_of(pod: Document) -> Condition:
+def status_of(pod: Document) -> PodStatus:
     """Return what a pod's status says."""
     status = pod.get("status", {})
     known = {one["type"]: one for one in status.get("conditions", [])}
@@ -232,7 +232,7 @@ def condition_of(pod: Document) -> Condition:
         # UnexpectedAdmissionError, OutOfcpu, NodeAffinity, Evicted: kubelets never try these again
         # (kubernetes #125579), and restartPolicy Always leaves no other way into these phases.
         why = f"{status.get('reason') or status['phase']}: {status.get('message') or 'no message'}"
-        return Condition(failed=why, ends=_ends(pod))
+        return PodStatus(failed=why, ends=_ends(pod))
     placed = known.get("PodScheduled", {})
     waits = ""
     if placed.get("status") == "False" and placed.get("reason") == "Unschedulable":
@@ -240,7 +240,7 @@ def condition_of(pod: Document) -> Condition:
     address = status.get("podIP", "")
     ready = known.get("Ready", {}).get("status") == "True" and bool(address)
     host = f"[{address}]" if ":" in address else address
-    return Condition(
+    return PodStatus(
         placed=bool(pod["spec"].get("nodeName")),
         url=f"http://{host}:{PORT}" if ready else "",
         waits=waits,

@@ -32,14 +32,14 @@ from controller.testbed.kubernetes.pod import (
     RUN,
     START,
     WAITS,
-    Condition,
     Owner,
     PodMaker,
+    PodStatus,
     PodValues,
-    condition_of,
     never_fits,
     resources,
     start_in,
+    status_of,
 )
 from controller.testbed.kubernetes.resize import can_resize, resize
 from controller.testbed.kubernetes.runs import find_owner
@@ -127,8 +127,8 @@ class ClusterPods:
         found = {}
         for pod in list(self._watched.objects.values()):
             with contextlib.suppress(KeyError, TypeError, ValueError):
-                condition, start = condition_of(pod), start_in(pod)
-                if not condition.ends and not condition.failed:
+                status, start = status_of(pod), start_in(pod)
+                if not status.ends and not status.failed:
                     found[start.lm] = start
         return found
 
@@ -248,7 +248,7 @@ class ClusterPods:
         try:
             pod = await self._api.call(Call("get", "pods", self._values.namespace, kept.name))
             self._watched.note(pod)
-            return start_in(pod) == start and not condition_of(pod).ends
+            return start_in(pod) == start and not status_of(pod).ends
         except (EdgelmError, KeyError, TypeError, ValueError):
             return False
 
@@ -257,39 +257,39 @@ class ClusterPods:
         lm, kept = start.lm, self._kept[start.lm]
         while (pod := self._watched.objects.get(kept.name)) is not None:
             kept.news.clear()
-            condition = condition_of(pod)
-            if kept.stopping or condition.failed or condition.ends:
+            status = status_of(pod)
+            if kept.stopping or status.failed or status.ends:
                 self._serve_no_more(lm, kept)
-                if condition.failed:
-                    kept.reason = condition.failed
-                await self._end_pod(kept, pod, asked=kept.stopping or bool(condition.failed))
+                if status.failed:
+                    kept.reason = status.failed
+                await self._end_pod(kept, pod, asked=kept.stopping or bool(status.failed))
                 await self._pause(kept, LOOK_S)
                 continue
-            self._tell(start, kept, pod, condition)
+            self._tell(start, kept, pod, status)
             await kept.news.wait()
         if not kept.stopping:
             log.warning("the pod of %s is gone: %s", self._names[lm], kept.reason or "deleted")
             kept.failures += 1
         self._end(lm)
 
-    def _tell(self, start: Start, kept: Kept, pod: Document, condition: Condition) -> None:
+    def _tell(self, start: Start, kept: Kept, pod: Document, status: PodStatus) -> None:
         """Tell the listener what has changed."""
         lm = start.lm
-        if condition.waits:
-            kept.reason = kept.never or condition.waits
+        if status.waits:
+            kept.reason = kept.never or status.waits
             if not kept.waiting:
                 kept.waiting, kept.never = True, ""
                 self._listen(lm, PodNews.WAITING)
-                self._background(self._say_why(start, kept, pod, condition.waits))
+                self._background(self._say_why(start, kept, pod, status.waits))
             return
-        if condition.placed and kept.waiting:
+        if status.placed and kept.waiting:
             kept.waiting = False
             self._listen(lm, PodNews.PLACED)
-        kept.reason = condition.fault
-        if condition.url and kept.url is None:
-            kept.url, kept.failures = condition.url, 0
+        kept.reason = status.fault
+        if status.url and kept.url is None:
+            kept.url, kept.failures = status.url, 0
             self._listen(lm, PodNews.READY)
-        elif not condition.url:
+        elif not status.url:
             self._serve_no_more(lm, kept)
 
     def _serve_no_more(self, lm: int, kept: Kept) -> None:
@@ -301,12 +301,12 @@ class ClusterPods:
         """Delete a pod once, and by force when its kubelet has not ended it for too long: after its
         grace and tau, beyond which no request waits for what it holds."""
         uid, now_s = pod["metadata"]["uid"], asyncio.get_running_loop().time()
-        condition = condition_of(pod)
-        unheard = not condition.ends and now_s - (kept.ends_since_s or now_s) > DELETE_AGAIN_S
+        status = status_of(pod)
+        unheard = not status.ends and now_s - (kept.ends_since_s or now_s) > DELETE_AGAIN_S
         if kept.deleted_uid != uid or unheard:
-            if asked and not condition.ends:
-                await self._delete(kept, uid, 0 if condition.failed else None)
-            elif not condition.ends:
+            if asked and not status.ends:
+                await self._delete(kept, uid, 0 if status.failed else None)
+            elif not status.ends:
                 return
             kept.deleted_uid, kept.ends_since_s = uid, now_s
         grace_s = pod["spec"].get("terminationGracePeriodSeconds", 30) + GRACE_MARGIN_S

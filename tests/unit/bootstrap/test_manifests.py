@@ -21,7 +21,7 @@ from controller.domain.errors import InputError
 from controller.inputs.catalog import load_testbed, locate, parse, read_yaml, template_dir
 from controller.inputs.cluster import ClusterFile, load_cluster
 from controller.inputs.testbed import TestbedFile
-from controller.testbed.kubernetes import manifests
+from controller.testbed.kubernetes import manifests, views
 
 LM = f"localhost:5000/edgelm-emulated@sha256:{'0' * 64}"
 TEMPLATES = template_dir() / "k8s"
@@ -108,6 +108,29 @@ def test_a_container_sees_its_own_key_only() -> None:
     assert keys == {
         "node": "$(NODE_NAME).json", "controller": "controller.json", "player": "player.json",
     }  # fmt: skip
+
+
+def test_a_front_door_has_a_port_of_each_worker_its_users_file_and_its_networks() -> None:
+    door = {"port": 8801, "users": ["10.20.0.0/16"]}
+    found = objects(front_door=door)
+    for group in ("edgelm-node", "edgelm-node-gpu"):
+        pod = one(found, "DaemonSet", group)["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert {"--front-port=8801", "--users=/etc/edgelm/users/users.json"} <= set(
+            container["args"]
+        )
+        assert {"name": "front", "containerPort": 8801, "hostPort": 8801} in container["ports"]
+        (secret,) = [v["secret"] for v in pod["volumes"] if v["name"] == "users"]
+        assert secret["secretName"] == "edgelm-users"
+    rules = one(found, "NetworkPolicy", "node")["spec"]["ingress"]
+    ports = [{"protocol": "TCP", "port": 8801}]
+    assert {"from": [{"ipBlock": {"cidr": "10.20.0.0/16"}}], "ports": ports} in rules
+    assert "front" not in yaml.safe_dump_all(objects())
+
+
+def test_a_front_door_needs_a_port_of_its_own() -> None:
+    with pytest.raises(InputError, match="both 8701: give the front door a port of its own"):
+        objects(front_door={"port": 8701})
 
 
 def test_containers_are_confined() -> None:
@@ -431,15 +454,15 @@ def test_files_are_written_once_and_again_but_not_over_others(tmp_path: Path) ->
 
 
 def test_variables_of_a_template_are_fields_of_its_view() -> None:
-    source = Path(manifests.__file__).read_text()
-    views: dict[str, type] = {}
+    source = Path(views.__file__).read_text()
+    found: dict[str, type] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name.endswith("View"):
             for name in re.findall(r"[\w-]+\.yaml", ast.get_docstring(node) or ""):
-                views[name] = getattr(manifests, node.name)
+                found[name] = getattr(views, node.name)
     ours = {path.name.removesuffix(".j2") for path in TEMPLATES.glob("*.yaml.j2")} - {"pod.yaml"}
-    assert set(views) == ours
-    for name, view in views.items():
+    assert set(found) == ours
+    for name, view in found.items():
         used = set(re.findall(r"view\.(\w+)", (TEMPLATES / f"{name}.j2").read_text()))
         assert used <= set(dir(view)) | {field.name for field in fields(view)}, name
 

@@ -18,11 +18,11 @@ from controller.testbed.kubernetes.pod import (
     Owner,
     PodMaker,
     PodValues,
-    condition_of,
     never_fits,
     quantity,
     read_images,
     start_in,
+    status_of,
 )
 from controller.testbed.node.pods import Start
 
@@ -207,10 +207,10 @@ def test_what_a_status_means() -> None:
         return {"metadata": {}, "spec": {"nodeName": "vm3"}, "status": status}
 
     ready = [{"type": "Ready", "status": "True"}]
-    assert condition_of(pod(conditions=ready, podIP="10.1.2.3")).url == "http://10.1.2.3:8001"
-    assert condition_of(pod(conditions=ready, podIP="fd00::1")).url == "http://[fd00::1]:8001"
-    assert condition_of(pod(conditions=ready)).url == ""
-    failed = condition_of(pod(phase="Failed", reason="OutOfcpu", message="m", conditions=ready))
+    assert status_of(pod(conditions=ready, podIP="10.1.2.3")).url == "http://10.1.2.3:8001"
+    assert status_of(pod(conditions=ready, podIP="fd00::1")).url == "http://[fd00::1]:8001"
+    assert status_of(pod(conditions=ready)).url == ""
+    failed = status_of(pod(phase="Failed", reason="OutOfcpu", message="m", conditions=ready))
     assert (failed.failed, failed.url) == ("OutOfcpu: m", "")
     waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
-    assert condition_of(pod(containerStatuses=[waiting])).fault == "ErrImagePull: not found"
+    assert status_of(pod(containerStatuses=[waiting])).fault == "ErrImagePull: not found"
