@@ -8,9 +8,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from controller.domain.errors import InputError, Transient
+from controller.bootstrap.condition import Finding
+from controller.domain.errors import InputError, Permanent, Transient
 from controller.inputs.catalog import template_dir
 from controller.testbed.central.conditions import Survey
 from controller.testbed.central.service import RunOwner
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from controller.testbed.kubernetes.access import Call, ClusterApi
 
 log = logging.getLogger("edgelm.kubernetes")
+
+POLICIES: Final = "network policies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,31 @@ async def node_options(
             "edgelm node", f"is no node of the cluster ({error})", field="NODE",
             value=options.name, remedy="give a name that `kubectl get nodes` shows",
         ) from error  # fmt: skip
+
+
+def examine_policies(kubeconfig: Path, image: str) -> Finding:
+    """Return whether a cluster's network enforces policies, by traffic between two pods.
+
+    Args:
+        image: of the pods, one with Python.
+
+    Raises:
+        InputError: no access to the cluster.
+    """
+    from controller.testbed.kubernetes.access import open_api
+    from controller.testbed.kubernetes.enforcement import try_policies
+
+    async def examine() -> Finding:
+        api = await open_api(kubeconfig)
+        try:
+            tried = await try_policies(api, image, template_dir() / "k8s")
+        except (Permanent, Transient) as error:
+            return Finding(POLICIES, False, str(error), "give a kubeconfig of an administrator")
+        finally:
+            await api.close()
+        return Finding(POLICIES, tried.holds, tried.found, tried.remedy)
+
+    return asyncio.run(examine())
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from controller.cli.app import FAILED, app
 from controller.cli.options import AsJson
 from controller.cli.testbed import URL, KeysFile, keys_of
+from controller.domain.errors import InputError
 from controller.testbed.keys import OPERATOR
 
 REFRESH_S: Final = 1.0
@@ -85,6 +87,16 @@ def doctor(
         str | None,
         typer.Option(metavar="NAME", help="Testbed, name or file, that a cluster should offer."),
     ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Try by traffic whether this cluster enforces network policies."
+        ),
+    ] = None,
+    values: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --kubeconfig: the cluster file of the manifests."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Examine a testbed: services, versions, clocks, disks, a cluster's nodes. Each line: ok, or
@@ -94,12 +106,24 @@ def doctor(
     Examples:
       edgelm doctor --controller http://vm1:8700 --keys keys/operator.json
       edgelm doctor --controller http://vm1:8700 --testbed paper
+      edgelm doctor --controller http://vm1:8700 --kubeconfig admin.conf --values cluster.yaml
     """
     from controller.bootstrap.condition import examine
+    from controller.bootstrap.kubernetes import examine_policies
     from controller.inputs.catalog import load_testbed
+    from controller.inputs.cluster import load_cluster
+
+    if values is not None and kubeconfig is None:
+        raise InputError(
+            "edgelm doctor", "names the image for a trial on a cluster", field="--values",
+            value=str(values), remedy="give --kubeconfig, too",
+        )  # fmt: skip
+    image = load_cluster(values).image("services")
 
     wanted = load_testbed(testbed).to_domain() if testbed else None
     findings = list(examine(controller.rstrip("/"), keys_of(keys, OPERATOR), wanted))
+    if kubeconfig is not None:
+        findings.append(examine_policies(kubeconfig, image))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings]))
     else:

@@ -252,6 +252,36 @@ class NetworkView:
 
 
 @dataclass(frozen=True, slots=True)
+class EnforcementView:
+    """View of enforcement.yaml. ``server``: the server's address, "" until it is known."""
+
+    namespace: str
+    image: str
+    server: str = ""
+    port: int = LM_PORT
+    user: int = UID
+
+    @property
+    def serve(self) -> str:
+        """Program of the server."""
+        return (
+            "import socketserver; socketserver.TCPServer.allow_reuse_address = True; "
+            f"socketserver.TCPServer(('', {self.port}), socketserver.BaseRequestHandler)"
+            ".serve_forever()"
+        )
+
+    @property
+    def idle(self) -> str:
+        """Program of the client: its probe does the work."""
+        return "import time; time.sleep(3600)"
+
+    @property
+    def reach(self) -> str:
+        """Program that fails if the server cannot be reached."""
+        return f"import socket; socket.create_connection(({self.server!r}, {self.port}), 2)"
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A group of targets that Prometheus scrapes."""
 
