@@ -104,6 +104,13 @@ def live(
             metavar="S", min=0, help="Seconds that a testbed has to become well before the start."
         ),
     ] = 300.0,
+    smoke: Annotated[
+        bool | None,
+        typer.Option(
+            "--smoke/--no-smoke",
+            help="Let every LM answer a prompt first; takes minutes.  [default: with --controller]",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: results/CAMPAIGN-live]")
     ] = None,
@@ -136,8 +143,8 @@ def live(
     machine. Without --weights engines are emulated: they take the times of the profile and compute
     nothing, so this shows that services and twin agree, not how fast a GPU is. With --controller, a
     testbed is used that somebody has brought up, and nobody else uses it meanwhile; before the
-    first run it is examined as by edgelm doctor until everything is well. Give the same command
-    again to resume.
+    first run it is examined as by edgelm doctor until everything is well, and every LM answers a
+    prompt. Give the same command again to resume.
 
     \b
     Examples:
@@ -150,6 +157,7 @@ def live(
     from controller.bootstrap.cluster import live_engine
     from controller.bootstrap.holding import held
     from controller.bootstrap.serve import Front, local_testbed
+    from controller.bootstrap.smoke import send_smoke_prompts
     from controller.campaigns.progress import choose_progress
     from controller.campaigns.runner import run_grid
 
@@ -182,6 +190,9 @@ def live(
                 _await_health(there, testbed.to_domain(), patience)
             typer.echo(f"services: {there.url}", err=True)
             mine = stack.enter_context(held(there, f"edgelm live {grid.campaign.name}"))
+            if smoke or (smoke is None and controller is not None):
+                typer.echo("smoke prompts: waiting for an answer of every LM", err=True)
+                send_smoke_prompts(grid.cells[0].experiment, mine)
             tally = run_grid(grid, root, live_engine(mine), 1, choose_progress())
     except KeyboardInterrupt:
         command = shlex.join(["edgelm", *sys.argv[1:]])
