@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from controller.domain.testbed import Node
 from controller.inputs.catalog import template_dir
 from controller.testbed.kubernetes.pod import GPU_RESOURCE, PodValues
 from tests.kubernetes.cluster import ControlPlane, fake_node
 
-# Tests that mostly wait, for others to give up on a dead connection and to come back.
-waits = pytest.mark.skipif(
-    "EDGELM_WAITS" not in os.environ, reason="waits for half a minute and more: EDGELM_WAITS=1"
-)
 DIGEST = "sha256:" + "0" * 64
 IMAGES = {"emulated": f"registry.example/edgelm-emulated@{DIGEST}"}
 

@@ -20,10 +20,11 @@ from controller.testbed.kubernetes.resize import STRATEGIC
 from controller.testbed.kubernetes.runs import RunObjects
 from controller.testbed.node.runtime import PodNews
 from tests.kubernetes.cluster import ControlPlane
-from tests.kubernetes.ground import lay, values, waits
+from tests.kubernetes.ground import lay, values
 from tests.kubernetes.loop import opened
 from tests.kubernetes.nodes import NodeOnCluster
 from tests.reference.worlds import Model, node, world
+from tests.waiting import waits
 
 BY_HAND, BY_KWOK = "clockwork", "pods"
 SETTLED_S = 60.0

@@ -11,7 +11,7 @@ from controller.testbed.central.conditions import Survey
 from controller.testbed.kubernetes.access import open_api
 from controller.testbed.kubernetes.cluster import survey_cluster
 from tests.kubernetes.cluster import ControlPlane, control_plane, fake_node
-from tests.kubernetes.ground import waits
+from tests.waiting import waits
 
 PATIENCE_S = 90.0
 

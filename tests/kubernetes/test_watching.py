@@ -15,9 +15,9 @@ from controller.testbed.kubernetes.access import Call, open_api
 from controller.testbed.kubernetes.watching import Watched
 from tests.kubernetes.cluster import ControlPlane
 from tests.kubernetes.ground import until as until_seen
-from tests.kubernetes.ground import waits
 from tests.kubernetes.loop import opened
 from tests.kubernetes.proxy import Proxy
+from tests.waiting import waits
 
 NAMESPACE = "watching"
 LIST = Call("list", "configmaps", NAMESPACE)

@@ -18,6 +18,7 @@ from controller.testbed.handshake import headers
 from controller.testbed.keys import read_keys
 from tests.live.services import SPEED, live_experiment, make_run, results_taken
 from tests.live.test_local import requests_of
+from tests.waiting import waits
 
 NODE = "vm3"
 SIZE_MB = 400  # the floor is at 268
@@ -43,6 +44,7 @@ def fill(path: Path, but_mb: int) -> None:
             file.write(bytes(1 << 20))
 
 
+@waits
 def test_a_full_disk_delays_and_loses_nothing(folder: Path) -> None:
     one = live_experiment(seed=6)
     filler = folder / NODE / "filler"

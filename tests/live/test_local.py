@@ -43,6 +43,7 @@ from tests.live.services import (
     servers,
 )
 from tests.mongo.servers import mongo_dev
+from tests.waiting import waits
 
 KILLS = int(os.environ.get("EDGELM_KILLS", "6"))
 UP_S = 15.0  # in which eight services come up on two cores of their own
@@ -174,6 +175,7 @@ def test_kills_lose_nothing_and_return_nothing_twice(tmp_path: Path) -> None:
     assert answered > 0, "the test kills faster than anything comes up"
 
 
+@waits
 def test_a_run_outlasts_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = live_experiment(seed=1)
     nodes = one.testbed.to_domain().node_names
@@ -197,6 +199,7 @@ def test_a_run_outlasts_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@waits
 def test_a_person_has_the_last_word(tmp_path: Path) -> None:
     """The first policy is approved; what nobody answers may not replace it."""
     one = live_experiment(

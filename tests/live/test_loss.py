@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import waits
+
 NFT = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 LOST_PERCENT = 20
 RULES = f"""
@@ -43,6 +45,7 @@ print(json.dumps({
 """
 
 
+@waits
 @pytest.mark.skipif(os.geteuid() != 0 or NFT is None, reason="needs root and nft (nftables)")
 def test_lost_packets_delay_and_lose_nothing(tmp_path: Path) -> None:
     program = tmp_path / "program.py"

@@ -15,8 +15,10 @@ import pytest
 from controller.testbed.keys import write_keys
 from tests.live.test_http import KEYS, Service, take_lease
 from tests.mongo.servers import mongo_dev, until
+from tests.waiting import waits
 
 
+@waits
 def test_the_state_is_shown_while_the_store_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
