@@ -18,6 +18,7 @@ from controller.testbed.central.service import RunOwner
 from controller.testbed.node.live_run import Options
 
 if TYPE_CHECKING:
+    from controller.telemetry.gpu_accounting import GpuAccounting
     from controller.testbed.kubernetes.access import Call, ClusterApi
 
 log = logging.getLogger("edgelm.kubernetes")
@@ -82,7 +83,10 @@ async def surveyed(
 
 @contextlib.asynccontextmanager
 async def node_options(
-    options: Options, cluster: Kubernetes, weights: Path | None
+    options: Options,
+    cluster: Kubernetes,
+    weights: Path | None,
+    gpus: GpuAccounting | None = None,
 ) -> AsyncIterator[Options]:
     """Yield a node's options, with its LMs' pods on the cluster.
 
@@ -106,6 +110,7 @@ async def node_options(
         weights.absolute() if weights else None,
         cluster.namespace,
         cluster.runtime_class,
+        gpus.gpus_of_pods if gpus else None,
     )
     needed = [Call("get", "nodes", name=options.name), Call("list", "pods", cluster.namespace)]
     try:

@@ -172,11 +172,11 @@ def serve_node(
         async def run() -> None:
             prepare = partial(LiveWork, weights=weights)
             async with contextlib.AsyncExitStack() as inside:
-                mine = options
+                mine, gpus = options, _gpus()
                 if kubernetes is not None:
-                    opened = node_options(options, kubernetes, weights)
+                    opened = node_options(options, kubernetes, weights, gpus)
                     mine = await inside.enter_async_context(opened)
-                service = NodeService(mine, prepare, _gpus(), weights)
+                service = NodeService(mine, prepare, gpus, weights)
                 beside = [(make_front_app(service, users), door)] if users and door else []
                 app = make_node_app(service, site.keys)
                 await serve(app, listener, service.run, site.tls, beside)

@@ -127,6 +127,20 @@ class GpuAccounting:
         self._pods = found
         return Account(tuple(uses), {gpu: us / 1e6 for gpu, us in self._seen_us.items()})
 
+    def gpus_of_pods(self) -> dict[str, dict[int, str]]:
+        """Return, by uid of the pod, the GPUs on which it holds memory: place on the node, UUID.
+
+        Raises:
+            Transient: a GPU does not answer.
+            Permanent: there is no driver, or it cannot be read.
+        """
+        found: dict[str, dict[int, str]] = {}
+        for index, gpu in enumerate(self._driver.gpus()):
+            for one in self._driver.holdings(gpu):
+                found.setdefault(self._pod(one.pid), {})[index] = gpu
+        found.pop(OTHER, None)
+        return found
+
     def _fresh(self, gpu: str) -> list[Sample]:
         """Return each process's newest valid sample since the reading before.
 

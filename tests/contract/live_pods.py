@@ -57,7 +57,7 @@ class LivePods:
         disk = NodeDisk(self._folder / f"{row}.sqlite")
         return LiveNode(
             self.scenario, row, self.clock, machine, self.pods[row], disk,
-            lambda: self._carry_out(row), lambda state: None,
+            lambda: self._carry_out(row), lambda state: None, lambda lm, gpus: gpus,
         )  # fmt: skip
 
     def _carry_out(self, row: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,37 @@ def test_a_pod_is_what_was_asked_for(
             assert pod["spec"]["nodeName"] == "befallen"
             assert one.runtime.url_of("lm0") == f"http://{pod['status']['podIP']}:8001"
             assert one.runtime.url_of("lm1") is None
+
+    asyncio.run(test())
+
+
+def test_gpus_of_a_pod_are_seen_and_not_assumed(
+    plane: ControlPlane, scenario: Scenario, tmp_path: Path
+) -> None:
+    seen: dict[str, dict[int, str]] = {}
+    values_of = partial(values, tmp_path, BY_HAND, weights=tmp_path)
+
+    async def test() -> None:
+        async with place(plane, scenario, "seen.1", BY_HAND, tmp_path) as there:
+            one = NodeOnCluster(
+                there.api, scenario, 0, "seen.1", values_of(gpus_of_pods=lambda: seen)
+            )
+            there.nodes.append(one)
+            await one.open()
+            one.want(ONE)
+            name = one.runtime._maker.name_of(0)
+            await until(lambda: name in one.runtime._watched.objects)
+            assert one.runtime.gpus_of(0, [0]) is None, "the device plugin has chosen, who knows"
+            seen[(await there.pod(one))["metadata"]["uid"]] = {1: "GPU-b", 0: "GPU-a"}
+            await until(lambda: one.runtime.gpus_of(0, [0]) == [0, 1])
+
+            async def noted() -> bool:
+                annotations = (await there.pod(one))["metadata"]["annotations"]
+                return bool(annotations.get("edgelm/gpus") == "GPU-b,GPU-a")
+
+            await until_true(noted)
+            emulated = NodeOnCluster(there.api, scenario, 0, "seen.1", values(tmp_path, BY_HAND))
+            assert emulated.runtime.gpus_of(0, [0]) == [0], "its engine has what the node gives it"
 
     asyncio.run(test())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "edgelm-lms"
 UID: Final = 10001  # of the images' user; the node service runs as the same, so both write files
 PORT: Final = 8001
+GpusOfPods = Mapping[str, Mapping[int, str]]
+
+GPUS: Final = "edgelm/gpus"  # annotation: UUIDs of the GPUs that the device plugin has chosen
 START: Final = "edgelm/start"
 RUN: Final = "edgelm/run"
 NODE: Final = "edgelm/node"
@@ -73,6 +76,8 @@ class PodValues:
         images: by engine of lm_server, each by its digest.
         data: the folder that the claim ``edgelm-data-NODE`` holds, as the node service sees it.
         weights: likewise for ``edgelm-weights-NODE``; None where engines are emulated.
+        gpus_of_pods: returns the GPUs on which each pod, by uid, is seen, each by its place on
+            the node and its UUID; None where nobody looks.
     """
 
     templates: Path
@@ -81,6 +86,7 @@ class PodValues:
     weights: Path | None = None
     namespace: str = NAMESPACE
     runtime_class: str = ""
+    gpus_of_pods: Callable[[], GpusOfPods] | None = None
 
 
 @dataclass(frozen=True, slots=True)

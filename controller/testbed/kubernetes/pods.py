@@ -13,7 +13,7 @@ import datetime
 import json
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -27,11 +27,13 @@ from controller.testbed.kubernetes.access import (
     Missing,
 )
 from controller.testbed.kubernetes.pod import (
+    GPUS,
     GRACE_MARGIN_S,
     NODE,
     RUN,
     START,
     WAITS,
+    GpusOfPods,
     Owner,
     PodMaker,
     PodStatus,
@@ -48,6 +50,7 @@ from controller.testbed.node.pods import Resize, Start
 from controller.testbed.node.runtime import PodNews, RunOnNode
 
 RETRY_S: Final = 1.0
+GPUS_S: Final = 5.0  # between looks at the GPUs
 REFUSED_RETRY_S: Final = 5.0
 LOOK_S: Final = 1.0  # at a pod that ends, without news of it
 MOST_BACKOFF_S: Final = 30.0  # of pods that fail again and again
@@ -100,6 +103,8 @@ class ClusterPods:
             self._changed,
         )
         self._watching: asyncio.Task[None] | None = None
+        self._seeing: asyncio.Task[None] | None = None
+        self._seen_gpus: GpusOfPods = {}
         self._telling: set[asyncio.Task[None]] = set()
         self._can_resize: bool | None = None
         self._owner: tuple[Owner, float] | None = None  # and when it was seen
@@ -122,6 +127,8 @@ class ClusterPods:
                 log.warning("%s", error)
                 await asyncio.sleep(RETRY_S)
         self._watching = asyncio.create_task(self._watched.run())
+        if self._values.gpus_of_pods is not None:
+            self._seeing = asyncio.create_task(self._see_gpus(self._values.gpus_of_pods))
         with contextlib.suppress(EdgelmError):  # asked again when it is needed
             await self._find_owner()
         found = {}
@@ -159,9 +166,18 @@ class ClusterPods:
             found = {lm: found.get(lm, self._watched.fault) for lm in self._names}
         return found
 
+    def gpus_of(self, lm: int, meant: Sequence[int]) -> Sequence[int] | None:
+        """Return the GPUs on which a pod is seen: the device plugin has chosen them. An emulated
+        engine has those that are meant."""
+        if self._values.weights is None:
+            return meant
+        pod = self._watched.objects.get(self._kept[lm].name)
+        seen = None if pod is None else self._seen_gpus.get(pod["metadata"]["uid"])
+        return None if seen is None else sorted(seen)
+
     async def close(self) -> None:
         """End everything. Pods that a cluster does not let us end go with their run's object."""
-        tasks = [*self._telling, self._watching]
+        tasks = [*self._telling, self._watching, self._seeing]
         tasks += [task for kept in self._kept for task in (kept.task, kept.resizing)]
         for task in filter(None, tasks):
             task.cancel()
@@ -394,6 +410,23 @@ class ClusterPods:
         with contextlib.suppress(EdgelmError):
             call = Call("patch", "pods", self._values.namespace, name)
             await self._api.call(call, {"metadata": {"annotations": annotations}}, kind=MERGE)
+
+    async def _see_gpus(self, look: Callable[[], GpusOfPods]) -> None:
+        """Look on which GPUs pods are, time and again, and note on each pod its own."""
+        noted: dict[str, str] = {}
+        while True:
+            try:
+                self._seen_gpus = await asyncio.to_thread(look)
+            except EdgelmError as error:  # unknown, in place of what was true once
+                log.warning("GPUs of pods are not known: %s", error)
+                self._seen_gpus = {}
+            for name, pod in list(self._watched.objects.items()):
+                uid = pod["metadata"]["uid"]
+                uuids = ",".join(self._seen_gpus.get(uid, {}).values())
+                if uuids and noted.get(uid) != uuids:
+                    noted[uid] = uuids
+                    await self._annotate(name, {GPUS: uuids})
+            await asyncio.sleep(GPUS_S)
 
     # Parts
 

@@ -126,7 +126,7 @@ class LiveRun:
         self._reports = CentreReports(session, centre, shown, self._count)
         self.node_port = LiveNode(
             scenario, self._row, self._clock, self._machine, self.pods, self._disk,
-            self._carry_out, self._observed,
+            self._carry_out, self._observed, self._runtime.gpus_of,
         )  # fmt: skip
         self.executor = Executor(
             self._machine,

@@ -19,7 +19,7 @@ from controller.testbed.clock import WallClock
 from controller.testbed.node import events
 from controller.testbed.node.disk import NodeDisk
 from controller.testbed.node.machine import NodeMachine
-from controller.testbed.node.pods import Pods, Wish
+from controller.testbed.node.pods import Pod, Pods, Wish
 from controller.testbed.node.records import Request
 
 Ints = NDArray[np.int64]
@@ -64,6 +64,7 @@ class LiveNode:
         row: of the node in the testbed.
         carry_out: called when the pods have new commands.
         observed: told each new state, once a slot.
+        gpus_of: returns the physical GPUs of an LM's pod, as :class:`PodRuntime` does.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class LiveNode:
         disk: NodeDisk,
         carry_out: Callable[[], None],
         observed: Callable[[ClusterState], None],
+        gpus_of: Callable[[int, Sequence[int]], Sequence[int] | None],
     ) -> None:
         self._scenario, self._row, self._clock = scenario, row, clock
         self._machine, self._pods, self._disk = machine, pods, disk
-        self._carry_out, self._observed = carry_out, observed
+        self._carry_out, self._observed, self._gpus_of = carry_out, observed, gpus_of
         self._lms = scenario.testbed.lm_names
         self._born: dict[int, Ints] = {}  # slot -> (2, I) requests and prompts
         self._busy = [Busy() for _ in self._lms]
@@ -196,7 +198,7 @@ class LiveNode:
             mode=_row([mode for mode, _, _ in held], np.int64),
             cores=_row([cores for _, cores, _ in held], np.float64),
             vgpus=_row([vgpus for _, _, vgpus in held], np.int64),
-            cards=_row([wire.mask_of(pod.gpus) for pod in pods], np.int64),
+            cards=_row([self._card_mask(lm, pod) for lm, pod in enumerate(pods)], np.int64),
             pod=_row([pod.state for pod in pods], np.int64),
             want_mode=_row([mode for mode, _, _ in wishes], np.int64),
             want_cores=_row([cores for _, cores, _ in wishes], np.float64),
@@ -211,6 +213,10 @@ class LiveNode:
                 [min(busy.take(end_s), self._scenario.slot_s) for busy in self._busy], np.float64
             ),
         )
+
+    def _card_mask(self, lm: int, pod: Pod) -> int:
+        gpus = pod.gpus
+        return wire.mask_of(self._gpus_of(lm, gpus) if gpus else gpus)
 
     def _backlog(self, lm: str) -> int:
         host = self._machine.host

@@ -159,6 +159,10 @@ class PodProcesses:
     def reasons(self) -> dict[str, str]:
         return {}
 
+    def gpus_of(self, lm: int, meant: Sequence[int]) -> Sequence[int]:  # noqa: ARG002
+        """Return what was meant: a process has the GPUs that it is given."""
+        return meant
+
     async def close(self) -> None:
         """End all processes at once."""
         for task in self._tasks.values():

@@ -57,6 +57,11 @@ class PodRuntime(Protocol):
         """Return, for LMs whose pod does not become ready, why."""
         ...
 
+    def gpus_of(self, lm: int, meant: Sequence[int]) -> Sequence[int] | None:
+        """Return the physical GPUs of an LM's pod, None if they are not known. ``meant``: those
+        that the node has in mind for it."""
+        ...
+
     async def close(self) -> None:
         """End everything, pods as well."""
         ...

@@ -129,6 +129,14 @@ def test_a_process_gone_between_two_reads_stays_with_its_pod_and_then_is_forgott
     assert account.read().uses == (PodUse("GPU-1", OTHER, 0.3, 0),)
 
 
+def test_a_pod_is_on_the_gpus_whose_memory_it_holds() -> None:
+    cgroups = {11: under(A), 12: under(A), 13: under(B), 14: "0::/system.slice/x.service\n"}
+    first = Gpu("GPU-1", compute=[[process(11, 7), process(13, 7), process(14, 1)]])
+    second = Gpu("GPU-2", compute=[[process(12, 7)]])
+    found = accounting(cgroups, first, second).gpus_of_pods()
+    assert found == {A: {0: "GPU-1", 1: "GPU-2"}, B: {0: "GPU-1"}}
+
+
 def test_a_process_number_used_again_is_placed_anew() -> None:
     cgroups = {11: under(A)}
     gpu = Gpu("GPU-1", samples=[[sample(11, 1, 50)], [sample(11, 2, 40)]])
