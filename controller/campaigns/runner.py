@@ -176,8 +176,9 @@ class _GridWork:
 
 def turn(cell: Cell) -> tuple[int, bool]:
     """Return a run's place in the queue: seed by seed, so that the finished runs can be compared in
-    pairs at any time; agents first, so that no long run is left over at the end."""
-    return cell.experiment.seed, cell.experiment.reasoner is None
+    pairs at any time; agents a seed ahead, so that no long run is left over at the end."""
+    has_agents = cell.experiment.reasoner is not None
+    return cell.experiment.seed - has_agents, not has_agents
 
 
 def _task(cell: Cell, *, again: bool) -> Task:
