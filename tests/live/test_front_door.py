@@ -20,6 +20,10 @@ import polars as pl
 import pytest
 
 from controller.bootstrap.cluster import CALLS
+from controller.bootstrap.condition import read_state
+from controller.telemetry.names import NODE_PODS
+from controller.testbed.handshake import headers
+from controller.testbed.keys import CONTROLLER
 from controller.testbed.node.calls import FIRST_CALL
 from tests.live.front_doors import HELLO, PNG, Doors, Run, doors, front_experiment, picture
 
@@ -130,6 +134,24 @@ def test_what_users_say_and_get_stays_out_of_everything_else(
                 query = f"SELECT COUNT(*) FROM {table} WHERE id >= {FIRST_CALL}"  # noqa: S608
                 left += database.execute(query).fetchone()[0]
     assert left == 0
+
+
+def test_a_nodes_metrics_have_a_line_per_lm_with_the_state_of_its_pod(door: Doors) -> None:
+    shown = headers(door.testbed.keys(), CONTROLLER)
+    nodes = read_state(door.testbed.url, shown)["nodes"]
+    for url in nodes.values():
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:  # noqa: S310 - loopback
+            lines = answer.read().decode().splitlines()
+        pods = [line for line in lines if line.startswith(NODE_PODS.name + "{")]
+        found = {text_of(line, "lm"): text_of(line, "state") for line in pods}
+        assert sorted(found) == ["LM1", "LM2", "LM3", "LM4"]
+        assert set(found.values()) <= {"off", "starting", "ready", "stopping", "pending"}
+        assert all(line.endswith((" 1", " 1.0")) for line in pods)
+
+
+def text_of(line: str, label: str) -> str:
+    """Return a label's value in a line of Prometheus' format."""
+    return line.partition(f'{label}="')[2].partition('"')[0]
 
 
 def test_a_stream_is_the_same_text(door: Doors) -> None:
