@@ -60,7 +60,7 @@ class Cloud:
                 region=self.connection.config.get_region_name() or "",
                 id=self.project_id,
                 name=self.connection.current_project.name or "",
-                flavours=tuple(map(_flavour, self.connection.compute.flavors(get_extra_specs=True))),
+                flavours=tuple(_flavours(self.connection)),
                 images=tuple(_images(self.connection)),
                 external=external,
                 external_ranges={one.id: self._ranges(one.id) for one in external},
@@ -72,7 +72,7 @@ class Cloud:
                 ),
                 rooms=self._rooms(),
                 own=own,
-                others=tuple(self._others({one.id for one in own})),
+                others=tuple(self._others({one.id for one in own}, lock_name(testbed))),
             )  # fmt: skip
 
     def own(self, testbed: str) -> Iterator[Thing]:
@@ -95,7 +95,10 @@ class Cloud:
             yield Thing(kinds.NETWORK, one.id, one.name, {"mtu": one.mtu})
         for one in ours(network.security_groups(description=tag)):
             yield Thing(kinds.SECURITY_GROUP, one.id, one.name)
-        names = {unique_name(testbed, one.id) for one in networks}
+        yield from self._unmarked({unique_name(testbed, one.id) for one in networks})
+
+    def _unmarked(self, names: set[str]) -> Iterator[Thing]:
+        """Yield what takes no mark, by names that only a testbed's network gives."""
         for one in self.connection.compute.server_groups():
             if one.name in names:
                 yield Thing(kinds.SERVER_GROUP, one.id, one.name)
@@ -135,7 +138,7 @@ class Cloud:
                 found[what] = _room(value["limit"], value["used"] + int(value.get("reserved", 0)))
         return {what: room for what, room in found.items() if room is not None}
 
-    def _others(self, own: set[str]) -> Iterator[Thing]:
+    def _others(self, own: set[str], lock: str) -> Iterator[Thing]:
         """Yield what stays as it is, whatever its name."""
         ours = partial(_in_project, self.project_id)
         network = self.connection.network
@@ -148,7 +151,7 @@ class Cloud:
         ):
             for one in found:
                 owner = getattr(one, "device_owner", "") or ""
-                if one.id not in own and not owner.startswith("network:"):
+                if one.id not in own and one.name != lock and not owner.startswith("network:"):
                     yield Thing(kind, one.id, one.name)
         for one in ours(network.ips()):
             if one.id not in own:
@@ -217,9 +220,10 @@ def _room(limit: int | None, used: int | None) -> Room | None:
     return None if limit is None else Room(None if limit < 0 else limit, used or 0)
 
 
-def _flavour(one: Any) -> Flavour:
-    devices = devices_of(one.extra_specs or {})
-    return Flavour(one.name, one.id, one.vcpus, one.ram, one.disk, devices)
+def _flavours(connection: Any) -> Iterator[Flavour]:
+    for one in connection.compute.flavors(get_extra_specs=True):
+        devices = devices_of(one.extra_specs or {})
+        yield Flavour(one.name, one.id, one.vcpus, one.ram, one.disk, devices)
 
 
 def _images(connection: Any) -> Iterator[Image]:
@@ -242,6 +246,3 @@ def _server(one: Any) -> Thing:
         "fault": (one.fault or {}).get("message", ""),
     }
     return Thing(kinds.SERVER, one.id, one.name, detail)
-
-
-__all__ = ["Cloud", "connect", "explained", "lock_name"]

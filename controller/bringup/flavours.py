@@ -46,7 +46,9 @@ def choose(
         aliases: GPU's model -> alias, where the alias is no word of the model.
     """
     fitting = [one for one in flavours if not lacks(machine, one, aliases)]
-    return min(fitting, key=lambda one: (one.cores, one.ram_mb, one.disk_gb, one.name), default=None)
+    return min(
+        fitting, key=lambda one: (one.cores, one.ram_mb, one.disk_gb, one.name), default=None
+    )
 
 
 def lacks(machine: Machine, flavour: Flavour, aliases: Mapping[str, str]) -> str:

@@ -167,8 +167,9 @@ def _image(project: Project, values: CloudFile) -> Image:
             remedy=f"choose from {', '.join(names) or 'none: ask for an image of Ubuntu 24.04'}",
         )  # fmt: skip
     if len(found) > 1:
+        ids = ", ".join(one.id for one in found)
         raise InputError("cloud file", f"is the name of {len(found)} images", field="image",
-                         value=wanted, remedy="give an id: " + ", ".join(one.id for one in found))  # fmt: skip
+                         value=wanted, remedy=f"give an id: {ids}")  # fmt: skip
     (image,) = found
     if image.system and image.system not in SYSTEMS:
         raise InputError(
@@ -242,8 +243,10 @@ def _placement(
         lacking = lacks(machine, flavour, values.gpu_aliases) if flavour else ""
         if flavour is None or lacking:
             problem = f"has {lacking}" if lacking else "is no flavour of this cloud"
-            return InputError("cloud file", problem, field=f"flavors.{machine.name}", value=wanted,
-                              remedy="leave it out, and the smallest that fits is taken")  # fmt: skip
+            return InputError(
+                "cloud file", problem, field=f"flavors.{machine.name}", value=wanted,
+                remedy="leave it out, and the smallest that fits is taken",
+            )  # fmt: skip
     else:
         flavour = choose(machine, project.flavours, values.gpu_aliases)
     if flavour is None:
@@ -296,9 +299,7 @@ def _too_small(machine: Machine, flavour: Flavour, image: Image) -> InputError:
     )  # fmt: skip
 
 
-def _needs(
-    bringup: Bringup, project: Project, placements: list[Placement]
-) -> tuple[Need, ...]:
+def _needs(bringup: Bringup, project: Project, placements: list[Placement]) -> tuple[Need, ...]:
     """Return what is needed of each quota that the project shows."""
     new = [one for one in placements if not one.exists]
     have = Counter(one.kind for one in project.own)

@@ -85,9 +85,7 @@ def refuse_doubles(things: Iterable[Thing], mark: str) -> None:
     counts = Counter((one.kind, "" if one.kind == FLOATING else one.name) for one in things)
     for (kind, name), count in counts.items():
         if count > 1:
-            ids = ", ".join(
-                one.id for one in things if one.kind == kind and name in ("", one.name)
-            )
+            ids = ", ".join(one.id for one in things if one.kind == kind and name in ("", one.name))
             raise InputError(
                 "OpenStack", f"has {count} of the mark {mark}: {ids}; edgelm cannot tell which "
                 "one is the testbed's", field=f"{kind} {name}".strip(),

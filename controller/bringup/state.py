@@ -16,6 +16,8 @@ from controller.domain.errors import InputError
 from controller.files import replace_file
 
 VERSION: Final = 1
+OPENSTACK: Final = "openstack"
+HOSTS: Final = "hosts"
 INVENTORY: Final = Path("inventory") / "hosts.yml"
 
 
@@ -25,7 +27,7 @@ class State:
     -> digest of what it was done with."""
 
     testbed: str
-    kind: str  # openstack or hosts
+    kind: str  # OPENSTACK or HOSTS
     cloud: str = ""
     project_id: str = ""
     inventory_sha256: str = ""
@@ -83,7 +85,9 @@ class Folder:
             raise InputError(str(path), f"is damaged: {error}", remedy=_ANEW) from error
 
     def write(self, state: State) -> None:
-        replace_file(self.path / "state.json", (json.dumps(asdict(state), indent=1) + "\n").encode())
+        replace_file(
+            self.path / "state.json", (json.dumps(asdict(state), indent=1) + "\n").encode()
+        )
 
     def write_inventory(self, text: str, state: State) -> State:
         """Replace the inventory, remember its digest and return the new state."""
@@ -100,7 +104,7 @@ class Folder:
             return
         if state.inventory_sha256 and _sha256(content) != state.inventory_sha256:
             raise InputError(
-                str(self.inventory), "has been edited by hand; it is written anew by every bring-up",
+                str(self.inventory), "has been edited by hand, and every bring-up writes it anew",
                 remedy="put changes into the testbed file, the hosts file or -e FILE, then delete "
                 "this file",
             )  # fmt: skip
@@ -116,8 +120,10 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = (self.path / "lock").open("a+")
         except OSError as error:
-            raise InputError("--state", f"cannot be written: {error.strerror}",
-                             value=str(self.path), remedy="give a folder of your own") from error  # fmt: skip
+            raise InputError(
+                "--state", f"cannot be written: {error.strerror}", value=str(self.path),
+                remedy="give a folder of your own",
+            ) from error  # fmt: skip
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
