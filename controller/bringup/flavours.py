@@ -80,10 +80,15 @@ def alias_of(gpu: str, aliases: Mapping[str, str], known: Mapping[str, int]) -> 
 def nearest(
     machine: Machine, flavours: Sequence[Flavour], aliases: Mapping[str, str]
 ) -> tuple[Flavour, str] | None:
-    """Return the flavour that lacks least, with what it lacks."""
-    ranked = [(lacks(machine, one, aliases), one) for one in flavours]
-    ranked.sort(key=lambda pair: (pair[0].count(","), -pair[1].cores, pair[1].name))
-    return (ranked[0][1], ranked[0][0]) if ranked else None
+    """Return the flavour that lacks least, with what it lacks; of several, one with more GPUs."""
+    pairs = [(one, lacks(machine, one, aliases)) for one in flavours]
+
+    def distance(pair: tuple[Flavour, str]) -> tuple[int, int, int, str]:
+        one, lacking = pair
+        gpus = sum(one.gpus.values()) if machine.gpus else 0
+        return lacking.count(","), -gpus, -one.cores, one.name
+
+    return min(pairs, key=distance, default=None)
 
 
 def administrators_command(machine: Machine, aliases: Mapping[str, str]) -> str:
