@@ -76,7 +76,7 @@ def survey(order: Order) -> Ground:
         _check_same(kept, bringup, kind, folder)
         folder.check_inventory(kept)
     state = kept or State(bringup.testbed, kind)
-    _check_files(order)
+    _check_order(order)
     removed = removed_since(bringup, folder)
     expected = minutes(len(bringup.machines), state.taken_s)
     if kind == HOSTS:
@@ -135,8 +135,8 @@ class _Work:
         ]  # fmt: skip
         if self.ground.order.tags:
             chosen = self.ground.order.tags
-            return [*found, Phase("site", f"Tags {', '.join(chosen)}", lambda: "",
-                                  partial(self._site, chosen))]  # fmt: skip
+            roles = partial(self._site, chosen)
+            return [*found, Phase(names.ROLES, ", ".join(chosen), lambda: "", roles)]
         return found + [
             Phase(tag, title, lambda: "", partial(self._site, (tag,)))
             for tag, title in names.SITE.items()
@@ -217,15 +217,15 @@ def _check_same(kept: State, bringup: Bringup, kind: str, folder: Folder) -> Non
             )  # fmt: skip
 
 
-def _check_files(order: Order) -> None:
-    for option, files in (
-        ("-e", order.files),
-        ("--vault-password-file", (order.vault_password_file,)),
-    ):
+def _check_order(order: Order) -> None:
+    known = names.names_of(order.tags)
+    begin, _ = names.limits(known, order.first, order.last)
+    wanted = (("-e", order.files), ("--vault-password-file", (order.vault_password_file,)))
+    for option, files in wanted:
         for file in files:
             if file is not None and not file.is_file():
                 raise InputError(option, "is no file", value=str(file), remedy="check the path")
-    if order.check and order.first in (names.PLAN, names.PROVISION):
+    if order.check and order.first and begin <= known.index(names.PROVISION):
         raise InputError("edgelm up", "works on machines that exist", field="--check",
                          remedy="--plan shows what would be made")  # fmt: skip
 
