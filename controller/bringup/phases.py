@@ -22,6 +22,12 @@ SITE: Final = {  # tag of site.yml: title
     "airflow": "Airflow",
     "check": "Examine the testbed",
 }
+TITLES: Final = {
+    DRAIN: "Drain machines that the testbed file has no longer",
+    PROVISION: "Machines, network, addresses",
+    REACH: "Wait until the machines answer",
+    **SITE,
+}
 ROLES: Final = "roles"  # instead of the tags of site.yml: those that somebody has chosen
 
 

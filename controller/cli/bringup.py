@@ -268,8 +268,6 @@ def _print_plan(ground: Ground) -> None:
         )  # fmt: skip
         needs = [str(one) for one in plan.needs if one.need]
         if needs:
-            needs = [str(one) for one in plan.needs if one.need]
-        if needs:
             console.print("quota  " + "\n       ".join(needs), soft_wrap=True)
         console.print(_untouched(plan.project.others), soft_wrap=True)
     if ground.removed and plan is None:

@@ -29,7 +29,11 @@ WHOLE = Counter(
     }
 )  # fmt: skip
 
-pytestmark = pytest.mark.skipif(not real.runs(), reason=f"no OpenStack here: {real.START}")
+pytestmark = [
+    pytest.mark.skipif(not real.runs(), reason=f"no OpenStack here: {real.START}"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:openstack"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:openstack"),
+]
 
 
 @pytest.fixture(autouse=True)
