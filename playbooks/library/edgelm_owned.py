@@ -49,8 +49,12 @@ options:
     type: list
     elements: str
     default: []
+  everything:
+    description: With O(state=absent), remove all that carries the mark, whatever its name.
+    type: bool
+    default: false
   state:
-    description: V(absent) removes the things of these names, or all of the mark if no name is given.
+    description: V(absent) removes the things of these names, or O(everything).
     type: str
     choices: [present, absent]
     default: present
@@ -99,6 +103,7 @@ class OwnedModule(OpenStackModule):
             },
         },
         "updates": {"type": "list", "elements": "str", "default": []},
+        "everything": {"type": "bool", "default": False},
         "state": {"default": "present", "choices": ["present", "absent"]},
     }  # fmt: skip
     module_kwargs = {"supports_check_mode": True}
@@ -170,7 +175,7 @@ class OwnedModule(OpenStackModule):
 
     def _remove(self, existing):
         names = [one["name"] for one in self.params["things"]]
-        gone = [one for one in existing if not names or one.name in names]
+        gone = [one for one in existing if self.params["everything"] or one.name in names]
         if not self.ansible.check_mode:
             for one in gone:
                 self._call("delete", one.id)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from controller.bootstrap.bringup import survey
-from controller.bootstrap.teardown import survey_removal
+from controller.bootstrap.teardown import removal_variables, survey_removal
 from controller.bringup.order import Order
 from controller.bringup.state import Folder, State
 from controller.domain.errors import InputError
@@ -94,3 +94,10 @@ def test_a_folder_belongs_to_one_testbed(tmp_path: Path, hosts: Path) -> None:
 def test_nothing_is_taken_down_that_nobody_brought_up(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finds no bring-up in"):
         survey_removal(Order("paper", state=tmp_path), keep_data=False)
+
+
+def test_a_part_of_a_testbed_is_never_taken_for_all_of_it() -> None:
+    """Without names, and without the word for everything, a playbook removes nothing."""
+    kept = removal_variables(paper(), "member", (), [])
+    assert (kept["edgelm_everything"], kept["edgelm_gone"]) == (False, [])
+    assert removal_variables(paper(), "member", (), None)["edgelm_everything"] is True
