@@ -13,8 +13,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup \
-  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev servers lock clean
+.PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup ansible-setup lint-playbooks \
+  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev openstack-dev openstack-dev-stop servers lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,8 @@ llama-setup: $(VENV)-llama/ready ## Build .venv-llama with llama.cpp and a small
 airflow-setup: $(VENV)-airflow/ready ## Build .venv-airflow with Airflow, and edgelm without its dependencies
 
 airflow-celery-setup: $(VENV)-airflow/celery ## Add what CeleryExecutor needs
+
+ansible-setup: $(VENV)-ansible/ready ## Build .venv-ansible with what `edgelm up` takes: Ansible, its collections, OpenStack's client
 
 airflow: $(VENV)-airflow/ready ## Start Airflow on 127.0.0.1:8080; prints address and password
 	@python airflow/control.py start
@@ -50,12 +52,17 @@ demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; two minute
 test: $(VENV)/ready servers | $(BROWSER) ## Run all tests
 	python -m pytest -n $(JOBS)
 
-lint: $(VENV)/ready $(VENV)-airflow/ready ## Check style, types and layers
+lint: $(VENV)/ready $(VENV)-airflow/ready ## Check style, types, layers and playbooks
 	ruff check
 	ruff format --check
 	mypy
 	mypy --python-executable $(VENV)-airflow/bin/python controller/airflow/*.py $(wildcard dags/*.py)
 	lint-imports
+	$(MAKE) --no-print-directory lint-playbooks
+
+lint-playbooks: $(VENV)-ansible/ready ## Check the playbooks: yamllint, ansible-lint
+	cd playbooks && ../$(VENV)-ansible/bin/yamllint --strict .
+	cd playbooks && PATH="$(CURDIR)/$(VENV)-ansible/bin:$$PATH" ansible-lint --offline --profile production
 
 bench: $(VENV)/ready ## Measure the twin, the solver and the agents on this machine
 	edgelm bench
@@ -64,8 +71,9 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 	python -m pytest tests/integration/test_docs.py
 
 # torch and what needs it stay out of .venv: 5 GB that most work does without.
-e2e: $(VENV)-lm/ready $(VENV)-airflow/celery servers ## Run the slow tests: models with weights, memory, 200 kills, Airflow, Kubernetes; an hour, 5 GB
+e2e: $(VENV)-lm/ready $(VENV)-airflow/celery $(VENV)-ansible/ready servers ## Run the slow tests: models with weights, memory, 200 kills, Airflow, Kubernetes, OpenStack; hours, 5 GB
 	python -m pytest -s tests/airflow
+	EDGELM_UP_KILLS=20 $(VENV)-ansible/bin/python -m pytest -s tests/playbooks
 	EDGELM_WAITS=1 $(VENV)-lm/bin/python -m pytest -s tests/e2e tests/live
 	EDGELM_FIGURES=1 EDGELM_WAITS=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
@@ -81,6 +89,12 @@ mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and
 servers:
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory mongo-dev kube-dev \
 	  || echo "Servers for tests were not built: those tests are skipped" >&2; fi
+
+openstack-dev: ## Start an OpenStack on loopback for tests of the bring-up (root, Debian 12; 2 GB, five minutes once)
+	tests/playbooks/openstack-up.sh up
+
+openstack-dev-stop: ## End it
+	tests/playbooks/openstack-up.sh down
 
 kube-dev: ## Build a Kubernetes control plane for tests, once; takes Go and six minutes
 	tests/kubernetes/programs/build.sh
@@ -104,10 +118,13 @@ lock: $(VENV)/ready ## Resolve requirements.lock and those of the images anew
 	    $$(test $$file = requirements && echo --constraint airflow/requirements-celery.txt) \
 	    -o airflow/$$file.txt || exit; \
 	done  # the second as a part of the first, so that one venv can have either
-	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/* airflow/*.txt  # names, versions and hashes
+	uv pip compile playbooks/requirements.in --universal --fork-strategy fewest --generate-hashes \
+	  --python-version 3.11 --constraint requirements.lock --custom-compile-command 'make lock' \
+	  --quiet -o playbooks/requirements.txt  # beside the core in one venv
+	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/* airflow/*.txt playbooks/*.txt  # names, versions and hashes
 
 clean: ## Remove .venv*, caches and build outputs; results/ stays
-	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama $(VENV)-airflow build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama $(VENV)-airflow $(VENV)-ansible build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # uv installs in seconds what takes pip minutes; where uv cannot be had, pip does it.
@@ -145,6 +162,14 @@ $(VENV)-airflow/ready: airflow/requirements.txt pyproject.toml requirements.lock
 $(VENV)-airflow/celery: airflow/requirements-celery.txt $(VENV)-airflow/ready
 	uv pip install --python $(VENV)-airflow/bin/python --compile-bytecode --require-hashes \
 	  --requirement airflow/requirements-celery.txt
+	@touch $@
+
+# The core and Ansible go together, but Ansible has 40,000 files, which most work does without.
+$(VENV)-ansible/ready: playbooks/requirements.txt pyproject.toml requirements.lock | $(VENV)/ready
+	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-ansible
+	uv pip install --python $(VENV)-ansible/bin/python --require-hashes \
+	  --requirement requirements.lock --requirement playbooks/requirements.txt
+	uv pip install --python $(VENV)-ansible/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)-llama/ready: lm_dockerfiles/server/pyproject.toml | $(VENV)/ready
