@@ -14,6 +14,8 @@ from controller.agents.advice import AdvisedDeployer, AdvisedPlanner, AdvisedSch
 from controller.agents.approval import ApprovedPlanner
 from controller.agents.bounds import BoundedDeployer, BoundedScheduler
 from controller.agents.cases import cluster_key
+from controller.agents.class_scheduler import ClassSchedulerAgent
+from controller.agents.classes import LARGE
 from controller.agents.comparison import ComparedPlanner
 from controller.agents.deployer import DeployerAgent
 from controller.agents.guard import GuardedPlanner
@@ -106,7 +108,9 @@ def _agent_planner(m: Making) -> Planner:
 
 def _agent_scheduler(m: Making) -> Scheduler:
     planned = PlannedScheduler(m.scenario, m.streams.of("scheduler"))
-    scheduler = SchedulerAgent(m.scenario, m.kit.step, m.kit.prompts, planned)
+    large = len(m.scenario.testbed.nodes) > LARGE
+    agent = ClassSchedulerAgent if large else SchedulerAgent
+    scheduler: Scheduler = agent(m.scenario, m.kit.step, m.kit.prompts, planned)
     if m.parameters.mode == ADVISE:
         applied = _incumbent(m).scheduler()
         return AdvisedScheduler(applied, scheduler, m.scenario.testbed)

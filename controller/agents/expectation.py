@@ -27,8 +27,8 @@ class Waits:
         """``expected`` (N, I): prompts a slot by origin."""
         self.expected = expected
         self._backlog = state.backlog
-        self._sharing = sharing(state.cards, state.mode)
-        self._delay_s = _delay_s(scenario, state)
+        self.sharing = sharing(state.cards, state.mode)
+        self.delay_s = _delay_s(scenario, state)
         self._most_s = scenario.tau_s
         wanted = zip(state.want_mode, state.want_cores, strict=True)
         self.prompt_s: Floats = np.array(
@@ -40,6 +40,13 @@ class Waits:
         assumed = np.divide(scenario.slot_s, load, out=np.full(load.shape, np.inf), where=load > 0)
         unknown = ~np.isfinite(self.prompt_s).any(axis=0)
         self.prompt_s = np.where(unknown, assumed, self.prompt_s)
+        batch = np.ones(load.shape[1]) if policy.demand is None else policy.demand.prompts
+        self._finite_s = np.where(np.isfinite(self.prompt_s), self.prompt_s, 0.0)
+        self.request_s: Floats = np.maximum(1e-9, batch * self._finite_s)
+
+    def waiting_s(self) -> Floats:
+        """Return (N, I) seconds of work that waits for each pod."""
+        return np.asarray(self._backlog * self._finite_s)
 
     def sent(self, destination: Ints) -> Floats:
         """Return (N, I) prompts that a plan sends to each node."""
@@ -54,8 +61,8 @@ class Waits:
         able = np.isfinite(self.prompt_s)
         work_s = np.where(able, (self._backlog + sent) * np.where(able, self.prompt_s, 0.0), 0.0)
         beside_s = np.minimum(work_s[:, :, None], work_s[:, None, :])
-        busy_s = work_s + (beside_s * self._sharing).sum(axis=2)
-        return np.where(able, np.minimum(self._delay_s + busy_s, self._most_s), self._most_s)
+        busy_s = work_s + (beside_s * self.sharing).sum(axis=2)
+        return np.where(able, np.minimum(self.delay_s + busy_s, self._most_s), self._most_s)
 
     def mean_s(self, destination: Ints) -> Floats:
         """Return (I,) the mean over the prompts that a plan accepts; NaN without any."""

@@ -174,6 +174,7 @@ class Call:
     drift: float | None = None
     undone: Undone | None = None  # planning agents: the guard undid their policy
     bounded: Bounded | None = None  # scheduling and deployment agents: the guard changed theirs
+    shared: str = ""  # deployment agents: the node, alike in all, whose call decided here too
     approval: str = ""  # planning agents in mode approve: APPROVED, REJECTED
     advice: Advice | None = None  # mode advise
     fault: str = ""  # a Transient error: nothing was decided, the last decision stays in force

@@ -33,7 +33,7 @@ from controller.domain.testbed import Testbed
 Ints = NDArray[np.int64]
 
 # Fields of a line if known.
-_NOTES: Final = ("drift", "undone", "bounded", "approval", "advice", "fault")
+_NOTES: Final = ("drift", "undone", "bounded", "shared", "approval", "advice", "fault")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
