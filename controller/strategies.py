@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from controller.agents.advice import AdvisedDeployer, AdvisedPlanner, AdvisedScheduler
 from controller.agents.approval import ApprovedPlanner
+from controller.agents.bounds import BoundedDeployer, BoundedScheduler
 from controller.agents.cases import cluster_key
+from controller.agents.class_scheduler import ClassSchedulerAgent
+from controller.agents.classes import LARGE
+from controller.agents.comparison import ComparedPlanner
 from controller.agents.deployer import DeployerAgent
 from controller.agents.guard import GuardedPlanner
 from controller.agents.kit import AgentKit
@@ -89,6 +93,9 @@ def _agent_planner(m: Making) -> Planner:
     if p.mode == ADVISE:
         applied = _incumbent(m).planner()
         planner, margin = AdvisedPlanner(applied, planner, m.scenario.testbed), 0.0
+    elif margin > 0:
+        random = RandomPlanner(m.scenario, m.streams.of("guard"))
+        planner = ComparedPlanner(planner, random, kit.foresee, kit.usual_load, margin)
     if p.mode == APPROVE:
         if kit.approver is None:
             raise InputError(
@@ -101,10 +108,15 @@ def _agent_planner(m: Making) -> Planner:
 
 def _agent_scheduler(m: Making) -> Scheduler:
     planned = PlannedScheduler(m.scenario, m.streams.of("scheduler"))
-    scheduler = SchedulerAgent(m.scenario, m.kit.step, m.kit.prompts, planned)
+    large = len(m.scenario.testbed.nodes) > LARGE
+    agent = ClassSchedulerAgent if large else SchedulerAgent
+    scheduler: Scheduler = agent(m.scenario, m.kit.step, m.kit.prompts, planned)
     if m.parameters.mode == ADVISE:
         applied = _incumbent(m).scheduler()
         return AdvisedScheduler(applied, scheduler, m.scenario.testbed)
+    if m.parameters.margin > 0:
+        standard = PlannedScheduler(m.scenario, m.streams.of("guard-scheduler"))
+        return BoundedScheduler(scheduler, standard, m.scenario, m.parameters.margin)
     return scheduler
 
 
@@ -113,6 +125,9 @@ def _agent_deployer(m: Making) -> Deployer:
     if m.parameters.mode == ADVISE:
         applied = _incumbent(m).deployer()
         return AdvisedDeployer(applied, deployer, m.scenario.testbed)
+    if m.parameters.margin > 0:
+        standard = PlannedDeployer(m.scenario)
+        return BoundedDeployer(deployer, standard, m.scenario, m.parameters.margin)
     return deployer
 
 

@@ -99,10 +99,10 @@ class PolicyCheck:
             f"{testbed.nodes[n].name} cannot run "
             f"{'+'.join(lm for lm, r in zip(testbed.lm_names, roles[n], strict=True) if r)} at once"
             for n in range(len(roles))
-            if not self._runs_at_once(n, roles[n])
+            if not self.runs_at_once(n, roles[n])
         ]
 
-    def _runs_at_once(self, n: int, role: Bools) -> bool:
+    def runs_at_once(self, n: int, role: Bools) -> bool:
         """Return True if some choice of CPUs and GPUs fits all of the role within Eq. 1."""
         key = n, role.tobytes()
         if key not in self._runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.agents.checks import check_pods
+from controller.agents.classes import LARGE
 from controller.agents.prompts import Prompts
 from controller.agents.replies import Format, deployer_format
 from controller.agents.step import Answer, Question, Step
 from controller.agents.together import together
-from controller.agents.views import DeployerView, SystemView, deployer_observation, node_context
-from controller.domain.decisions import Decision, Deployment, InForce, MacroPolicy
+from controller.agents.views import (
+    DIGITS,
+    DeployerView,
+    SystemView,
+    deployer_observation,
+    node_context,
+)
+from controller.domain.decisions import FALLBACK, Decision, Deployment, InForce, MacroPolicy
+from controller.domain.errors import InvalidDecision
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
 from controller.ports import Deployer
@@ -41,7 +50,14 @@ class DeployerAgent:
 
     async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         policy = in_force.policy
-        answers = await together(self._ask(state, row, policy) for row in range(len(state.rows)))
+        first = self._alike(state, policy)
+        asked = sorted(set(first))
+        found = await together(self._ask(state, row, policy) for row in asked)
+        by_row = dict(zip(asked, found, strict=True))
+        answers = [
+            by_row[row] if one == row else self._shared(by_row[one], state, row, one, policy)
+            for row, one in enumerate(first)
+        ]
         pods = [answer.value for answer in answers]
         if None in pods:
             other = (await self._fallback.deploy(state, in_force)).value
@@ -49,6 +65,39 @@ class DeployerAgent:
             pods = [mine or theirs for mine, theirs in zip(pods, kept, strict=True)]
         mode, cores, vgpus = (np.array(column) for column in zip(*pods, strict=True))
         return Decision(Deployment(mode, cores, vgpus), tuple(answer.call for answer in answers))
+
+    def _alike(self, state: ClusterState, policy: MacroPolicy) -> list[int]:
+        """Return by row the first row whose call it shares: in a large cluster nodes of equal
+        hardware in equal states, up to the length of their queues, have one call."""
+        rows = range(len(state.rows))
+        if len(rows) <= LARGE:
+            return list(rows)
+        seen: dict[tuple[Any, ...], int] = {}
+        return [seen.setdefault(self._situation(state, row, policy), row) for row in rows]
+
+    def _situation(self, state: ClusterState, row: int, policy: MacroPolicy) -> tuple[Any, ...]:
+        n = int(state.rows[row])
+        arrays = (
+            policy.roles[n], np.round(policy.routing[n], DIGITS), state.backlog[row] > 0,
+            state.want_mode[row], state.want_cores[row], state.want_vgpus[row], state.mode[row],
+            state.pod[row], state.cards[row],
+        )  # fmt: skip
+        _, system = self._of_node(n)
+        free = (float(state.free_cores[row]), float(state.free_ram_gb[row]))
+        return (system, int(state.free_vgpus[row]), *free, *(one.tobytes() for one in arrays))
+
+    def _shared(
+        self, answer: Answer[Pods], state: ClusterState, row: int, one: int, policy: MacroPolicy
+    ) -> Answer[Pods]:
+        """Return the answer of row ``one`` for another row, checked again and free of charge."""
+        node = self._scenario.testbed.nodes[int(state.rows[one])].name
+        call = replace(answer.call, tokens_in=0, tokens_out=0, cost_usd=0.0, shared=node)
+        if answer.value is None:
+            return Answer(None, call)
+        try:
+            return Answer(self._check(state, row, policy, answer.reply), call, answer.reply)
+        except InvalidDecision as error:
+            return Answer(None, replace(call, outcome=FALLBACK, detail=str(error)))
 
     async def _ask(self, state: ClusterState, row: int, policy: MacroPolicy) -> Answer[Pods]:
         n = int(state.rows[row])

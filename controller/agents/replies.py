@@ -97,7 +97,7 @@ def planner_format(scenario: Scenario) -> Format:
     """Return ``reason``, ``forecast`` by LM, ``routing`` by LM and node, ``roles`` by node."""
     testbed, hosts = scenario.testbed, scenario.hosts()
     routing = {
-        lm: _record(
+        lm: record(
             f"Shares{k}", dict.fromkeys(_chosen(testbed.node_names, hosts[:, k].tolist()), float)
         )
         for k, lm in enumerate(testbed.lm_names)
@@ -109,11 +109,11 @@ def planner_format(scenario: Scenario) -> Format:
     }
     fields = {
         "reason": str,
-        "forecast": _record("Forecasts", dict.fromkeys(testbed.lm_names, Forecast)),
-        "routing": _record("Routing", routing),
-        "roles": _record("Roles", roles),
+        "forecast": record("Forecasts", dict.fromkeys(testbed.lm_names, Forecast)),
+        "routing": record("Routing", routing),
+        "roles": record("Roles", roles),
     }
-    return Format("macro_policy", _record("MacroPolicy", fields))
+    return Format("macro_policy", record("MacroPolicy", fields))
 
 
 def scheduler_format(
@@ -123,15 +123,15 @@ def scheduler_format(
     that can host it; ``elsewhere``: there are more nodes than these."""
     words = (ELSEWHERE_WORD, REFUSE_WORD) if elsewhere else (REFUSE_WORD,)
     table = {
-        lm: _record(f"Plan{k}", dict.fromkeys(origins, Literal[(*nodes, *words)]))
+        lm: record(f"Plan{k}", dict.fromkeys(origins, Literal[(*nodes, *words)]))
         for k, (lm, nodes) in enumerate(choices.items())
     }
-    return Format("routing_plan", _record("RoutingPlan", table))
+    return Format("routing_plan", record("RoutingPlan", table))
 
 
 def deployer_format(lms: Sequence[str]) -> Format:
     """Return the format of a :class:`Pod` for each LM that the node can host."""
-    return Format("deployment", _record("Deployment", dict.fromkeys(lms, Pod)))
+    return Format("deployment", record("Deployment", dict.fromkeys(lms, Pod)))
 
 
 def find_json(text: str) -> list[object]:
@@ -225,7 +225,7 @@ def _too_deep(text: str, start: int) -> int:
     return len(text)
 
 
-def _record(name: str, fields: Mapping[str, Any]) -> Any:
+def record(name: str, fields: Mapping[str, Any]) -> Any:
     """Return a type of dictionary with exactly these keys, which need not be identifiers."""
     kind = TypedDict(name, dict(fields))  # type: ignore[misc]  # noqa: UP013
     kind.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Costs of agents beside the model: their own time, and the tokens that they send and get.
 
 The reference reasoner answers within the process, and its time is not counted: what is left is
-views, prompts, schemas, checks and the transcript. HTTP comes on top.
+views, prompts, schemas, checks and the transcript. HTTP and the guard come on top.
 """
 
 from __future__ import annotations
@@ -66,8 +66,10 @@ def measure_agents(build: Build, answer: Answer, job: Job) -> dict[str, dict[str
         run="bench",
         baseline=_no_baseline,
         rehearse=_no_rehearsal,
+        foresee=_no_rehearsal,
+        usual_load=_no_load,
     )
-    agents = build("MA", job.scenario, Streams(1), {}, agents=kit)
+    agents = build("MA", job.scenario, Streams(1), {"margin": 0.0}, agents=kit)
     watch = Stopwatch(agents, insider.clock)
     with closing(store):
         time_lap(job, watch.timed())
@@ -96,6 +98,10 @@ def _tokens(text: str) -> int:
 
 async def _no_baseline() -> str:
     return "Random policies were not measured."
+
+
+def _no_load() -> NoReturn:
+    raise AssertionError("the guard is off")
 
 
 async def _no_rehearsal(*_: object) -> NoReturn:

@@ -29,7 +29,8 @@ from controller.bootstrap.transcripts import RunTranscript
 from controller.campaigns.experiment import Experiment
 from controller.campaigns.grid import Grid
 from controller.campaigns.reasoner import FAULTY, Reasoner
-from controller.domain.decisions import MacroPolicy
+from controller.domain.decisions import Demand, MacroPolicy
+from controller.domain.metrics import objective
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
 from controller.files import replace_file
@@ -91,6 +92,8 @@ async def staffed(
                 run=experiment.run_id,
                 baseline=functools.partial(_baseline, experiment, scenario, calls.cache),
                 rehearse=functools.partial(_rehearse, scenario),
+                foresee=functools.partial(_foresee, scenario),
+                usual_load=functools.partial(_usual_load, experiment, scenario),
                 approver=transcript.attended(calls.approver),
             )
 
@@ -210,6 +213,16 @@ async def _baseline(experiment: Experiment, scenario: Scenario, cache: Path | No
     return sentence
 
 
+def _usual_load(experiment: Experiment, scenario: Scenario) -> Demand:
+    """Return the mean load of the arrivals that random policies are measured on."""
+    rng = np.random.default_rng(BASELINE_SEED)
+    slots, lms = BASELINE_EPOCHS * experiment.epoch_slots, len(scenario.testbed.lms)
+    requests = generate(experiment.workload, scenario, slots, rng, experiment.load)
+    count = np.bincount(requests.lm, minlength=lms).astype(np.float64)
+    prompts = np.bincount(requests.lm, weights=requests.prompts, minlength=lms)
+    return Demand(count / slots, prompts / np.maximum(1.0, count))
+
+
 def _sentence(measured: Rehearsed, lms: Sequence[str]) -> str:
     ratios = "/".join("none" if rho is None else f"{rho:.2f}" for rho, _ in measured.per_lm)
     mean = "none" if measured.t_mean_s is None else f"{measured.t_mean_s:.0f}"
@@ -241,3 +254,17 @@ async def _rehearse(
             for lm, (rho, _) in zip(lms, found.per_lm, strict=True)
         },
     }
+
+
+async def _foresee(
+    scenario: Scenario, policy: MacroPolicy, state: ClusterState, load: Demand
+) -> float:
+    """Return the objective of a policy under a load, for the guard. Requests that fail count as
+    served at the deadline: the objective alone would praise a policy that fails evenly."""
+    most = MOST_REQUESTS * len(scenario.testbed.nodes)
+    scale = min(1.0, most / max(1.0, float(load.requests.sum())))
+    bounded = Demand(load.requests * scale, np.maximum(1.0, load.prompts))
+    found = await rehearse(scenario, policy, state, bounded, seed=REHEARSAL_SEED)
+    served = found.success_rate or 0.0
+    t_norm = served * found.t_norm + (1 - served)
+    return objective(t_norm, found.f_norm, scenario.lam)

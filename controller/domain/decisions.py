@@ -121,14 +121,29 @@ APPROVED: Final = "approved"
 REJECTED: Final = "rejected"
 
 
+PAST: Final = "past"  # the last good epoch's
+IN_FORCE: Final = "in_force"
+RANDOM: Final = "random"
+
+
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """The no-regression guard's verdict: the policy worsened the objective and was undone."""
+    """The guard's verdict on a macro-policy: it is not in force, another one is."""
 
-    objective: float  # of the epoch under the policy that was undone
-    before: float  # of the epoch under the policy that is back in force
+    objective: float  # of the policy that was undone: of its epoch, or as rehearsed
+    before: float  # of the policy that is in force instead, likewise
     margin: float  # relative worsening that is tolerated
-    policy_slot: int  # in which the policy that is back in force was decided
+    policy_slot: int  # in which the policy that is in force was decided
+    by: str = PAST  # the policy in force: PAST by outcomes; IN_FORCE or RANDOM by rehearsal
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """The guard's changes to a routing plan or to a node's pods, by LM."""
+
+    refusals: tuple[str, ...] = ()  # refused, though a node could have served them soon: sent there
+    waits: tuple[str, ...] = ()  # sent where they would have waited long: sent as planned
+    pods: tuple[str, ...] = ()  # of a node: other pods than those that were decided on
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +173,8 @@ class Call:
     # where the policy wants them, mean over LMs, in [0, 1].
     drift: float | None = None
     undone: Undone | None = None  # planning agents: the guard undid their policy
+    bounded: Bounded | None = None  # scheduling and deployment agents: the guard changed theirs
+    shared: str = ""  # deployment agents: the node, alike in all, whose call decided here too
     approval: str = ""  # planning agents in mode approve: APPROVED, REJECTED
     advice: Advice | None = None  # mode advise
     fault: str = ""  # a Transient error: nothing was decided, the last decision stays in force

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from controller.reference_model.reading import (
 )
 
 DIGITS: Final = 6
+CLASS_DIGITS: Final = 4  # of shares by class: every digit is paid for
 MORE: Final = 1.15  # times the load seen: a plan with room for bursts
 SITUATIONS: Final = 1000  # of a planner, kept with their replies
 CONTEXTS: Final = 64  # kept ready; a campaign has a few per testbed
@@ -74,7 +75,13 @@ def _agent(context: str) -> Callable[[Json], Reply]:
     }
     if told.get("agent") not in kinds:
         raise UnreadablePromptError(f"no such agent: {told.get('agent')!r}")
+    by_class: dict[str, Callable[..., Callable[[Json], Reply]]] = {
+        "planner": ClassPlanner,
+        "scheduler": ClassScheduler,
+    }
     try:
+        if "classes" in told:
+            return by_class[told["agent"]](scenario_of(told), sizes_of(told))
         return kinds[told["agent"]](scenario_of(told))
     except MISREAD as error:
         raise UnreadablePromptError(f"the context lacks something: {error!r}") from error
@@ -99,9 +106,8 @@ class Planner:
         return self._replies[situation]
 
     def _plan(self, observation: Json) -> Reply:
-        names, lms = self._scenario.testbed.node_names, self._scenario.testbed.lm_names
-        up = np.array([name not in observation["nodes_down"] for name in names])
-        seen = demand_of(lms, observation["demand"])
+        up = self._up(observation)
+        seen = demand_of(self._scenario.testbed.lm_names, observation["demand"])
         held = self._held(observation)
         demand = None if seen is None else expect(seen.requests, seen.prompts)
         fresh = self._solver.replan(demand, up, held)
@@ -111,9 +117,7 @@ class Planner:
     def candidates(self, observation: Json) -> list[Reply]:
         """Return the optimiser's answer, a plan for a somewhat higher load, and the policy in
         force."""
-        found = [self(observation)]
-        names = self._scenario.testbed.node_names
-        up = np.array([name not in observation["nodes_down"] for name in names])
+        found, up = [self(observation)], self._up(observation)
         seen = demand_of(self._scenario.testbed.lm_names, observation["demand"])
         if seen is not None:
             more = expect(seen.requests * MORE, seen.prompts)
@@ -123,6 +127,10 @@ class Planner:
         if held is not None and bool(up.all()):
             found.append(self._reply(held.policy, "The policy in force."))
         return found
+
+    def _up(self, observation: Json) -> NDArray[np.bool_]:
+        names = self._scenario.testbed.node_names
+        return np.array([name not in observation["nodes_down"] for name in names])
 
     def _held(self, observation: Json) -> Held | None:
         if observation["policy"] is None:
@@ -135,16 +143,9 @@ class Planner:
     def _reply(self, policy: MacroPolicy, reason: str) -> Reply:
         names, lms = self._scenario.testbed.node_names, self._scenario.testbed.lm_names
         hosts = self._scenario.hosts()
-        demand = policy.demand or Demand(np.zeros(len(lms)), np.ones(len(lms)))
         return {
             "reason": reason,
-            "forecast": {
-                lm: {
-                    "requests_per_slot": round(float(demand.requests[i]), DIGITS),
-                    "prompts_per_request": round(float(demand.prompts[i]), DIGITS),
-                }
-                for i, lm in enumerate(lms)
-            },
+            "forecast": _forecast(lms, policy, DIGITS),
             "routing": {
                 lm: {
                     name: round(float(policy.routing[n, i]), DIGITS)
@@ -224,6 +225,152 @@ class Deployer:
             for i, lm in enumerate(lms)
             if self._hosts[i]
         }
+
+
+class ClassPlanner(Planner):
+    """A planner for classes of nodes. It solves for all nodes; those of a class have no names."""
+
+    def __init__(self, scenario: Scenario, sizes: Mapping[str, int]) -> None:
+        super().__init__(scenario)
+        self._rows = rows_of(sizes)
+
+    def _up(self, observation: Json) -> NDArray[np.bool_]:
+        return _up_by_class(self._rows, observation["down"])
+
+    def _held(self, observation: Json) -> Held | None:
+        if observation["policy"] is None:
+            return None
+        lms, told = self._scenario.testbed.lm_names, observation["policy"]
+        routing = np.zeros(self._scenario.hosts().shape)
+        roles = np.zeros(routing.shape, np.bool_)
+        for name, rows in self._rows.items():
+            first = 0
+            for group in told["classes"][name]:
+                nodes = rows[first : first + group["nodes"]]
+                first += group["nodes"]
+                for one in group["lms"]:
+                    i = lms.index(one["lm"])
+                    roles[nodes, i] = True
+                    routing[nodes, i] = one["share"] / len(nodes)
+        routing /= np.maximum(routing.sum(axis=0), 1e-9)  # shares are rounded
+        up = self._up(observation) if observation["same_nodes_up"] else None
+        return Held(MacroPolicy(routing, roles, demand_of(lms, told["forecast"])), up)
+
+    def _reply(self, policy: MacroPolicy, reason: str) -> Reply:
+        lms = self._scenario.testbed.lm_names
+        classes = {}
+        for name, rows in self._rows.items():
+            shares = np.round(policy.routing[rows] * len(policy.routing), 3)
+            facts = np.hstack([policy.roles[rows], shares])
+            _, first, of = np.unique(facts, axis=0, return_index=True, return_inverse=True)
+            groups = []
+            for g, row in enumerate(first.tolist()):
+                nodes = rows[of.reshape(-1) == g]
+                share = policy.routing[nodes].sum(axis=0)
+                told = [
+                    {"lm": lm, "share": round(float(share[i]), CLASS_DIGITS)}
+                    for i, lm in enumerate(lms)
+                    if policy.roles[rows[row], i]
+                ]
+                groups += [{"nodes": len(nodes), "lms": told}] if told else []
+            classes[name] = groups
+        return {
+            "reason": reason,
+            "forecast": _forecast(lms, policy, CLASS_DIGITS),
+            "classes": classes,
+        }
+
+
+class ClassScheduler:
+    """A scheduler for classes: as :class:`Scheduler`, with every node of a group as loaded as their
+    mean."""
+
+    def __init__(self, scenario: Scenario, sizes: Mapping[str, int]) -> None:
+        self._scenario = scenario
+        self._rows = rows_of(sizes)
+        self._expected: NDArray[Any] = np.zeros((0, 0))
+        self._solver = SolverScheduler(scenario, SolverParameters(), lambda _: self._expected)
+
+    def __call__(self, observation: Json) -> Reply:
+        testbed = self._scenario.testbed
+        lms, names = testbed.lm_names, testbed.node_names
+        up = _up_by_class(self._rows, observation["down"])
+        pods: dict[str, Json] = {}
+        roles = np.zeros((len(names), len(lms)), np.bool_)
+        for name, groups in observation["classes"].items():
+            first = 0
+            for group in groups:
+                nodes = self._rows[name][first : first + group["nodes"]]
+                first += group["nodes"]
+                roles[nodes] = [lm in group["role"] for lm in lms]
+                for k, n in enumerate(nodes.tolist()):
+                    pods[names[n]] = {
+                        lm: {**pod, "backlog": (pod["backlog"] + k) // len(nodes)}
+                        for lm, pod in group["pods"].items()
+                    }
+        down = [name for name, is_up in zip(names, up.tolist(), strict=True) if not is_up]
+        state = state_of(self._scenario, pods, down, observation["slot"])
+        total = np.array([observation["expected_prompts"][lm] for lm in lms])
+        self._expected = np.tile(total / len(names), (len(names), 1))
+        policy = MacroPolicy(
+            self._routing(observation["shares"], roles),
+            roles,
+            demand_of(lms, observation["forecast"]),
+        )
+        destination = self._solver.assign(state, policy).destination
+        return {lm: self._row(destination[:, i], roles[:, i] & up) for i, lm in enumerate(lms)}
+
+    def _routing(self, shares: Json, roles: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return (N, I) shares, those of a class evenly on its nodes whose role has the LM."""
+        routing = np.zeros(roles.shape)
+        for i, lm in enumerate(self._scenario.testbed.lm_names):
+            for name, share in shares[lm].items():
+                rows = self._rows[name]
+                nodes = rows[roles[rows, i]]
+                routing[nodes, i] = share / max(1, len(nodes))
+        return routing
+
+    def _row(self, destination: NDArray[np.int64], able: NDArray[np.bool_]) -> Reply:
+        taken = destination[destination >= 0]
+        to = [
+            name
+            for name, rows in self._rows.items()
+            if able[rows].any() and np.isin(rows, taken).any()
+        ]
+        return {"to": to, "refuse": round(1 - len(taken) / len(destination), CLASS_DIGITS)}
+
+
+def sizes_of(context: Json) -> dict[str, int]:
+    """Return the number of nodes of each class."""
+    return {name: int(group["nodes"]) for name, group in context["classes"].items()}
+
+
+def rows_of(sizes: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of each class's nodes, class after class."""
+    ends = np.cumsum(list(sizes.values()))
+    return {
+        name: np.arange(end - size, end)
+        for (name, size), end in zip(sizes.items(), ends.tolist(), strict=True)
+    }
+
+
+def _up_by_class(rows: Mapping[str, NDArray[np.int64]], down: Json) -> NDArray[np.bool_]:
+    """Return (N,) the nodes that are up; the last ones of a class are those that are not."""
+    up = np.ones(sum(map(len, rows.values())), np.bool_)
+    for name, count in down.items():
+        up[rows[name][len(rows[name]) - count :]] = False
+    return up
+
+
+def _forecast(lms: Sequence[str], policy: MacroPolicy, digits: int) -> Reply:
+    demand = policy.demand or Demand(np.zeros(len(lms)), np.ones(len(lms)))
+    return {
+        lm: {
+            "requests_per_slot": round(float(demand.requests[i]), digits),
+            "prompts_per_request": round(float(demand.prompts[i]), digits),
+        }
+        for i, lm in enumerate(lms)
+    }
 
 
 def _stay_or_stop(step: Deployment, state: ClusterState) -> Deployment:

@@ -61,8 +61,8 @@ def scenario_of(context: Json) -> Scenario:
             vram_gb=group.get("vram_gb", 0.0),
             vgpus_per_gpu=group.get("vgpus_per_gpu", 0),
         )
-        for group in context["nodes"]
-        for name in group["names"]
+        for group, names in _groups(context)
+        for name in names
     ]
     lms = [
         Lm(
@@ -86,6 +86,16 @@ def scenario_of(context: Json) -> Scenario:
         tau_s=context["deadline_s"],
         lam=context["lambda"],
     )
+
+
+def _groups(context: Json) -> list[tuple[Json, Sequence[str]]]:
+    """Return nodes of equal hardware and their names; those of a class get some."""
+    if "classes" not in context:
+        return [(group, group["names"]) for group in context["nodes"]]
+    return [
+        (group, [f"{name}-{k}" for k in range(group["nodes"])])
+        for name, group in context["classes"].items()
+    ]
 
 
 def _profile(lm: Json) -> LmProfile:

@@ -19,6 +19,7 @@ from controller.domain.decisions import (
     SCHEDULER,
     VOID,
     Advice,
+    Bounded,
     Call,
     Decision,
     Deployment,
@@ -31,7 +32,8 @@ from controller.domain.testbed import Testbed
 
 Ints = NDArray[np.int64]
 
-_NOTES: Final = ("drift", "undone", "approval", "advice", "fault")  # fields of a line if known
+# Fields of a line if known.
+_NOTES: Final = ("drift", "undone", "bounded", "shared", "approval", "advice", "fault")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +165,7 @@ def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[s
     for name in _NOTES:
         value = getattr(call, name)
         if value is not None and value != "":
-            plain = asdict(value) if isinstance(value, Undone | Advice) else value
+            plain = asdict(value) if isinstance(value, Undone | Bounded | Advice) else value
             line += f',"{name}":{_dump(plain)}'
     if call.tokens_in or call.tokens_out:
         line += (

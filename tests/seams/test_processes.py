@@ -16,6 +16,7 @@ from controller import strategies
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
 from controller.agents.step import Step
+from controller.bootstrap.agents import _foresee, _usual_load
 from controller.bootstrap.twin import draw_requests
 from controller.campaigns.experiment import Experiment
 from controller.domain.randomness import Streams
@@ -69,6 +70,8 @@ def parts_of(one: Experiment) -> Parts:
             run="test",
             baseline=baseline,
             rehearse=rehearse,
+            foresee=partial(_foresee, scenario),
+            usual_load=partial(_usual_load, one, scenario),
         )
     requests = draw_requests(one, scenario)
     shape = {"nodes": len(scenario.testbed.nodes), "lms": len(scenario.testbed.lms)}

@@ -96,6 +96,8 @@ def play(epochs: int, epoch_slots: int, load: float = 1.0) -> tuple[Both, Asked]
         run="test",
         baseline=baseline,
         rehearse=rehearse,
+        foresee=rehearse,  # type: ignore[arg-type]
+        usual_load=rehearse,  # type: ignore[arg-type]
     )
     both = Both(
         strategies.build("MA", scenario, Streams(0), {"margin": 0}, agents=kit),
