@@ -22,6 +22,7 @@ from controller.domain.decisions import (
     InForce,
     MacroPolicy,
     RoutingPlan,
+    plus,
 )
 from controller.domain.errors import InvalidDecision, Transient
 from controller.domain.state import MODES, ClusterState, Telemetry
@@ -137,11 +138,11 @@ def _pod(deployment: Deployment, n: int, i: int) -> str:
 
 def _charged(applied: Call, advice: Call) -> Call:
     """Return the applied call with the tokens and cost of both; time and outcome are its own."""
-    paid = [one.cost_usd for one in (applied, advice) if one.tokens_in or one.tokens_out]
+    paid = [one.cost_usd for one in (applied, advice) if one.asked]
     known = [cost for cost in paid if cost is not None]
     return replace(
         applied,
-        tokens_in=applied.tokens_in + advice.tokens_in,
-        tokens_out=applied.tokens_out + advice.tokens_out,
+        tokens_in=plus(applied.tokens_in, advice.tokens_in),
+        tokens_out=plus(applied.tokens_out, advice.tokens_out),
         cost_usd=sum(known) if paid and len(known) == len(paid) else None,
     )

@@ -68,7 +68,8 @@ class Completion:
 
     ``took_s``: seconds to charge, retries included.
 
-    ``cost_usd`` is None where the model's price is not known.
+    Tokens are None where the server does not report them, ``cost_usd`` also where the model's price
+    is not known.
     """
 
     content: str = ""
@@ -77,9 +78,9 @@ class Completion:
     refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     model: str = ""
-    tokens_in: int = 0
+    tokens_in: int | None = 0
     tokens_cached: int = 0  # part of tokens_in
-    tokens_out: int = 0
+    tokens_out: int | None = 0
     cost_usd: float | None = None
     attempts: int = 1
     error: str = ""  # no reply: what happened

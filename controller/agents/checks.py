@@ -26,6 +26,8 @@ Bools = NDArray[np.bool_]
 SUM_SLACK: Final = 0.02  # by which shares may miss 1; they are then scaled
 LEAST_CORES: Final = 0.1  # of a pod on CPUs
 MOST_LOAD: Final = 1e9  # of a forecast: beyond any, and products of it stay finite
+MOST_CORES: Final = 1e6  # of a pod: beyond any, and sums of it stay finite
+MOST_SHARE: Final = 1e6
 MOST_VGPUS: Final = 1_000_000  # of a pod: beyond any, and sums of it do not wrap around
 
 
@@ -44,7 +46,8 @@ class PolicyCheck:
         roles = np.zeros(self._hosts.shape, np.bool_)
         for i, lm in enumerate(testbed.lm_names):
             for n, node in enumerate(testbed.node_names):
-                routing[n, i] = reply["routing"][lm].get(node, 0.0)
+                share = reply["routing"][lm].get(node, 0.0)
+                routing[n, i] = max(-MOST_SHARE, min(share, MOST_SHARE))
                 roles[n, i] = lm in reply["roles"].get(node, ())
         demand = self._demand(reply)
         problems = [
@@ -215,7 +218,7 @@ def _read_pods(scenario: Scenario, reply: Mapping[str, Any]) -> tuple[Ints, Floa
             continue
         mode[i] = MODES.index(pod.mode)
         if mode[i] == CPU:
-            cores[i] = pod.cores
+            cores[i] = max(-MOST_CORES, min(pod.cores, MOST_CORES))
         else:
             cores[i] = lm.cores_on_gpu
             vgpus[i] = max(0, min(pod.vgpus, MOST_VGPUS))

@@ -66,9 +66,9 @@ class CallLine(_Line):
     asked: str
     reply: _Reply
     took_s: float
-    tokens_in: int
+    tokens_in: int | None
     tokens_cached: int
-    tokens_out: int
+    tokens_out: int | None
     cost_usd: float | None
     attempts: int
 
@@ -99,6 +99,16 @@ class CallLine(_Line):
         )
 
 
+class NoteLine(_Line):
+    """What the server turned out not to understand, and how it is asked instead."""
+
+    kind: Literal["note"]
+    text: str
+
+    def place(self) -> tuple[Any, ...]:
+        return (1, "note", self.text)
+
+
 class ApprovalLine(_Line):
     """A person's verdict on the policy of a slot."""
 
@@ -110,7 +120,7 @@ class ApprovalLine(_Line):
         return (2, "", self.slot, -1, "", 0)
 
 
-Line = HeadLine | TextLine | CallLine | ApprovalLine
+Line = HeadLine | TextLine | NoteLine | CallLine | ApprovalLine
 _LINE: Final[TypeAdapter[Line]] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 
 
@@ -148,8 +158,13 @@ def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, Line]]:
             raise _no_line(number, problem) from error
 
 
+def notes_of(lines: Iterable[str]) -> list[str]:
+    """Return the texts of the notes, each once, in order."""
+    return sorted({line.text for _, line in read_lines(lines) if isinstance(line, NoteLine)})
+
+
 def sorted_lines(lines: Iterable[str]) -> list[str]:
-    """Return the head, then texts by digest, then calls by slot, tier, node and round."""
+    """Return the head, then texts by digest, notes, calls by slot, tier, node and round."""
     placed = [(line.place(), text) for text, line in read_lines(lines)]
     return [text for _, text in sorted(placed, key=lambda one: one[0])]
 

@@ -31,13 +31,23 @@ DEEPEST: Final = 100  # far more than any format nests
 
 _BEGINNING: Final = re.compile(r'\{\s*["}]')
 # Tags around reasoning, as models of several families write them. "final" ends all before it.
+_NAMES: Final = "think|thinking|thoughts?|reasoning|scratchpad|analysis|reflection"
 _REASONING: Final = re.compile(
-    r"(?P<open><(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad)(?:\s[^<>]{0,99})?>"
+    rf"(?P<open><(?:seed:)?(?:{_NAMES})(?:\s[^<>]{{0,99}})?>"
     r"|\[THINK\]|\u25c1think\u25b7|<\|begin_of_thought\|>|<\|channel\|>(?:analysis|commentary))"
-    r"|</(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad)\s?>"
+    rf"|</(?:seed:)?(?:{_NAMES})\s?>"
     r"|\[/THINK\]|\u25c1/think\u25b7|<\|end_of_thought\|>|(?P<final><\|channel\|>final(?:<\|message\|>)?)",
     re.IGNORECASE,
 )
+# Pairs around what a model quotes or has dropped, and around its answer.
+_PAIRS: Final = re.compile(
+    r"(?P<strike>~~)|<!(?P<begin>--)|(?P<end>--)>"
+    r"|<(?P<open>draft|quote|blockquote|del|strike|answer|final_answer)(?:\s[^<>]{0,99})?>"
+    r"|</(?P<close>draft|quote|blockquote|del|strike|answer|final_answer)\s?>",
+    re.IGNORECASE,
+)
+_ANSWERS: Final = ("answer", "final_answer")
+_QUOTED_LINE: Final = re.compile(r"^[ \t]{0,3}>.*$", re.MULTILINE)  # as Markdown has it
 _BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)  # strings may hold some too
 
 _CONFIG: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -136,7 +146,8 @@ def deployer_format(lms: Sequence[str]) -> Format:
 
 def find_json(text: str) -> list[object]:
     """Return the JSON in a reply that may be its answer, in the order of the text: all of the text
-    if it is JSON, else the outermost objects outside its reasoning.
+    if it is JSON, also JSON written as a JSON string; else the outermost objects outside of its
+    reasoning and of what it quotes or drops.
 
     Raises:
         InvalidDecision: there is none.
@@ -144,12 +155,14 @@ def find_json(text: str) -> list[object]:
     if not text.strip():
         raise InvalidDecision("empty reply")
     try:
-        return [json.loads(text)]
+        whole = json.loads(text)
+        return [json.loads(whole) if isinstance(whole, str) else whole]
     except (ValueError, RecursionError):
         answer = without_reasoning(text)
     if not answer.strip():
         raise InvalidDecision(EMPTY_AFTER_REASONING)
-    found = _objects(answer[-SEARCHED:])[-CANDIDATES:]
+    answer = _without_quotes(answer[-SEARCHED:])
+    found = _objects(answer)[-CANDIDATES:]
     if not found:
         raise InvalidDecision("the reply holds no JSON object")
     return found
@@ -174,6 +187,32 @@ def without_reasoning(text: str) -> str:
             depth -= 1
         begin = tag.end()
     return "".join(parts) + (text[begin:] if depth == 0 else "")
+
+
+def _without_quotes(text: str) -> str:
+    """Return the text without what it quotes or strikes out: comments, quoted lines, tags such as
+    ``<draft>``. If it marks its answer by a tag, return the last one marked. A tag without its
+    counterpart is text like any other."""
+    kept: list[str] = []
+    answer = ""
+    opened = ""
+    begin = before = inside = 0
+    for tag in _PAIRS.finditer(text):
+        kind = (tag["strike"] or tag["begin"] or tag["end"] or tag["open"] or tag["close"]).lower()
+        opens = bool(tag["begin"] or tag["open"] or tag["strike"])
+        struck = opened == kind == "~~"
+        if struck and not text[inside : tag.start()].lstrip().startswith(("{", "`")):
+            opened = ""  # the sign stands for something else there
+        if not opened and opens:
+            opened, inside, before = kind, tag.end(), tag.start()
+        elif opened == kind and (tag["strike"] or not opens):
+            if kind not in _ANSWERS:
+                kept.append(text[begin:before])
+                begin = tag.end()
+            elif "{" in text[inside : tag.start()]:
+                answer = text[inside : tag.start()]
+            opened = ""
+    return _QUOTED_LINE.sub("", answer or "".join(kept) + text[begin:])
 
 
 def _writable(value: object) -> object:

@@ -40,6 +40,7 @@ from controller.domain.decisions import (
     InForce,
     MacroPolicy,
     RoutingPlan,
+    total,
 )
 from controller.domain.scenario import Scenario
 from controller.domain.state import ClusterState
@@ -181,13 +182,12 @@ def _merge(calls: Sequence[Call], drift: float) -> Call:
     """Return one call for concurrent ones: it took as long as the longest, and is as good as the
     worst."""
     worst = max(calls, key=lambda call: _WORSE.index(call.outcome))
-    costs = [call.cost_usd for call in calls]
     return Call(
         took_s=max(call.took_s for call in calls),
         outcome=worst.outcome,
         detail=worst.detail,
         drift=round(drift, 4),
-        tokens_in=sum(call.tokens_in for call in calls),
-        tokens_out=sum(call.tokens_out for call in calls),
-        cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
+        tokens_in=total(call.tokens_in for call in calls),
+        tokens_out=total(call.tokens_out for call in calls),
+        cost_usd=total(call.cost_usd for call in calls),
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from controller.agents.chat import Ask, ChatModel, Completion, Message, ToolCall
-from controller.agents.endpoint.answers import one_line
+from controller.agents.endpoint.answers import CUT_OFF, one_line
 from controller.agents.replies import EMPTY_AFTER_REASONING, Format
-from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, Call
+from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, Call, plus
 from controller.domain.errors import InvalidDecision
 
 T = TypeVar("T")
@@ -141,7 +141,8 @@ class _Course(Generic[T]):
     def tool_on_offer(self) -> Tool | None:
         """Return the tool while its budgets last."""
         tool, spent = self.question.tool, self.spent
-        if tool and self.trials < tool.budget and spent.tokens_in + spent.tokens_out < tool.tokens:
+        used = (spent.tokens_in or 0) + (spent.tokens_out or 0)  # unknown: the budget alone binds
+        if tool and self.trials < tool.budget and used < tool.tokens:
             return tool
         return None
 
@@ -209,25 +210,24 @@ def _text(completion: Completion) -> str:
     Raises:
         InvalidDecision: it was cut off, refused or never given.
     """
-    if completion.finish == "length":
+    if completion.finish in CUT_OFF:
         # Before empty content: reasoning may have eaten the budget.
         raise InvalidDecision("the reply was cut off at the token limit; be brief")
     if completion.refusal or completion.finish == "content_filter":
         refusal = one_line(completion.refusal) or "content filter"
         raise InvalidDecision(f"the model refused: {refusal}")
     if completion.tool_calls and not completion.content:
-        raise InvalidDecision("no tools are left to call; reply with the decision")
+        raise InvalidDecision("no function may be called now; reply with the decision as JSON")
     if completion.reasoned and not completion.content.strip():
         raise InvalidDecision(EMPTY_AFTER_REASONING)
     return completion.content
 
 
 def _add(spent: Call, completion: Completion) -> Call:
-    """Return the sum of what a decision has cost. One unknown cost makes it unknown."""
-    known = spent.cost_usd is not None and completion.cost_usd is not None
+    """Return the sum of what a decision has cost. One unknown part makes it unknown."""
     return Call(
         took_s=spent.took_s + completion.took_s,
-        tokens_in=spent.tokens_in + completion.tokens_in,
-        tokens_out=spent.tokens_out + completion.tokens_out,
-        cost_usd=(spent.cost_usd or 0.0) + (completion.cost_usd or 0.0) if known else None,
+        tokens_in=plus(spent.tokens_in, completion.tokens_in),
+        tokens_out=plus(spent.tokens_out, completion.tokens_out),
+        cost_usd=plus(spent.cost_usd, completion.cost_usd),
     )

@@ -22,6 +22,7 @@ from controller.agents.lines import (
     CallLine,
     HeadLine,
     Key,
+    NoteLine,
     TextLine,
     read_lines,
 )
@@ -49,6 +50,7 @@ class Transcript:
         self._said: set[str] = set()
         self._former: dict[Key, tuple[str, Completion]] = {}
         self._verdicts: dict[int, bool] = {}  # slot -> a person approved
+        self._notes: set[str] = set()
         headed = False
         for _, line in read_lines(former):
             match line:
@@ -58,6 +60,8 @@ class Transcript:
                     self._said.add(line.sha256)
                 case CallLine():
                     self._former[line.key] = line.asked, line.completion()
+                case NoteLine():
+                    self._notes.add(line.text)
                 case ApprovalLine():
                     self._verdicts[line.slot] = line.approved
         if not headed:
@@ -104,6 +108,12 @@ class Transcript:
         if completion.tool_calls:
             line["reply"]["tool_calls"] = [asdict(call) for call in completion.tool_calls]
         self._write({**line, "detail": detail} if detail else line)
+
+    def note(self, text: str) -> None:
+        """Write what the server turned out not to understand, unless it is there already."""
+        if text not in self._notes:
+            self._notes.add(text)
+            self._write({"kind": "note", "text": text})
 
     def attended(self, approver: Approver | None) -> Approver:
         """Return an approver that asks ``approver`` only where the transcript has no verdict."""

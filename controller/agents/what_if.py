@@ -32,7 +32,12 @@ def what_if(
             return to_json({"error": str(error)})
         return to_json(await rehearse(policy, state))
 
-    declaration = {
+    return Tool(declaration_of(form), call, budget, TOKENS, TRIAL_S)
+
+
+def declaration_of(form: Format) -> Mapping[str, Any]:
+    """Return the tool as chat completions declare it."""
+    return {
         "type": "function",
         "function": {
             "name": NAME,
@@ -42,4 +47,3 @@ def what_if(
             "parameters": form.schema,
         },
     }
-    return Tool(declaration, call, budget, TOKENS, TRIAL_S)

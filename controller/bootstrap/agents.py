@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +18,15 @@ import numpy as np
 from controller.agents.chat import ChatModel
 from controller.agents.endpoint.address import KEY_VARIABLE
 from controller.agents.endpoint.call_time import DeclaredTime, WallTime
-from controller.agents.endpoint.endpoint import Endpoint, Models
+from controller.agents.endpoint.endpoint import Endpoint, Models, Tools
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
+from controller.agents.replies import planner_format
 from controller.agents.step import Step
 from controller.agents.transcript import Silent, Transcript
 from controller.agents.views import RepairView
+from controller.agents.what_if import declaration_of
 from controller.bootstrap.transcripts import RunTranscript
 from controller.campaigns.experiment import Experiment
 from controller.campaigns.grid import Grid
@@ -78,7 +80,7 @@ async def staffed(
     prompts = Prompts(template_dir() / "prompts")
     head = {"reasoner": experiment.reasoner.described(), "templates": prompts.hashes()}
     transcript = Transcript(calls.out, head, calls.former)
-    async with _reached(experiment.reasoner, experiment.seed, access, calls) as reasoner:
+    async with _reached(experiment, scenario, access, calls, transcript) as reasoner:
         with contextlib.closing(open_store(memory) if memory else memory_store()) as store:
             yield AgentKit(
                 step=Step(
@@ -100,36 +102,52 @@ async def staffed(
 
 @contextlib.asynccontextmanager
 async def _reached(
-    reasoner: Reasoner, seed: int, access: Access, calls: RunTranscript
+    experiment: Experiment,
+    scenario: Scenario,
+    access: Access,
+    calls: RunTranscript,
+    transcript: Transcript,
 ) -> AsyncIterator[ChatModel]:
-    if calls.silent:
+    if calls.silent or experiment.reasoner is None:
         yield Silent()
         return
-    with _server(reasoner, seed) as server:
-        endpoint = _endpoint(reasoner, seed, access, server)
+    with _server(experiment.reasoner, experiment.seed) as server:
+        endpoint = _endpoint(
+            experiment.reasoner, experiment.seed, access, server, note=transcript.note
+        )
         try:
-            await endpoint.check()
+            await endpoint.check(tools=_tools(experiment, scenario))
             yield endpoint
         finally:
             await endpoint.close()
 
 
-def check_reasoners(grid: Grid, access: Access) -> dict[str, list[str]]:
-    """Ask every reasoner elsewhere that a grid names something tiny, before any run begins. By its
-    label: what it turned out not to understand.
+def check_reasoners(
+    grid: Grid, access: Access, say: Callable[[str], None] = print
+) -> list[tuple[str, list[str]]]:
+    """Ask every reasoner elsewhere that a grid names something tiny, with tools if any of its runs
+    uses them, before any run begins. Return for each its label and what it turned out not to
+    understand.
+
+    ``say`` is called with what takes long.
 
     Raises:
         InputError, Permanent: one cannot be asked; says what to do.
     """
-    found = {c.experiment.reasoner for c in grid.cells if c.experiment.reasoner}
-    return {
-        reasoner.label(): asyncio.run(check_reasoner(reasoner, access))
-        for reasoner in found
-        if not reasoner.embedded
-    }
+    asked: dict[Reasoner, Tools] = {}
+    for cell in grid.cells:
+        one = cell.experiment
+        if one.reasoner is not None and not one.reasoner.embedded:
+            asked[one.reasoner] = asked.get(one.reasoner) or _tools(one, one.scenario())
+    return [
+        (reasoner.label(), asyncio.run(check_reasoner(reasoner, access, tools, say)))
+        for reasoner, tools in asked.items()
+    ]
 
 
-async def check_reasoner(reasoner: Reasoner, access: Access) -> list[str]:
+async def check_reasoner(
+    reasoner: Reasoner, access: Access, tools: Tools = (), say: Callable[[str], None] = print
+) -> list[str]:
     """Ask a reasoner elsewhere something tiny; what it turned out not to understand.
 
     Raises:
@@ -137,14 +155,26 @@ async def check_reasoner(reasoner: Reasoner, access: Access) -> list[str]:
     """
     endpoint = _endpoint(reasoner, 0, access)
     try:
-        await endpoint.check()
+        await endpoint.check(tools=tools, say=say)
         return list(endpoint.notes)
     finally:
         await endpoint.close()
 
 
+def _tools(experiment: Experiment, scenario: Scenario) -> Tools:
+    """Return the tools that the experiment's planner is offered."""
+    trials = experiment.parameters.get("what_if", 0)
+    if not isinstance(trials, int | float) or trials < 1:
+        return ()
+    return (declaration_of(planner_format(scenario)),)
+
+
 def _endpoint(
-    reasoner: Reasoner, seed: int, access: Access, server: KeptServer | None = None
+    reasoner: Reasoner,
+    seed: int,
+    access: Access,
+    server: KeptServer | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Endpoint:
     """Return what asks ``reasoner``; ``server`` is the run's own, if it has one."""
     return Endpoint(
@@ -159,6 +189,7 @@ def _endpoint(
         max_tokens=reasoner.max_tokens,
         seed=seed,
         own=server,
+        note=note,
     )
 
 

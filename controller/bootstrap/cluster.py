@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from controller.bootstrap.calls import TIMES, call_figures, calls_parquet
-from controller.bootstrap.transcripts import merged_transcript
+from controller.bootstrap.transcripts import described, merged_transcript
 from controller.bootstrap.twin import draw_requests, reading_kept_trace
 from controller.campaigns.code_digest import code_digest
 from controller.campaigns.experiment import Experiment, load_experiment, trace_of
@@ -94,6 +94,7 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Address) 
         journals = await centre.files(JOURNAL, names)
         transcripts = await centre.files(TRANSCRIPT, names) if experiment.reasoner else {}
     requests = draw_requests(reading_kept_trace(experiment, root), scenario)
+    transcript = merged_transcript(transcripts.values()) if experiment.reasoner else None
     table = _table(scenario, requests, records, played)
     calls = [one for one in records if one.request.request_id >= len(requests)]
     outcome = Outcome(
@@ -105,8 +106,8 @@ async def _execute(text: str, root: Path, listener: Listener, testbed: Address) 
         wall_s=found["wall_s"],
         code=code_digest(experiment.strategy),
         target=experiment.target,
-        reasoner=experiment.reasoner.described() if experiment.reasoner else None,
-        transcript=merged_transcript(transcripts.values()) if experiment.reasoner else None,
+        reasoner=described(experiment, transcript),
+        transcript=transcript,
         further={
             "player": _player_figures(played, scenario),
             "began_unix_s": found["began_unix_s"],

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from controller.agents.approval import Approver
-from controller.agents.lines import read_lines, sorted_lines, whole_lines
+from controller.agents.lines import notes_of, read_lines, sorted_lines, whole_lines
+from controller.campaigns.experiment import Experiment
 
 
 @dataclass
@@ -56,6 +57,15 @@ def merged_transcript(contents: Iterable[bytes]) -> str:
         for text, line in read_lines(whole_lines(content)):
             placed.setdefault(line.place(), text)
     return "".join(sorted_lines(placed.values()))
+
+
+def described(experiment: Experiment, transcript: str | None) -> dict[str, Any] | None:
+    """Return the reasoner of a run for its summary, with what its transcript notes of the server;
+    None without agents."""
+    if experiment.reasoner is None:
+        return None
+    notes = notes_of((transcript or "").splitlines(keepends=True))
+    return {**experiment.reasoner.described(), **({"notes": notes} if notes else {})}
 
 
 class _Appended(RunTranscript):

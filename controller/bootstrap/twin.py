@@ -18,7 +18,7 @@ from controller.agents.approval import Approver
 from controller.agents.kit import AgentKit
 from controller.agents.lines import whole_lines
 from controller.bootstrap.agents import Access, staffed
-from controller.bootstrap.transcripts import RunTranscript, transcript_kept_at
+from controller.bootstrap.transcripts import RunTranscript, described, transcript_kept_at
 from controller.campaigns.approvals import Asking, Confirm, approver_of
 from controller.campaigns.code_digest import code_digest
 from controller.campaigns.experiment import Experiment, load_experiment, trace_of, with_trace_at
@@ -89,6 +89,7 @@ def simulate(
             return await run(scenario, twin, twin, twin, strategy, journal, experiment.slots)
 
     slots = _run_to_end(play)
+    transcript = calls.lines() if experiment.reasoner else None
     return Outcome(
         scenario=scenario,
         requests=requests,
@@ -98,8 +99,8 @@ def simulate(
         wall_s=time.perf_counter() - started_s,
         code=code_digest(experiment.strategy),
         target=experiment.target,
-        reasoner=experiment.reasoner.described() if experiment.reasoner else None,
-        transcript=calls.lines() if experiment.reasoner else None,
+        reasoner=described(experiment, transcript),
+        transcript=transcript,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from controller.agents.endpoint.prices import Prices
 from controller.campaigns.experiment import Experiment, load_experiment
-from controller.domain.decisions import TIERS
+from controller.domain.decisions import TIERS, total
 from controller.domain.errors import InputError
 from controller.results.campaign import read_run
 from controller.results.folder import EXPERIMENT, run_folder
@@ -89,18 +89,22 @@ class Estimates:
             price = self._prices.of(models[tier])
             if price is None or not (samples or price.free):
                 return None
+            if price.free:
+                continue
             tokens_in, tokens_out = (
-                _per_slot(samples, tier, name) * _slots(one) for name in ("tokens_in", "tokens_out")
+                _per_slot(samples, tier, name) for name in ("tokens_in", "tokens_out")
             )
-            total_usd += price.cost_usd(round(tokens_in), 0, round(tokens_out))
+            if tokens_in is None or tokens_out is None:
+                return None
+            slots = _slots(one)
+            total_usd += price.cost_usd(round(tokens_in * slots), 0, round(tokens_out * slots))
         return total_usd
 
 
-def _per_slot(samples: Sequence[_Sample], tier: str, name: str) -> float:
-    if not samples:
-        return 0.0
-    count = sum(sample.decisions.get(tier, {}).get(name, 0) for sample in samples)
-    return float(count / sum(sample.slots for sample in samples))
+def _per_slot(samples: Sequence[_Sample], tier: str, name: str) -> float | None:
+    """Return a tier's tokens a slot; None where a sample's are not known."""
+    count = total(sample.decisions.get(tier, {}).get(name, 0) for sample in samples)
+    return None if count is None else float(count / sum(sample.slots for sample in samples))
 
 
 def _key(one: Experiment) -> _Key:

@@ -25,7 +25,7 @@ from controller.campaigns.file import (
     load_campaign_file,
     override,
 )
-from controller.campaigns.reasoner import Reasoner
+from controller.campaigns.reasoner import Reasoner, short_names
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.inputs.catalog import check_together, load_profile, load_testbed, locate
@@ -251,8 +251,8 @@ def _contestants(
     if parameters["mode"] == OFF:
         yield _Contestant(entry.name, label, parameters, None)
         return
-    for reasoner in reasoners:
-        which = f"{label} ({reasoner.short()})" if len(reasoners) > 1 else label
+    for reasoner, name in zip(reasoners, short_names(reasoners), strict=True):
+        which = f"{label} ({name})" if len(reasoners) > 1 else label
         yield _Contestant(entry.name, which, parameters, reasoner)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -114,9 +114,15 @@ class Reasoner(Record):
         models = self.named_models()
         return " / ".join(dict.fromkeys((models.planner, models.scheduler, models.deployer)))
 
+    @property
+    def place(self) -> str:
+        """Its address without what all addresses have; empty if the run serves it."""
+        parts = urlsplit(self.address)
+        return parts.netloc + parts.path.rstrip("/").removesuffix("/v1")
+
     def label(self) -> str:
         """Return its name for tables, with a note where it is no language model."""
-        place = "" if self.embedded else f" at {urlsplit(self.address).netloc}"
+        place = "" if self.embedded else f" at {self.place}"
         kind = "" if self.is_language_model else " (optimiser, not a language model)"
         return f"{self.short()}{place}{kind}"
 
@@ -128,6 +134,30 @@ class Reasoner(Record):
             "models": self.named_models().model_dump(),
             "is_language_model": self.is_language_model,
         }
+
+
+def short_names(reasoners: Sequence[Reasoner]) -> list[str]:
+    """Return names that tell reasoners apart: of two of one model the addresses too, of two at one
+    address what else differs."""
+    names = [one.short() for one in reasoners]
+    for more in (_at_place, _with_options):
+        names = [
+            f"{name}{more(one)}" if names.count(name) > 1 else name
+            for name, one in zip(names, reasoners, strict=True)
+        ]
+    return names
+
+
+def _at_place(reasoner: Reasoner) -> str:
+    return f" at {reasoner.place}" if reasoner.place else ""
+
+
+def _with_options(reasoner: Reasoner) -> str:
+    options = reasoner.model_dump(
+        include={"temperature", "reasoning_effort", "max_tokens", "first_token_s", "token_s"},
+        exclude_defaults=True,
+    )
+    return "".join(f", {name} {value}" for name, value in options.items())
 
 
 def _check_address(url: str) -> None:

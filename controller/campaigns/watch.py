@@ -15,7 +15,8 @@ EVERY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Slots done of those with arrivals, tokens so far, and their cost; None: unknown."""
+    """Slots done of those with arrivals, tokens so far as reported, and their cost; None:
+    unknown."""
 
     slot: int
     slots: int
@@ -52,8 +53,8 @@ class WatchedJournal(RunJournal):
         """Add the tokens and costs of the decisions made since the last count."""
         calls = [call for entry in self.entries[self._counted :] for call in entry.calls]
         self._counted = len(self.entries)
-        self._tokens += sum(call.tokens_in + call.tokens_out for call in calls)
-        costs = [call.cost_usd for call in calls if call.tokens_in]
+        self._tokens += sum((call.tokens_in or 0) + (call.tokens_out or 0) for call in calls)
+        costs = [call.cost_usd for call in calls if call.asked]
         known = None not in costs and self._cost_usd is not None
         self._cost_usd = (
             (self._cost_usd or 0.0) + sum(cost or 0.0 for cost in costs) if known else None

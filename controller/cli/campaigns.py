@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,7 +142,7 @@ def run(
         tokens_per_minute and tokens_per_minute / at_once,
         str(prices) if prices else None,
     )
-    for name, notes in check_reasoners(chosen, access).items():
+    for name, notes in check_reasoners(chosen, access, partial(typer.echo, err=True)):
         for note in notes:
             typer.echo(f"{name}: {note}", err=True)
     tally = _run_grid(grid, root, access, work)

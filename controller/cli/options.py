@@ -170,10 +170,11 @@ def _reasoner_list(text: str) -> list[str]:
 def _models(text: str) -> dict[str, str]:
     from controller.domain.decisions import TIERS
 
-    if "=" not in text:
-        return dict.fromkeys(TIERS, text)
-    named = dict(part.strip().partition("=")[::2] for part in text.split(","))
-    if sorted(named) != sorted(TIERS):
+    parts = [part.strip() for part in text.split(",")]
+    if not any(part.partition("=")[0].rstrip() in TIERS for part in parts if "=" in part):
+        return dict.fromkeys(TIERS, text)  # a name may have an = or a comma
+    named = {tier.rstrip(): name.lstrip() for tier, _, name in (p.partition("=") for p in parts)}
+    if sorted(named) != sorted(TIERS) or len(parts) != len(TIERS):
         raise InputError(
             "--model", "must name a model for each tier", value=text,
             remedy="write one name, or planner=A,scheduler=B,deployer=C",

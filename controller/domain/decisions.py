@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Final, Generic, TypeVar
 
@@ -155,6 +156,20 @@ class Advice:
     fault: str = ""  # error that left the adviser without a decision
 
 
+Amount = TypeVar("Amount", int, float)
+
+
+def plus(one: Amount | None, other: Amount | None) -> Amount | None:
+    """Return the sum of two amounts; None, for unknown, if either is."""
+    return None if one is None or other is None else one + other
+
+
+def total(amounts: Iterable[Amount | None]) -> Amount | None:
+    """Return the sum of amounts, 0 of none; None, for unknown, if one of them is."""
+    found = list(amounts)
+    return None if None in found else sum(one for one in found if one is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """Record of one decision: its time, its outcome, tokens and cost of all its model calls. It is
@@ -166,8 +181,8 @@ class Call:
     took_s: float = 0.0  # time of the decision
     outcome: str = OK
     detail: str = ""
-    tokens_in: int = 0
-    tokens_out: int = 0
+    tokens_in: int | None = 0  # None: a reply did not say
+    tokens_out: int | None = 0
     cost_usd: float | None = None
     # Scheduling agents: total variation distance between where the prompts of the epoch went and
     # where the policy wants them, mean over LMs, in [0, 1].
@@ -178,6 +193,11 @@ class Call:
     approval: str = ""  # planning agents in mode approve: APPROVED, REJECTED
     advice: Advice | None = None  # mode advise
     fault: str = ""  # a Transient error: nothing was decided, the last decision stays in force
+
+    @property
+    def asked(self) -> bool:
+        """True if a model was asked, as far as tokens show it."""
+        return self.tokens_in != 0 or self.tokens_out != 0
 
     def outlasts(self, slot_s: float) -> bool:
         """Return True if the decision took longer than a slot of ``slot_s`` seconds."""

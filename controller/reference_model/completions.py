@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from controller.agents.chat import REFERENCE_MODEL as MODEL
 from controller.agents.chat import TOKEN_CHARACTERS
 from controller.reference_model.answers import answer
@@ -16,6 +18,15 @@ from controller.reference_model.rehearsing import best_tried, try_first
 from controller.reference_model.schemas import least
 
 Json = Mapping[str, Any]
+
+# Options that would change what a reply looks like, with their only value here. Those that steer
+# how a language model samples (temperature, top_p, seed, stop, max_tokens, ...) say nothing to an
+# optimiser and are ignored.
+_REFUSED: Mapping[str, Any] = {
+    "n": 1, "logprobs": False, "top_logprobs": 0, "modalities": ["text"], "audio": None,
+    "functions": None, "function_call": None, "store": False,
+}  # fmt: skip
+_FORMATS = ("text", "json_object", "json_schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,8 @@ def complete(request: object, latency: Latency) -> HttpReply:
     """Answer a request to /v1/chat/completions."""
     try:
         wanted = _checked(request)
-        message = _message(wanted)
+        with np.errstate(all="ignore"):  # numbers of a stranger's prompt
+            message = _message(wanted)
     except _BadRequest as error:
         return failure(error.status, str(error), latency, code=error.code, param=error.param)
     text = message["content"] or json.dumps(message.get("tool_calls"))
@@ -113,6 +125,19 @@ def _checked(request: object) -> Json:
         raise _BadRequest("messages must be a list of objects", "messages")
     if request.get("stream"):
         raise _BadRequest("streaming is not supported", "stream")
+    for name, usual in _REFUSED.items():
+        if request.get(name, usual) not in (usual, None):
+            raise _BadRequest(f"{name} other than {usual!r} is not supported", name)
+    form = request.get("response_format")
+    if form is not None and (not isinstance(form, dict) or form.get("type") not in _FORMATS):
+        raise _BadRequest(f"response_format must have a type of {', '.join(_FORMATS)}",
+                          "response_format")  # fmt: skip
+    tools = request.get("tools")
+    if tools is not None and not (
+        isinstance(tools, list)
+        and all(isinstance(one, dict) and isinstance(one.get("function"), dict) for one in tools)
+    ):
+        raise _BadRequest("tools must be a list of functions", "tools")
     return request
 
 
@@ -127,7 +152,7 @@ def _message(request: Json) -> dict[str, Any]:
             return {"content": None, "tool_calls": calls}
         reply = best_tried(messages) or answer(messages)
         return {"content": json.dumps(reply, separators=(",", ":"))}
-    except UnreadablePromptError as error:
+    except (UnreadablePromptError, UnicodeError) as error:
         raise _BadRequest(str(error), "messages") from error
     except MISREAD as error:
         problem = f"the prompt's blocks have another shape: {error!r}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from controller.domain.decisions import Demand, MacroPolicy
-from controller.domain.errors import InvalidDecision
+from controller.domain.errors import EdgelmError
 from controller.domain.profile import Batching, Curve, LmProfile, Profile, Prompt, Size
 from controller.domain.scenario import Scenario
 from controller.domain.state import MODES, STATES, ClusterState
@@ -19,14 +19,19 @@ from controller.wire import intent_from_wire, mask_of
 Json = Mapping[str, Any]
 
 
+MOST: Final = 1e9  # of any number in a prompt: beyond what is meant, and sums stay finite
+MOST_SLICES: Final = 64  # GPUs of a node, and slices of one
+
 # What JSON of another shape than expected makes of code that reads it.
 MISREAD: Final = (
+    ArithmeticError,
     AttributeError,
+    EdgelmError,
+    MemoryError,
     LookupError,
     TypeError,
     ValueError,
     RecursionError,
-    InvalidDecision,
 )
 
 
@@ -49,6 +54,12 @@ def block(messages: Sequence[Json], tag: str) -> str | None:
 def scenario_of(context: Json) -> Scenario:
     """Return the testbed and profile that a context describes. Payloads and links are not in it:
     nothing that is decided depends on them."""
+    if any(
+        not 0 <= group.get(name, 0) <= MOST_SLICES
+        for group in context["nodes"]
+        for name in ("gpus", "vgpus_per_gpu")
+    ):
+        raise ValueError(f"a node has more than {MOST_SLICES} GPUs, or a GPU more slices")
     nodes = [
         Node(
             name=name,
@@ -190,4 +201,13 @@ def parse(text: str | None, what: str) -> Json:
         raise UnreadablePromptError(f"the {what} block is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UnreadablePromptError(f"the {what} block is no JSON object")
+    _check_numbers(value, what)
     return value
+
+
+def _check_numbers(value: object, what: str) -> None:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_numbers(part, what)
+    elif isinstance(value, int | float) and not abs(value) <= MOST:
+        raise UnreadablePromptError(f"the {what} block has a number beyond {MOST:g}")

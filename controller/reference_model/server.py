@@ -15,6 +15,15 @@ from controller.agents.chat import REFERENCE_MODEL
 from controller.agents.endpoint.call_time import LATENCY_HEADER
 from controller.agents.endpoint.loopback import ATTEMPT_HEADER
 from controller.domain.errors import InputError
+from controller.reference_model.admission import (
+    DEEPEST,
+    KEEP_ALIVE_S,
+    LARGEST_BODY,
+    foreign,
+    make_protocol,
+    names_of,
+    nests_too_deeply,
+)
 from controller.reference_model.completions import HttpReply, Latency, complete, failure
 from controller.reference_model.faults import NO_FAULTS, ReplyFaults
 
@@ -26,41 +35,40 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 CHAT: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
 _ATTEMPT: Final = ATTEMPT_HEADER.encode()
-_MODEL_LIST: Final = json.dumps(
-    {"object": "list", "data": [{"id": REFERENCE_MODEL, "object": "model", "owned_by": "edgelm"}]}
-).encode()
-KEEP_ALIVE_S: Final = 75  # clients drop idle connections sooner: none is closed on a request
+_MODEL: Final = {"id": REFERENCE_MODEL, "object": "model", "created": 0, "owned_by": "edgelm"}
+_MODEL_LIST: Final = json.dumps({"object": "list", "data": [_MODEL]}).encode()
+TOO_LARGE: Final = b"too large"  # in place of a body
 BACKLOG: Final = 2048  # connections that wait to be taken, as uvicorn has it
 
 
-def make_app(latency: Latency, faults: ReplyFaults = NO_FAULTS) -> Application:
-    """Return the server as an ASGI application. A framework's routing would cost as much as an
-    answer does, and there are two paths."""
+def make_app(
+    latency: Latency, faults: ReplyFaults = NO_FAULTS, host: str = "127.0.0.1"
+) -> Application:
+    """Return the server that listens on ``host`` as an ASGI application. A framework's routing
+    would cost as much as an answer does, and there are three paths."""
+    names = names_of(host)
 
-    def reply_to(method: str, path: str, attempt: str, raw: bytes) -> HttpReply:
-        if path == MODELS and method == "GET":
-            return HttpReply(200, _MODEL_LIST, 0.0, {})
-        if path not in (MODELS, CHAT):
-            return failure(404, f"no such path: {path}", latency)
-        if path == MODELS or method != "POST":
-            return failure(405, f"{path} does not take {method}", latency)
+    def reply_to(attempt: str, raw: bytes) -> HttpReply:
         try:
-            wanted = json.loads(raw)
+            wanted = json.loads(raw, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             return failure(400, f"the body is not JSON: {error}", latency)
+        if nests_too_deeply(wanted):
+            problem = f"the body nests more than {DEEPEST} times"
+            return failure(400, problem, latency)
         counted = int(attempt) if attempt.isascii() and attempt.isdigit() else None
         return faults.spoil(raw, wanted, latency, partial(complete, wanted, latency), counted)
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        parts, more = [], True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
+        refused = foreign(scope["headers"], names)
+        reply = failure(403, refused, latency) if refused else None
+        reply = reply or _route(scope["method"], scope["path"], latency)
+        if reply is None:
+            raw = await _body(receive)
+            if raw is None:
                 return
-            parts.append(message.get("body", b""))
-            more = message.get("more_body", False)
-        attempt = next((v for k, v in scope["headers"] if k == _ATTEMPT), b"").decode("latin-1")
-        reply = reply_to(scope["method"], scope["path"], attempt, b"".join(parts))
+            attempt = next((v for k, v in scope["headers"] if k == _ATTEMPT), b"").decode("latin-1")
+            reply = _too_large(latency) if raw is TOO_LARGE else reply_to(attempt, raw)
         headers = {
             "content-type": "application/json",
             "content-length": str(len(reply.body)),
@@ -79,6 +87,56 @@ def make_app(latency: Latency, faults: ReplyFaults = NO_FAULTS) -> Application:
     return application
 
 
+def _route(method: str, path: str, latency: Latency) -> HttpReply | None:
+    """Return the answer to a request that asks nothing of the model; None for one that does."""
+    if path == CHAT:
+        allowed = "POST"
+    elif path == MODELS or path.startswith(f"{MODELS}/"):
+        allowed = "GET"
+    else:
+        return failure(404, f"no such path: {path}", latency)
+    if method != allowed:
+        headers = {"allow": allowed}
+        return failure(405, f"{path} does not take {method}", latency, headers=headers)
+    if path == CHAT:
+        return None
+    if path == MODELS:
+        return HttpReply(200, _MODEL_LIST, 0.0, {})
+    return _model(path.removeprefix(f"{MODELS}/"), latency)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Return a request's body, TOO_LARGE once it is, None if the client has gone."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size > LARGEST_BODY:
+            return TOO_LARGE
+        parts.append(part)
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _too_large(latency: Latency) -> HttpReply:
+    problem = f"the body is larger than {LARGEST_BODY // 10**6} MB"
+    return failure(413, problem, latency, headers={"connection": "close"})
+
+
+def _model(name: str, latency: Latency) -> HttpReply:
+    if name != REFERENCE_MODEL:
+        problem = f"the model {name!r} does not exist; this server has {REFERENCE_MODEL}"
+        return failure(404, problem, latency, code="model_not_found", param="model")
+    return HttpReply(200, json.dumps(_MODEL).encode(), 0.0, {})
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def serve(
     host: str, port: int, latency: Latency, faults: ReplyFaults, ready: Callable[[str], None],
     *, with_parent: bool = False,
@@ -92,10 +150,10 @@ def serve(
     import uvicorn
 
     config = uvicorn.Config(
-        make_app(latency, faults), host=host, port=port, access_log=False,
+        make_app(latency, faults, host), host=host, port=port, access_log=False,
         log_level="critical" if faults.rates else "warning",  # it would tell of every drop
         lifespan="off", timeout_graceful_shutdown=1, proxy_headers=False, server_header=False,
-        date_header=False, timeout_keep_alive=KEEP_ALIVE_S,
+        date_header=False, timeout_keep_alive=KEEP_ALIVE_S, http=make_protocol(),
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:

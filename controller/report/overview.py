@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from controller.report.analysis.agent_tiers import Shortfall, shortfalls
@@ -11,6 +11,7 @@ from controller.report.analysis.data import PAPER_BASELINES, Constants, Data, Re
 from controller.report.analysis.inputs import Inputs, inputs_of
 from controller.report.analysis.ranking import compare_with_reference
 from controller.report.text import SPACE, percent, significant, tied
+from controller.results.run import Reasoning
 
 MANY = 12  # kinds of missing runs that are named
 
@@ -60,6 +61,7 @@ class Facts:
     reasoners: tuple[ReasonerGroup, ...]
     has_agents: bool
     only_optimisers: bool
+    notes: tuple[str, ...]  # what reasoners' servers turned out not to understand
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,12 @@ def _tiles(data: Data) -> tuple[Tile, ...]:
     return tuple(found)
 
 
+def _reasonings(data: Data) -> Iterator[Reasoning]:
+    for run in data.campaign.runs:
+        if run.figures and run.figures.reasoner:
+            yield run.figures.reasoner
+
+
 def _facts(data: Data) -> Facts:
     strategies, constants, inputs = data.present(), data.constants, inputs_of(data)
     agents = data.agents()
@@ -174,4 +182,5 @@ def _facts(data: Data) -> Facts:
         reasoners=tuple(data.reasoners(strategies)),
         has_agents=bool(agents),
         only_optimisers=all(one and one.is_language_model is False for one in reasonings),
+        notes=tuple(sorted({note for one in _reasonings(data) for note in one.notes})),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from controller.inputs.shipped import html_templates
-from controller.report.text import counted, listed, percent, ranges, significant
+from controller.report.text import counted, known, listed, percent, ranges, significant
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,6 +23,7 @@ def make_environment() -> Environment:
         "counted": counted,
         "ranges": ranges,
         "listed": listed,
+        "known": known,
     }
     return environment
 

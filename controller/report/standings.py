@@ -129,7 +129,7 @@ def _lost(runs: Iterable[Run]) -> dict[str, float]:
 
 def _is_agents(tier: TierFigures) -> bool:
     """Return False for a tier without agents, which takes no tokens and never falls back."""
-    return any((tier.tokens_in, tier.repaired, tier.fallback, tier.late))
+    return any((tier.tokens_in != 0, tier.repaired, tier.fallback, tier.late))
 
 
 def _text(found: Interval, digits: int) -> str:

@@ -36,6 +36,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def known(number: int | None) -> str:
+    """Write a number that may be unknown."""
+    return "unknown" if number is None else str(number)
+
+
 def ranges(numbers: Iterable[int]) -> str:
     """Write 1, 2, 3, 7 as "1 to 3, 7"."""
     spans: list[list[int]] = []

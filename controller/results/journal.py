@@ -56,8 +56,8 @@ class Made:
     tier: str
     outcome: str
     took_s: float
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None  # None: unknown
+    tokens_out: int | None
     cost_usd: float | None
 
 
@@ -167,9 +167,9 @@ def _line(entry: Entry, node: str | None, decided: str, call: Call, void: list[s
         if value is not None and value != "":
             plain = asdict(value) if isinstance(value, Undone | Bounded | Advice) else value
             line += f',"{name}":{_dump(plain)}'
-    if call.tokens_in or call.tokens_out:
+    if call.asked:
         line += (
-            f',"tokens_in":{call.tokens_in},"tokens_out":{call.tokens_out}'
+            f',"tokens_in":{_dump(call.tokens_in)},"tokens_out":{_dump(call.tokens_out)}'
             f',"cost_usd":{_dump(call.cost_usd)}'
         )
     return line + "}\n"

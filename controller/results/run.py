@@ -61,8 +61,8 @@ class TierFigures(_Figures):
     repaired: int = 0
     fallback: int = 0
     late: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
+    tokens_in: int | None = 0  # None: unknown
+    tokens_out: int | None = 0
     cost_usd: float | None = None
     latency_mean_s: float | None = None
 
@@ -72,6 +72,7 @@ class Reasoning(_Figures):
 
     label: str = "unnamed"
     is_language_model: bool | None = None  # None: unknown
+    notes: tuple[str, ...] = ()  # what its server turned out not to understand
 
 
 def _as_reasoning(value: object) -> object:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain import metrics
-from controller.domain.decisions import OUTCOMES, TIERS, VOID
+from controller.domain.decisions import OUTCOMES, TIERS, VOID, plus
 from controller.domain.requests import Requests, RequestTable
 from controller.domain.scenario import Scenario
 from controller.results.bound import lower_bound
@@ -127,9 +127,12 @@ def _bound(scenario: Scenario, requests: Requests, success_rate: float | None) -
 
 def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
     """Return the counts, tokens, cost and latency of a tier's decisions. Those that the Pending
-    rule voided count in ``calls`` only. A cost that is unknown somewhere is unknown."""
+    rule voided count in ``calls`` only. Tokens or a cost that are unknown
+    somewhere are unknown."""
     outcomes: dict[str, int] = {}
-    took_s, tokens_in, tokens_out, calls = 0.0, 0, 0, 0
+    took_s, calls = 0.0, 0
+    tokens_in: int | None = 0
+    tokens_out: int | None = 0
     cost_usd: float | None = 0.0
     for one in made:
         if one.tier != tier:
@@ -137,9 +140,9 @@ def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
         outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
         calls += 1
         took_s += one.took_s
-        tokens_in += one.tokens_in
-        tokens_out += one.tokens_out
-        cost_usd = None if cost_usd is None or one.cost_usd is None else cost_usd + one.cost_usd
+        tokens_in = plus(tokens_in, one.tokens_in)
+        tokens_out = plus(tokens_out, one.tokens_out)
+        cost_usd = plus(cost_usd, one.cost_usd)
     return {
         "calls": calls,
         **{name: outcomes.get(name, 0) for name in OUTCOMES if name != VOID},

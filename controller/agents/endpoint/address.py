@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -79,10 +80,20 @@ def checked_key(text: str, address: Address) -> str:
 
 
 def _is_loopback(host: str) -> bool:
+    """Return True for every spelling of this machine that never leaves it: also 0.0.0.0, which
+    servers print, and the short forms that the operating system's resolver knows."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
-        return host == "localhost"
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1, 0, 2130706433
+        except OSError:
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
 
 
 def _wrong(problem: str, value: str | None, remedy: str = _EXAMPLE) -> InputError:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
 from controller.agents.chat import TOKEN_CHARACTERS, Ask, Completion, ReplySchema
 from controller.agents.endpoint.address import Address, checked_key
-from controller.agents.endpoint.answers import Failure, read_completion
+from controller.agents.endpoint.answers import Failure, Usage, read_completion
 from controller.agents.endpoint.call_time import LATENCY_HEADER, CallTime, WallTime
 from controller.agents.endpoint.dialect import Dialect, Options, render_messages, render_options
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.endpoint.loopback import LoopbackTransport, OwnServer
 from controller.agents.endpoint.prices import Prices
 from controller.agents.endpoint.transport import Transport
+from controller.domain.decisions import plus
 
 ATTEMPTS: Final = 6
-CHECK_S: Final = 20.0
+CHECK_S: Final = 60.0  # of a model on a slow machine, which may have to load first
 BACKOFF_S: Final = 0.5  # at most, before the second attempt; doubles with each
 LONGEST_BACKOFF_S: Final = 8.0
 OPENINGS: Final = 1000  # kept at a time
 _PLAIN: Final = Dialect()
+
+Tools = Sequence[Mapping[str, Any]]
+
+
+def _say_nothing(_words: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class _Call:
     attempts: int = 0
     dialect: Dialect = _PLAIN
     body: bytes = b""
+    paid: list[Usage] = field(default_factory=list)  # of attempts that brought no reply
 
 
 class Endpoint:
@@ -69,6 +77,7 @@ class Endpoint:
 
     Args:
         now_s: clock of measured time.
+        note: called with what the server turns out not to understand, beside ``notes``.
         own: the server, if this run has started it. It needs no key, and is started anew when lost.
 
     Raises:
@@ -90,12 +99,14 @@ class Endpoint:
         seed: int = 0,
         now_s: Callable[[], float] = time.perf_counter,
         own: OwnServer | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         self.address = Address.of(url)
         key = checked_key(key, self.address)
         self.models, self.has_key = models, bool(key)
         self.transport = LoopbackTransport(own) if own else Transport(self.address, key)
         self.notes: list[str] = []
+        self._note = note or _say_nothing
         self._prices, self._limits, self._call_time = prices, limits or Limiter(), call_time
         self._now_s = now_s
         self._options = Options(temperature, reasoning_effort, max_tokens)
@@ -108,8 +119,12 @@ class Endpoint:
         completion, _ = await self.exchange(ask)
         return completion
 
-    async def check(self, limit_s: float = CHECK_S) -> None:
+    async def check(
+        self, limit_s: float = CHECK_S, tools: Tools = (), say: Callable[[str], None] = _say_nothing
+    ) -> None:
         """Ask every model something tiny within ``limit_s``, before a run depends on it.
+
+        ``tools``: those that the planner will be offered; ``say`` is called with what takes long.
 
         Raises:
             InputError: key, model or address are wrong; says what to do.
@@ -117,7 +132,7 @@ class Endpoint:
         """
         from controller.agents.endpoint.health import check_endpoint
 
-        await check_endpoint(self, limit_s)
+        await check_endpoint(self, limit_s, tools, say)
 
     async def close(self) -> None:
         await self.transport.close()
@@ -154,10 +169,14 @@ class Endpoint:
             watch.charge(answer.declared, 0.0)
             return answer
         watch.charge(answer.headers.get(LATENCY_HEADER), self._now_s() - began_s)
-        completion = read_completion(answer.body, call.model, self._prices)
-        if used := completion.tokens_in + completion.tokens_out:  # else the estimate stands
-            self._limits.correct(estimated, used)
-        return completion
+        found = read_completion(answer.body, call.model, self._prices, answer.headers)
+        if isinstance(found, Failure):
+            if found.usage is not None:
+                call.paid.append(found.usage)
+            return found
+        if found.tokens_in is not None and found.tokens_out is not None:  # else the estimate stands
+            self._limits.correct(estimated, found.tokens_in + found.tokens_out)
+        return found
 
     def _render(self, call: _Call) -> None:
         ask, key = call.ask, (call.model, call.ask.form, bool(call.ask.tools))
@@ -175,14 +194,45 @@ class Endpoint:
         """Leave out an option that the server refused; return True if there was one. Then the
         attempt is no failed one. Another call may have come to the same conclusion since this
         one was sent."""
-        weaker = call.dialect.without(failure, self._options)
+        weaker = call.dialect.without(failure, self._options, call.ask)
         if weaker is None or call.watch.left_s() <= 0:
             return False
         if self._dialects.get(call.model, _PLAIN) is call.dialect:
-            self._dialects[call.model] = weaker
-            self.notes.append(f"{call.model}: {weaker.difference(call.dialect)} ({failure.error})")
+            self._speak(call.model, weaker, failure)
         call.attempts -= 1
         return True
+
+    async def descend(self, ask: Ask, failure: Failure) -> Completion | None:
+        """Ask again with one thing less at a time, after a refusal that names nothing. Keep to the
+        first form that is answered; return its completion, or None if every one is refused."""
+        model = self.models.of(ask.tier)
+        former = self._dialects.get(model, _PLAIN)
+        for weaker in former.alternatives(self._options, ask):
+            self._dialects[model] = weaker
+            completion, refused = await self.exchange(ask, most=1)
+            if refused is None and not completion.late:
+                self._dialects[model] = former
+                self._speak(model, weaker, failure)
+                return completion
+        self._dialects[model] = former
+        return None
+
+    def may_descend(self, failure: Failure) -> bool:
+        """Return False if the refusal names an option that the user has given, which is to be
+        corrected and not left out."""
+        return not _PLAIN.blamed(failure, self._options)
+
+    def given(self) -> list[str]:
+        """Return the options that the user has given, in words."""
+        options = asdict(self._options)
+        return [name.replace("_", " ") for name, value in options.items() if value is not None]
+
+    def _speak(self, model: str, weaker: Dialect, failure: Failure) -> None:
+        """Use another dialect from now on, and note why."""
+        former = self._dialects.get(model, _PLAIN)
+        self._dialects[model] = weaker
+        self.notes.append(f"{model}: {weaker.difference(former)} ({failure.error})")
+        self._note(self.notes[-1])
 
     async def _hold_off(self, call: _Call, failure: Failure) -> Failure | None:
         """Wait for the next attempt and return None, or return the failure to end with."""
@@ -217,8 +267,16 @@ class Endpoint:
         )
 
     def _close_books(self, call: _Call, completion: Completion) -> Completion:
-        """Return the completion with time and attempts; without content if it came too late."""
+        """Return the completion with time, attempts and what lost attempts took; without content if
+        it came too late."""
         watch = call.watch
+        for usage in call.paid:
+            completion = replace(
+                completion,
+                tokens_in=plus(completion.tokens_in, usage.tokens_in or 0),
+                tokens_out=plus(completion.tokens_out, usage.tokens_out or 0),
+                cost_usd=plus(completion.cost_usd, usage.cost_usd or 0.0),
+            )
         if not completion.late and watch.left_s() >= 0:
             return replace(completion, took_s=watch.took_s(), attempts=call.attempts)
         return replace(

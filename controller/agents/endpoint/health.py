@@ -2,37 +2,69 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from controller.agents.chat import Ask, ReplySchema
+from controller.agents.chat import Ask, Completion, ReplySchema
 from controller.agents.endpoint.address import KEY_VARIABLE, SOURCE
-from controller.agents.endpoint.answers import Failure, HttpAnswer, one_line
+from controller.agents.endpoint.answers import CUT_OFF, Failure, HttpAnswer, one_line
 from controller.domain.errors import InputError, Permanent
 
 if TYPE_CHECKING:
-    from controller.agents.endpoint.endpoint import Endpoint
+    from controller.agents.endpoint.endpoint import Endpoint, Tools
 
 ATTEMPTS: Final = 2  # per model; few, so that a mistyped address is reported soon
 LIST_S: Final = 5.0  # for the list of models
 LISTED: Final = 8  # models that a message names
+LOADING_S: Final = 300.0  # that a model which loads is waited for
+LOOK_S: Final = 2.0  # between two questions to it
+SLOW_S: Final = 10.0  # without an answer, after which that is said
+_LOADING: Final = re.compile(
+    r"\bloading\b|being loaded|warm(?:ing|s)?[ -]?up|not (?:yet )?(?:ready|loaded)|starting"
+    r"|initiali[sz]|cold start|in progress|please wait",
+    re.IGNORECASE,
+)
+_BLIND: Final = (400, 404, 405, 415, 422, 500, 501)  # statuses of servers that refuse options
+# The features that the formats of the agents have: a server that does not know one says so here.
 _SCHEMA: Final = {
+    "$defs": {
+        "Check": {
+            "type": "object",
+            "properties": {
+                "state": {"type": "string", "enum": ["good", "bad"]},
+                "load": {"type": "number"},
+                "count": {"type": "integer"},
+            },
+            "required": ["state", "load", "count"],
+            "additionalProperties": False,
+        }
+    },
     "type": "object",
-    "properties": {"ok": {"type": "boolean"}},
-    "required": ["ok"],
+    "properties": {
+        "ok": {"type": "boolean"},
+        "check": {"$ref": "#/$defs/Check"},
+        "names": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}},
+    },
+    "required": ["ok", "check", "names"],
     "additionalProperties": False,
 }
 _FORM: Final = ReplySchema("health", _SCHEMA)
+_ANSWER: Final = '{"ok":true,"check":{"state":"good","load":0.5,"count":1},"names":["a"]}'
 _MESSAGES: Final = (
     {"role": "system", "content": "This is a health check."},
-    {"role": "user", "content": 'Reply with the JSON object {"ok": true}.'},
+    {"role": "user", "content": f"Reply with this JSON object: {_ANSWER}"},
 )
 
 
-async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
-    """Send each model one small request, in up to ATTEMPTS attempts within ``limit_s`` seconds per
-    model.
+async def check_endpoint(
+    endpoint: Endpoint, limit_s: float, tools: Tools, say: Callable[[str], None]
+) -> None:
+    """Send each model one small request as the agents' are: with a schema, roles and options like
+    theirs, and with ``tools`` to the planner's model. In up to ATTEMPTS attempts within ``limit_s``
+    seconds per model; one that says that it loads has LOADING_S.
 
     Raises:
         InputError: the server cannot be reached, is no chat-completions endpoint, rejects key,
@@ -48,18 +80,18 @@ async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
             remedy=f"export {KEY_VARIABLE}=... (your provider's key), or use --reasoner reference",
         )
     for tier, model in _distinct(endpoint):
-        ask = Ask(0, tier, "", 0, _MESSAGES, _FORM, limit_s)
-        completion, failure = await endpoint.exchange(ask, ATTEMPTS)
+        offered = tuple(tools) if model == endpoint.models.planner else ()
+        ask = Ask(0, tier, "", 0, _MESSAGES, _FORM, limit_s, offered)
+        completion, failure = await _loaded(endpoint, ask, say)
         if completion.late:
             raise Permanent(
                 f"{SOURCE}: {model} at {endpoint.address.url} did not answer within {limit_s:g} s; "
                 "try again later, or choose a faster model"
             )
         if failure is not None:
-            await _explain(endpoint, model, failure)
-        if completion.error:
-            _refuse_server(endpoint, completion.error)
-        if completion.reasoned and not completion.content.strip() and completion.finish != "length":
+            completion = await _descended(endpoint, ask, failure)
+        empty = not completion.content.strip() and completion.finish not in CUT_OFF
+        if completion.reasoned and empty:
             raise InputError(
                 SOURCE,
                 f"{model} at {endpoint.address.url} leaves its answer empty: all of its text is in "
@@ -71,6 +103,46 @@ async def check_endpoint(endpoint: Endpoint, limit_s: float) -> None:
             )
 
 
+async def _loaded(
+    endpoint: Endpoint, ask: Ask, say: Callable[[str], None]
+) -> tuple[Completion, Failure | None]:
+    """Return the answer of a model, after it has loaded."""
+    model, url = endpoint.models.of(ask.tier), endpoint.address.url
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + LOADING_S
+    slow = loop.call_later(SLOW_S, say, f"waiting for {model} at {url} to answer")
+    told = False
+    try:
+        while True:
+            completion, failure = await endpoint.exchange(ask, ATTEMPTS)
+            if failure is None or not _loads(failure) or loop.time() > until_s:
+                return completion, failure
+            slow.cancel()
+            if not told:
+                say(f"waiting for {model} at {url} to load ({failure.error})")
+            told = True
+            await asyncio.sleep(LOOK_S if failure.wait_s is None else min(failure.wait_s, 30.0))
+    finally:
+        slow.cancel()
+
+
+def _loads(failure: Failure) -> bool:
+    passing = failure.status in (409, 425, 429) or failure.status >= 500
+    return passing and bool(_LOADING.search(failure.text)) and "fail" not in failure.text.lower()
+
+
+async def _descended(endpoint: Endpoint, ask: Ask, failure: Failure) -> Completion:
+    """Return the completion of a request with less in it, or raise what the failure means."""
+    model = endpoint.models.of(ask.tier)
+    known = await _models(endpoint) if failure.status == 404 else []
+    refused = failure.status in _BLIND and (failure.status != 404 or model in known)
+    if refused and not _names_model(failure) and endpoint.may_descend(failure):
+        completion = await endpoint.descend(ask, failure)
+        if completion is not None:
+            return completion
+    return await _explain(endpoint, model, failure)
+
+
 def _distinct(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     models = {endpoint.models.of(tier): tier for tier in ("deployer", "scheduler", "planner")}
     return ((tier, model) for model, tier in models.items())
@@ -78,6 +150,8 @@ def _distinct(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
 
 async def _explain(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn:
     url = endpoint.address.url
+    if failure.malformed:
+        _refuse_server(endpoint, failure.error)
     match failure.status:
         case 0:
             raise InputError(
@@ -89,14 +163,20 @@ async def _explain(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn
             )
         case 401 | 403:
             _refuse_key(endpoint, failure)
-        case 404 | 405 | 400 | 422:
+        case 404 | 405 | 400 | 415 | 422:
             await _explain_refusal(endpoint, model, failure)
         case status if 300 <= status < 400:
             _refuse_server(endpoint, f"it redirects ({failure.error})")
     raise Permanent(
-        f"{SOURCE}: {url} cannot answer for {model}: {failure.error}; "
-        "see the provider's status and your account's limits, then start again"
+        f"{SOURCE}: {url} cannot answer for {model}: {failure.error}; {_see(endpoint)}, then start "
+        "again"
     )
+
+
+def _see(endpoint: Endpoint) -> str:
+    if endpoint.address.loopback:
+        return "see the server's log"
+    return "see the provider's status and your account's limits"
 
 
 def _refuse_key(endpoint: Endpoint, failure: Failure) -> NoReturn:
@@ -113,10 +193,14 @@ def _refuse_key(endpoint: Endpoint, failure: Failure) -> NoReturn:
     )
 
 
+def _names_model(failure: Failure) -> bool:
+    return failure.code == "model_not_found" or failure.param == "model"
+
+
 async def _explain_refusal(endpoint: Endpoint, model: str, failure: Failure) -> NoReturn:
-    about_model = failure.code == "model_not_found" or failure.param == "model"
     known = await _models(endpoint)
-    if about_model or (failure.status == 404 and (model in failure.text or known)):
+    unknown = failure.status == 404 and (model in failure.text or known)
+    if model not in known and (_names_model(failure) or unknown):
         more = ", ..." if len(known) > LISTED else ""
         listed = f"choose one such as {', '.join(known[:LISTED])}{more}" if known else ""
         raise InputError(
@@ -126,13 +210,17 @@ async def _explain_refusal(endpoint: Endpoint, model: str, failure: Failure) -> 
             value=model,
             remedy=listed or "see the provider's list of models",
         )
-    if failure.status in (404, 405):
+    if failure.status in (404, 405) and model not in known:
         _refuse_server(endpoint, failure.error)
+    given = endpoint.given()
     raise InputError(
         SOURCE,
         f"{endpoint.address.url} rejects the request to {model} ({failure.error})",
-        field="options",
-        remedy="correct the temperature, reasoning effort or token limit that it names",
+        field="options" if given else "model",
+        value=None if given else model,
+        remedy=f"correct the {' or '.join(given)} that you gave, or choose another model"
+        if given
+        else f"no option was given: choose another model or server, or {_see(endpoint)}",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from controller.agents.endpoint.address import Address
 from controller.agents.endpoint.answers import Failure, HttpAnswer, one_line, read_failure
 from controller.agents.endpoint.redaction import Redactor
+from controller.agents.endpoint.surroundings import explain
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -46,7 +47,11 @@ class Transport:
             await sdk.close()
 
     def open(self) -> AsyncOpenAI:
-        """Return the client, ready. Its first import takes a second."""
+        """Return the client, ready. Its first import takes a second.
+
+        Raises:
+            InputError: the environment names a certificate file or a proxy that cannot be used.
+        """
         if self._sdk is not None:
             return self._sdk
         import httpx2
@@ -55,11 +60,14 @@ class Transport:
         from controller.agents.endpoint.client import Client
 
         self._response = httpx2.Response
-        client = Client(
-            limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEPT_S),
-            follow_redirects=False,  # the key is for this address only
-            trust_env=not self._address.loopback,  # proxies are for other machines
-        )
+        try:
+            client = Client(
+                limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEPT_S),
+                follow_redirects=False,  # the key is for this address only
+                trust_env=not self._address.loopback,  # proxies are for other machines
+            )
+        except Exception as error:  # of many kinds, all of them the environment's
+            raise explain(error) from error
         self._sdk = AsyncOpenAI(
             api_key=self._key or _NO_KEY,
             base_url=self._address.url,

@@ -19,8 +19,8 @@ class AgentTier:
     strategy: str
     tier: str
     counts: TierCounts
-    tokens_per_slot: float
-    tokens_per_epoch: float
+    tokens_per_slot: float | None  # None: unknown
+    tokens_per_epoch: float | None
     cost_usd_per_run: float | None
 
 
@@ -46,8 +46,8 @@ def agent_tiers(data: Data, *, advising: bool) -> list[AgentTier]:
         for tier in TIERS:
             total = add_up(runs, tier)
             if total.is_agent:
-                per_slot = (total.tokens_in + total.tokens_out) / slots
-                per_epoch = per_slot * data.constants.epoch_slots
+                per_slot = None if total.tokens is None else total.tokens / slots
+                per_epoch = None if per_slot is None else per_slot * data.constants.epoch_slots
                 cost = None if total.cost_usd is None else total.cost_usd / len(runs)
                 found.append(AgentTier(strategy, tier, total, per_slot, per_epoch, cost))
     return found

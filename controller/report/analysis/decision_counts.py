@@ -17,6 +17,7 @@ from controller.domain.decisions import (
     REPAIRED,
     TIERS,
     VOID,
+    plus,
 )
 
 OUTCOMES: Final = (OK, VOID, REPAIRED, FALLBACK, LATE)
@@ -27,13 +28,13 @@ SAME, DIFFERS, FAILED = "same", "differs", "failed"  # advice beside the decisio
 
 @dataclass(slots=True)
 class TierCounts:
-    """Decisions of one tier. ``took_s``: at most the slot. ``cost_usd``: None once a decision's
-    cost is not known."""
+    """Decisions of one tier. ``took_s``: at most the slot. Tokens and ``cost_usd``: None once a
+    decision's are not known."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     took_s: list[float] = field(default_factory=list)
-    tokens_in: int = 0
-    tokens_out: int = 0
+    tokens_in: int | None = 0
+    tokens_out: int | None = 0
     cost_usd: float | None = 0.0
     verdicts: Counter[str] = field(default_factory=Counter)  # of the guard or a person
     advice: Counter[str] = field(default_factory=Counter)  # same, differs, failed
@@ -45,11 +46,16 @@ class TierCounts:
         return len(self.took_s)
 
     @property
+    def tokens(self) -> int | None:
+        """Tokens in and out."""
+        return plus(self.tokens_in, self.tokens_out)
+
+    @property
     def is_agent(self) -> bool:
         """An agent decided or advised: algorithms use no tokens, never fall back and are not late
         beside agents."""
         own = any(self.outcomes[name] for name in (REPAIRED, FALLBACK, LATE))
-        return bool(self.tokens_in or self.advice or own)
+        return bool(self.tokens_in != 0 or self.advice or own)
 
     @property
     def lost(self) -> float:
@@ -62,10 +68,10 @@ class TierCounts:
         """Count a line of decisions.jsonl. Nobody waits for a decision beyond its slot."""
         self.outcomes[line["outcome"]] += 1
         self.took_s.append(min(float(line["took_s"]), slot_s))
-        self.tokens_in += line.get("tokens_in", 0)
-        self.tokens_out += line.get("tokens_out", 0)
+        self.tokens_in = plus(self.tokens_in, line.get("tokens_in", 0))
+        self.tokens_out = plus(self.tokens_out, line.get("tokens_out", 0))
         if "tokens_in" in line:
-            self.cost_usd = _plus(self.cost_usd, line.get("cost_usd"))
+            self.cost_usd = plus(self.cost_usd, line.get("cost_usd"))
         if line.get("undone"):
             self.verdicts[UNDONE] += 1
         if line.get("approval"):
@@ -117,14 +123,10 @@ def add_up(runs: Iterable[RunCounts], tier: str) -> TierCounts:
     for one in (run.tiers[tier] for run in runs):
         total.outcomes += one.outcomes
         total.took_s += one.took_s
-        total.tokens_in += one.tokens_in
-        total.tokens_out += one.tokens_out
-        total.cost_usd = _plus(total.cost_usd, one.cost_usd)
+        total.tokens_in = plus(total.tokens_in, one.tokens_in)
+        total.tokens_out = plus(total.tokens_out, one.tokens_out)
+        total.cost_usd = plus(total.cost_usd, one.cost_usd)
         total.verdicts += one.verdicts
         total.advice += one.advice
         total.advised += one.advised
     return total
-
-
-def _plus(cost: float | None, more: float | None) -> float | None:
-    return None if cost is None or more is None else cost + more

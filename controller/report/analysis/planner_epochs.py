@@ -44,8 +44,8 @@ class Round:
     reply: str
     tools: tuple[ToolUse, ...]
     took_s: float
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None  # None: unknown
+    tokens_out: int | None
     attempts: int
 
 

@@ -23,8 +23,8 @@ class Policy:
     outcome: str
     took_s: float
     detail: str
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None  # None: unknown
+    tokens_out: int | None
     cost_usd: float | None
 
     @property

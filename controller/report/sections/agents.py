@@ -59,8 +59,9 @@ def agents(data: Data) -> Table | None:
         "there by the end of the slot, so the decision before held. Void: valid, but some of it "
         "was stopped as another pod held the resources. A run goes on after its last arrival until "
         "every request is decided (the drain), so planners may decide once or more beyond the "
-        "epochs. Cost: none where an optimiser answered or tokens are free, unknown where a "
-        "model's price is not known.",
+        "epochs. Tokens: unknown where a server reported none with one of its answers. Cost: none "
+        "where an optimiser answered or tokens are free, unknown where tokens or a model's price "
+        "are not known.",
         frame=frame_of(
             {
                 "strategy": one.strategy,
@@ -159,12 +160,16 @@ def guard(data: Data) -> Table | None:
 
 def _tokens(one: AgentTier) -> dict[str, float | None]:
     return {
-        "tokens_in": one.counts.tokens_in / one.counts.calls,
-        "tokens_out": one.counts.tokens_out / one.counts.calls,
+        "tokens_in": _each(one.counts.tokens_in, one.counts.calls),
+        "tokens_out": _each(one.counts.tokens_out, one.counts.calls),
         "tokens_per_slot": one.tokens_per_slot,
         "tokens_per_epoch": one.tokens_per_epoch,
         "cost_usd_per_run": one.cost_usd_per_run,
     }
+
+
+def _each(tokens: int | None, calls: int) -> float | None:
+    return None if tokens is None else tokens / calls
 
 
 def _number(row: Row, key: str) -> Cell:
@@ -183,11 +188,15 @@ def _time(row: Row, key: str) -> Cell:
 
 
 def _tokens_each(row: Row, key: str) -> Cell:
-    return Cell(f"{row[key]:,.0f}", small=f"out {row['tokens_out']:,.0f}")
+    return Cell(_amount(row[key]), small=f"out {_amount(row['tokens_out'])}")
 
 
 def _tokens_a_slot(row: Row, key: str) -> Cell:
-    return Cell(f"{row[key]:,.0f}", small=f"epoch {row['tokens_per_epoch']:,.0f}")
+    return Cell(_amount(row[key]), small=f"epoch {_amount(row['tokens_per_epoch'])}")
+
+
+def _amount(tokens: float | None) -> str:
+    return "unknown" if tokens is None else f"{tokens:,.0f}"
 
 
 def _cost(row: Row, key: str) -> Cell:
@@ -237,9 +246,9 @@ def agent_tokens(data: Data) -> Figure | None:
     for strategy, runs in data.records.counts.items():
         slots = sum(run.slots for run in runs.values())
         totals = {tier: add_up(runs.values(), tier) for tier in TIERS}
-        shares[strategy, ""] = {
-            tier: (total.tokens_in + total.tokens_out) / slots for tier, total in totals.items()
-        }
+        tokens = {tier: total.tokens for tier, total in totals.items()}
+        if all(number is not None for number in tokens.values()):  # else there is no bar to draw
+            shares[strategy, ""] = {tier: (number or 0) / slots for tier, number in tokens.items()}
     most = max((sum(of.values()) for of in shares.values()), default=0)
     if not most:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, VOID
+from controller.domain.decisions import FALLBACK, LATE, OK, REPAIRED, VOID, plus, total
 from controller.report.analysis.data import Data
 from controller.report.structure import Section
 from controller.report.table import (
@@ -44,7 +44,8 @@ def decisions(data: Data) -> Table | None:
             Column("tier", "Tier", words("words"), numeric=False),
             Column("calls", "Decisions", count),
             Column(OK, "OK", count),
-            *(Column(name, name.capitalize(), count) for name in (*_OUTCOMES[1:], VOID, "tokens")),
+            *(Column(name, name.capitalize(), count) for name in (*_OUTCOMES[1:], VOID)),
+            Column("tokens", "Tokens", _tokens),
             Column("cost_usd", "Cost (USD)", _cost),
             Column("latency_mean_s", "Time each (s)", _time),
         ),
@@ -61,7 +62,7 @@ def _by_tier(data: Data, strategy: str) -> dict[str, list[TierFigures]]:
 
 
 def _total(tiers: Iterable[TierFigures]) -> dict[str, Any]:
-    """Add up a tier's runs. The cost is unknown where a run's is; void is what is left."""
+    """Add up a tier's runs. Tokens or cost are unknown where a run's are; void is what is left."""
     tiers = list(tiers)
     calls = sum(t.calls for t in tiers)
     outcomes = {name: sum(getattr(t, name) for t in tiers) for name in _OUTCOMES}
@@ -71,7 +72,7 @@ def _total(tiers: Iterable[TierFigures]) -> dict[str, Any]:
         "calls": calls,
         **outcomes,
         VOID: calls - sum(outcomes.values()),
-        "tokens": sum(t.tokens_in + t.tokens_out for t in tiers),
+        "tokens": total(plus(t.tokens_in, t.tokens_out) for t in tiers),
         "cost_usd": sum(costs) if len(costs) == len(tiers) else None,
         "latency_mean_s": sum(took_s) / calls if calls and took_s else None,
     }
@@ -79,9 +80,13 @@ def _total(tiers: Iterable[TierFigures]) -> dict[str, Any]:
 
 def _cost(row: Row, key: str) -> Cell:
     cost = row[key]
-    if not cost and not row["tokens"]:
+    if not cost and row["tokens"] == 0:
         return EMPTY
     return Cell("unknown" if cost is None else f"{cost:.2f}")
+
+
+def _tokens(row: Row, key: str) -> Cell:
+    return Cell("unknown") if row[key] is None else count(row, key)
 
 
 def _time(row: Row, key: str) -> Cell:

@@ -187,6 +187,19 @@ SHAPES = {
     "a brace that begins nothing": '{broken ' + GOOD,
     "an object that breaks off before it": '{"LM1": {"mode": "off", sorry. ' + GOOD,
     "an idea within an object that breaks off": '{"idea": ' + OFF + ", sorry. " + GOOD,
+    "an answer as a JSON string": json.dumps(GOOD),
+    "an idea struck out": f"~~{OFF}~~ {GOOD}",
+    "an idea struck out after the answer": f"{GOOD}\n~~{OFF}~~",
+    "an idea in a comment": f"{GOOD} <!-- or {OFF} -->",
+    "an idea quoted line by line": "\n".join([GOOD, "", *(f"> {x}" for x in OFF.splitlines())]),
+    "a draft": f"<draft>{OFF}</draft> {GOOD} <draft>{OFF}</draft>",
+    "a deleted one": f"{GOOD} <del>{OFF}</del>",
+    "an answer that is marked, then an idea": f"<answer>{GOOD}</answer> I dropped {OFF}.",
+    "an answer marked after an idea": f"{OFF}? No. <answer>\n```json\n{GOOD}\n```\n</answer>",
+    "analysis in tags": f"<analysis>{OFF}</analysis>{GOOD}",
+    "an arrow": f"{GOOD} --> done, in <answer> form, ~~ roughly",
+    "signs around it": f"needs ~~2 cores, so {GOOD} for ~~3 pods",
+    "a token of the model's own": f"<s>{GOOD}</s>",
     "objects of other schemas around it": f'{{"a":1}} {GOOD} {{"b":{{"LM1":2}}}}',
 }  # fmt: skip
 
@@ -259,6 +272,11 @@ def test_deep_nesting_beside_a_reply_does_not_hide_it() -> None:
         "{",
         "{x} and ",
         '{"a{"b":',
+        "<!-- {",
+        "~~{",
+        "<draft><answer>{",
+        "\n>{",
+        "<think>{",
     ],
 )
 def test_no_text_takes_long_to_search(part: str) -> None:

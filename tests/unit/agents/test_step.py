@@ -151,7 +151,7 @@ def test_one_unknown_cost_makes_the_sum_unknown(costs: tuple[float | None, float
         (says(""), "empty reply"),
         (says("", refusal="I would rather not"), "the model refused: I would rather not"),
         (says("", finish="content_filter"), "the model refused: content filter"),
-        (wants("{}"), "no tools are left to call; reply with the decision"),
+        (wants("{}"), "no function may be called now; reply with the decision as JSON"),
     ],
 )
 def test_a_reply_without_a_decision_is_sent_back(reply: Completion, problem: str) -> None:

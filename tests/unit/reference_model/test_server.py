@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -172,6 +173,223 @@ def test_any_other_path_is_404_in_json(url: str) -> None:
         404,
         "no such path: /v1/more/chat/completions",
     )
+
+
+def exchange(url: str, sent: bytes, timeout_s: float = 20.0) -> bytes:
+    """All that the server sends back before it closes or falls silent."""
+    parts = urlsplit(url)
+    found = b""
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout_s) as one:
+        one.sendall(sent)
+        try:
+            while part := one.recv(65536):
+                found += part
+        except TimeoutError:
+            found += b"(silence)"
+    return found
+
+
+def told(answer: bytes) -> tuple[int, Any]:
+    """Status and JSON of an answer as it came."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body) if body else None
+
+
+def request_line(method: str, path: str, *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Connection: close", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "problem"),
+    [
+        ("DELETE", "/v1/models", 405, "/v1/models does not take DELETE"),
+        ("GET", "/v1/chat/completions", 405, "does not take GET"),
+        ("POST", "/v1/models/edgelm-reference", 405, "does not take POST"),
+        ("GET", "/", 404, "no such path: /"),
+        ("GET", "/v1/models/gpt-9", 404, "'gpt-9' does not exist"),
+    ],
+)
+def test_errors_of_paths_and_methods_are_json(
+    url: str, method: str, path: str, status: int, problem: str
+) -> None:
+    answer = exchange(url, request_line(method, path, "Host: localhost"))
+    found, body = told(answer)
+    assert found == status
+    assert problem in body["error"]["message"]
+    assert (b"allow: " in answer) == (status == 405)
+
+
+def test_its_model_has_an_address(client: openai.OpenAI) -> None:
+    assert client.models.retrieve("edgelm-reference").owned_by == "edgelm"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (["Host: 127.0.0.1:8765"], 200),
+        (["Host: localhost"], 200),
+        (["Host: [::1]:80"], 200),
+        (["Host: LocalHost:1"], 200),
+        ([f"Host: {socket.gethostname()}"], 200),
+        (["Host: localhost:80", "Origin: http://localhost:80"], 200),
+        (["Host: evil.example"], 403),
+        (["Host: 127.0.0.1.evil.example"], 403),
+        (["Host: localhost@evil.example"], 403),
+        (["Host: "], 403),
+        (["Host: localhost", "Origin: https://evil.example"], 403),
+        (["Host: localhost", "Origin: null"], 403),
+    ],
+)
+def test_web_pages_of_others_are_refused(url: str, headers: list[str], status: int) -> None:
+    found, body = told(exchange(url, request_line("GET", "/v1/models", *headers)))
+    assert found == status
+    assert status == 200 or "error" in body
+
+
+def posted(url: str, body: bytes) -> tuple[int, str]:
+    status, _, found = post(url, body)
+    return status, found.get("error", {}).get("message", "")
+
+
+def test_a_large_body_is_refused_while_it_comes(url: str) -> None:
+    length = 200_000_000
+    head = request_line(
+        "POST", "/v1/chat/completions", "Host: localhost", f"Content-Length: {length}"
+    )
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), 20) as one:
+        one.sendall(head)
+        sent = 0
+        try:
+            while sent < length:
+                sent += one.send(b" " * 1_000_000)
+        except OSError:  # it has answered, and listens no more
+            pass
+        assert sent < 60_000_000
+    assert posted(url, b"{}")[0] == 404  # and it lives
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"[" * 100_000, "not JSON"),
+        (b"[" * 500 + b"]" * 500, "nests more than 100 times"),
+        (b'{"model":' + b'{"a":' * 400 + b"1" + b"}" * 401, "nests more than 100 times"),
+        (b'{"model": NaN}', "NaN is no number of JSON"),
+        (b'{"n": -Infinity}', "-Infinity is no number of JSON"),
+        (b"9" * 5000, "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+def test_bodies_that_are_none_are_400(url: str, body: bytes, problem: str) -> None:
+    status, message = posted(url, body)
+    assert status == 400
+    assert problem in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 2),
+        ("stream", True),
+        ("logprobs", True),
+        ("modalities", ["audio"]),
+        ("functions", [{}]),
+        ("response_format", {"type": "xml"}),
+        ("response_format", "json"),
+        ("tools", [None]),
+        ("tools", {"a": 1}),
+    ],
+)
+def test_what_it_cannot_do_is_refused(url: str, field: str, value: Any) -> None:
+    status, _, found = post(url, json.dumps({**request(), field: value}).encode())
+    assert (status, found["error"]["param"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [{"n": 1}, {"stream": False}, {"temperature": 0.2, "seed": 1, "max_tokens": 9}, {"n": None}],
+)
+def test_what_says_nothing_to_an_optimiser_is_ignored(url: str, usual: dict[str, Any]) -> None:
+    assert post(url, json.dumps({**request(), **usual}).encode())[0] == 200
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Where the leaves of JSON stand."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, part in items:
+        if isinstance(part, dict | list):
+            yield from places(part)
+        yield value, key
+
+
+STRANGE = [0, -1, 1e308, -1e308, 10**30, 1e-308, 2**63, "x", "", None, True, [], {}, "1e9", 1e9]
+
+
+def test_200_fuzzed_prompts_are_answered_or_refused_and_nothing_is_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    rng = random.Random(14)  # noqa: S311 (no secret hangs on it)
+    statuses = []
+    with serving(Latency()) as own:
+        for _ in range(200):
+            wanted = json.loads(json.dumps(request()))
+            message = rng.choice([one for one in wanted["messages"] if "{" in one["content"]])
+            text = message["content"]
+            start, end = text.index("{"), text.rindex("}") + 1
+            told = json.loads(text[start:end])
+            holder, key = rng.choice(list(places(told)))
+            holder[key] = rng.choice(STRANGE)
+            message["content"] = text[:start] + json.dumps(told) + text[end:]
+            statuses.append(posted(own.url, json.dumps(wanted).encode())[0])
+        assert own.is_alive
+    assert set(statuses) <= {200, 400}
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_a_client_that_goes_away_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    body = json.dumps(request()).encode()
+    head = request_line(
+        "POST", "/v1/chat/completions", "Host: localhost", f"Content-Length: {len(body)}"
+    )
+    with serving(Latency()) as own:
+        parts = urlsplit(own.url)
+        for sent in (head, head + body[:50], head + body, b"GET / HT", b"\x00\xff"):
+            with socket.create_connection((parts.hostname or "", parts.port or 0), 20) as one:
+                one.sendall(sent)
+        assert posted(own.url, body)[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /v1/chat",
+        request_line("POST", "/v1/chat/completions", "Host: localhost", "Content-Length: 9") + b"{",
+    ],
+)
+def test_half_a_request_is_not_waited_for_without_end(sent: bytes) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-c", SHORT_OF_PATIENCE], stdout=subprocess.PIPE, stdin=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    with server:
+        assert server.stdout is not None
+        assert b"(silence)" not in exchange(server.stdout.readline().strip(), sent)
+        server.terminate()
+
+
+SHORT_OF_PATIENCE = """
+from controller.reference_model import admission, server
+from controller.reference_model.completions import Latency
+from controller.reference_model.faults import NO_FAULTS
+admission.IDLE_S = 0.3
+server.serve("127.0.0.1", 0, Latency(), NO_FAULTS, lambda url: print(url, flush=True))
+"""
 
 
 def test_a_dropped_connection_is_dropped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -37,7 +38,19 @@ from tests.unit.agents.servers import Reply, answer, completion, serving
         (answer([]), {"content": ""}),
         (
             answer(None, message={"reasoning_content": '{"ok":true}'}),
+            {"content": '{"ok":true}', "reasoned": True},  # misplaced by the server
+        ),
+        (
+            answer("", message={"reasoning": 'I think {"ok":true}'}),
             {"content": "", "reasoned": True},
+        ),
+        (
+            answer(None, message={"reasoning": '{"ok":true}'}, finish="length"),
+            {"content": "", "reasoned": True},
+        ),
+        (
+            answer([{"type": "reasoning", "text": "{}"}, {"type": "output_text", "text": "Su"}]),
+            {"content": "Su", "reasoned": True},
         ),
         (answer("x", message={"reasoning": "Hm."}), {"content": "x", "reasoned": True}),
         (answer("\ud800", finish=None), {"content": "?", "finish": ""}),
@@ -65,12 +78,119 @@ def test_tool_calls_are_returned_as_the_model_wrote_them() -> None:
     assert got.finish == "tool_calls"
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": "12"}, {"prompt_tokens": -1}])
-def test_missing_usage_is_no_tokens_and_an_unknown_cost(usage: Any) -> None:
+def used(tokens_in: Any, tokens_out: Any) -> dict[str, Any]:
+    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (None, (None, None)),
+        ({}, (None, None)),
+        ([], (None, None)),
+        ("12", (None, None)),
+        (used(0, 0), (None, None)),
+        (used(12, None), (12, None)),
+        (used(-1, 3), (None, 3)),
+        (used(10**30, 3), (None, 3)),
+        (used(1e300, 1e-300), (None, None)),
+        (used("9" * 5000, 3), (None, 3)),
+        (used("many", 3), (None, 3)),
+        (used(True, 3), (None, 3)),
+        (used([12], {"a": 1}), (None, None)),
+    ],
+)
+def test_usage_that_is_not_known_is_none_and_so_is_the_cost(
+    usage: Any, tokens: tuple[int | None, int | None]
+) -> None:
     with serving(answer(usage=usage)) as server:
         got = asked(server)
-    assert (got.tokens_in, got.tokens_out, got.cost_usd, got.error) == (0, 0, None, "")
+    assert (got.tokens_in, got.tokens_out, got.cost_usd, got.error) == (*tokens, None, "")
     assert got.content == '{"ok":true}'
+
+
+@pytest.mark.parametrize("usage", [used("1000", "50"), used(1000.0, " 50 "), used("1e3", 50.9)])
+def test_counts_in_other_spellings_are_read(usage: Any) -> None:
+    with serving(answer(usage=usage)) as server:
+        got = asked(server)
+    assert (got.tokens_in, got.tokens_out) == (1000, 50)
+    assert got.cost_usd == pytest.approx(0.0015)
+
+
+def test_numbers_that_json_has_not_are_no_counts() -> None:
+    body = json.dumps(completion(usage=used(1, 2))).replace(
+        '"prompt_tokens": 1', '"prompt_tokens": NaN'
+    )
+    with serving(
+        Reply(body.replace('"completion_tokens": 2', '"completion_tokens": Infinity'))
+    ) as s:
+        got = asked(s)
+    assert (got.tokens_in, got.tokens_out, got.error) == (None, None, "")
+
+
+def wrapped(**error: Any) -> Reply:
+    """An error in an answer of status 200."""
+    return Reply({"error": {"message": "Provider returned error", **error}, "user_id": "u"})
+
+
+def in_choice(finish: str = "error", **changes: Any) -> Reply:
+    """An error in a choice, after a part of the reply."""
+    body = completion('{"ok":', finish=finish)
+    body["choices"][0] |= changes
+    return Reply(body)
+
+
+PASSING = [
+    wrapped(code=502),
+    wrapped(code="429"),
+    wrapped(code=429.0),
+    wrapped(status=503),
+    wrapped(code="rate_limit_exceeded"),
+    wrapped(type="overloaded_error"),
+    wrapped(type="server_error", code=None),
+    wrapped(),
+    Reply({"error": "upstream timed out"}),
+    Reply({"object": "error", "message": "engine died", "code": 500}),
+    in_choice(error={"code": 502, "message": "Upstream"}),
+    in_choice(),
+    in_choice(finish="abort"),
+    Reply("<html>502 Bad Gateway</html>"),
+    Reply('{"choices": [{"mess'),
+    Reply({"choices": []}),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=range(len(PASSING)))
+def test_an_error_within_a_200_is_tried_again(fault: Reply) -> None:
+    with serving([fault, answer()]) as server:
+        got = asked(server)
+        assert len(server.requests) == 2
+    assert (got.content, got.attempts, got.error) == ('{"ok":true}', 2, "")
+
+
+LASTING = [
+    (wrapped(code=401), "the reply is an error: Provider returned error"),
+    (wrapped(code="400"), "the reply is an error: Provider returned error"),
+    (wrapped(type="invalid_request_error"), "the reply is an error: Provider returned error"),
+    (wrapped(code="insufficient_quota"), "the reply is an error: Provider returned error"),
+    (in_choice(error={"code": 403, "message": "no"}), "the reply is an error: no"),
+]
+
+
+@pytest.mark.parametrize(("fault", "error"), LASTING, ids=range(len(LASTING)))
+def test_an_error_within_a_200_that_lasts_is_not(fault: Reply, error: str) -> None:
+    with serving(fault) as server:
+        got = asked(server)
+        assert len(server.requests) == 1
+    assert (got.content, got.error, got.late) == ("", error, False)
+
+
+def test_what_a_failed_attempt_has_used_counts() -> None:
+    spent = {**completion(), "error": {"code": 502}}
+    with serving([Reply(spent), answer()]) as server:
+        got = asked(server)
+    assert (got.tokens_in, got.tokens_out) == (200, 40)
+    assert got.cost_usd == pytest.approx(2 * (100 * 1.0 + 20 * 10.0) / 1e6)
 
 
 def test_reasoning_that_is_only_in_the_total_counts_as_output() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from controller.agents.chat import Completion
 from controller.agents.endpoint.endpoint import Endpoint, Models
-from tests.unit.agents.questions import KEY, PRICES, question, with_endpoint
+from tests.unit.agents.questions import KEY, PRICES, SCHEMA, question, with_endpoint
 from tests.unit.agents.servers import Reply, Request, Script, answer, complaint, serving
 
 TEXT = "response_format.type 'json_schema' is not supported by this model"
@@ -24,7 +24,8 @@ def knowing(*formats: str, status: int = 400, text: str = TEXT) -> Script:
     """A server that knows these formats only."""
 
     def script(request: Request) -> Reply:
-        wanted = request.body.get("response_format", {}).get("type", "none")
+        asked = request.body.get("response_format", {})
+        wanted = asked.get("type", "none") + (" with a schema" if "schema" in asked else "")
         return answer() if wanted in formats else complaint(status, text)
 
     return script
@@ -40,36 +41,47 @@ async def twice(one: Endpoint) -> tuple[list[Completion], list[str]]:
     return got, list(one.notes)
 
 
-@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("status", [400, 404, 422, 500, 501])
 def test_json_mode_where_schemas_are_not_known(status: int) -> None:
     with serving(knowing("json_object", status=status)) as server:
         got, notes = with_endpoint(server, twice)
-        first, second, third = server.asked()
+        first, second, third, fourth = server.asked()
     assert [(one.content, one.attempts, one.error) for one in got] == [('{"ok":true}', 1, "")] * 2
     assert first["response_format"]["type"] == "json_schema"
-    assert second["response_format"] == third["response_format"] == {"type": "json_object"}
+    assert second["response_format"] == {"type": "json_object", "schema": SCHEMA}
+    assert third["response_format"] == fourth["response_format"] == {"type": "json_object"}
     assert first["messages"] == [{"role": "user", "content": "How are you?"}]
     assert second["messages"][-1]["content"] == f"How are you?\n\n{INSTRUCTION}"
+    why = f"(HTTP {status}: {TEXT})"
     assert notes == [
-        f"test-model: asked for json_object instead of json_schema (HTTP {status}: {TEXT})"
+        f"test-model: asked for json_object with a schema instead of json_schema {why}",
+        f"test-model: asked for json_object instead of json_object with a schema {why}",
     ]
+
+
+def test_json_mode_with_a_schema() -> None:
+    with serving(knowing("json_object with a schema", status=500)) as server:
+        got, notes = with_endpoint(server, twice)
+        assert len(server.requests) == 3
+    assert all(one.content and one.attempts == 1 for one in got)
+    assert len(notes) == 1
 
 
 def test_prose_where_json_mode_is_not_known_either() -> None:
     with serving(knowing("none")) as server:
         got, notes = with_endpoint(server, twice)
         bodies = server.asked()
-    assert len(bodies) == 4
+    assert len(bodies) == 5
     assert "response_format" not in bodies[-1]
     assert bodies[-1]["messages"][-1]["content"].endswith(INSTRUCTION)
     assert all(one.content and one.attempts == 1 for one in got)
-    assert len(notes) == 2
+    assert len(notes) == 3
 
 
 def test_a_server_that_refuses_every_format_is_an_error_in_the_end() -> None:
     with serving(complaint(400, TEXT)) as server:
         got, _ = with_endpoint(server, twice)
-        assert len(server.requests) == 4
+        assert len(server.requests) == 5
     assert [one.error for one in got] == [f"HTTP 400: {TEXT}"] * 2
 
 
@@ -85,8 +97,8 @@ def test_calls_under_way_together_fall_back_one_step_together() -> None:
     with serving(script) as server:
         got, notes = with_endpoint(server, use)
         formats = [body["response_format"]["type"] for body in server.asked()]
-    assert formats == ["json_schema"] * 6 + ["json_object"] * 6
-    assert len(notes) == 1
+    assert formats == ["json_schema"] * 6 + ["json_object"] * 12
+    assert len(notes) == 2
     assert all(one.content and one.attempts == 1 for one in got)
 
 
@@ -109,6 +121,7 @@ def test_each_model_has_its_own_dialect() -> None:
     assert said == [
         ("new", "json_schema"),
         ("old", "json_schema"),
+        ("old", "json_object"),
         ("old", "json_object"),
         ("new", "json_schema"),
         ("old", "json_object"),
@@ -212,4 +225,105 @@ def test_a_server_that_knows_next_to_nothing_is_learnt_within_one_call() -> None
         got, notes = with_endpoint(server, twice, **OPTIONS)
         assert set(server.asked()[-1]) == known
     assert all(one.content and one.attempts == 1 for one in got)
-    assert len(notes) == 6
+    assert len(notes) == 8
+
+
+TOOL = {"type": "function", "function": {"name": "try", "parameters": {"type": "object"}}}
+SYSTEM = {"role": "system", "content": "Be brief."}
+USER = {"role": "user", "content": "How are you?"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        complaint(400, "registry/library/x does not support tools"),
+        complaint(404, "No endpoints found that support tool use."),
+        complaint(400, '"auto" tool choice requires --enable-auto-tool-choice'),
+        complaint(422, "tools: Extra inputs are not permitted"),
+        complaint(500, "function calling is not supported"),
+        complaint(400, "Function calling with response_format json_schema is unsupported"),
+        complaint(400, "json mode cannot be combined with tool/function calling"),
+        Reply({"error": {"code": 400, "message": "tools are not supported"}}),
+    ],
+)
+def test_tools_that_are_not_supported_are_not_offered(fault: Reply) -> None:
+    with serving(lambda request: fault if "tools" in request.body else answer()) as server:
+        got, notes = with_endpoint(
+            server, lambda one: noted(one, question(tools=(TOOL,), messages=[SYSTEM, USER]))
+        )
+        assert len(server.requests) == 2
+        assert server.asked()[-1]["response_format"]["type"] == "json_schema"
+    assert got.content
+    assert [note.partition(" (")[0] for note in notes] == ["test-model: no tools offered"]
+
+
+async def noted(one: Endpoint, asked: Any) -> tuple[Completion, list[str]]:
+    return await one.complete(asked), one.notes
+
+
+def test_results_of_tools_are_told_in_words_where_the_role_is_not_known() -> None:
+    def script(request: Request) -> Reply:
+        known = {"system", "user", "assistant"}
+        wrong = [one for one in request.body["messages"] if one["role"] not in known]
+        return complaint(400, "tool role is not supported") if wrong else answer()
+
+    call = {"id": "a", "type": "function", "function": {"name": "try", "arguments": "{}"}}
+    messages = [
+        SYSTEM,
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": '{"objective":0.1}'},
+    ]
+    with serving(script) as server:
+        got, _ = with_endpoint(server, lambda one: noted(one, question(messages=messages)))
+        sent = server.asked()[-1]["messages"]
+    assert got.content
+    assert sent == [
+        SYSTEM,
+        USER,
+        {"role": "assistant", "content": "try({})"},
+        {"role": "user", "content": 'The function returned: {"objective":0.1}'},
+    ]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        complaint(400, "System role not supported"),
+        complaint(500, "System role not supported"),
+        complaint(400, "Only user and assistant roles are supported!"),
+        complaint(400, "Conversation roles must alternate user/assistant/user/assistant/..."),
+        complaint(422, "messages.0.role: Input should be 'user' or 'assistant', not 'system'"),
+        complaint(400, "invalid role: system"),
+    ],
+)
+def test_a_system_text_goes_into_the_users_message_where_it_must(fault: Reply) -> None:
+    def script(request: Request) -> Reply:
+        roles = [one["role"] for one in request.body["messages"]]
+        return fault if roles != ["user"] else answer()
+
+    with serving(script) as server:
+        got, notes = with_endpoint(
+            server, lambda one: noted(one, question(messages=[SYSTEM, USER]))
+        )
+        assert server.asked()[-1]["messages"] == [
+            {"role": "user", "content": "Be brief.\n\nHow are you?"}
+        ]
+        assert len(server.requests) == 2
+    assert got.content
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        complaint(500, "json_schema compilation crashed"),
+        complaint(503, "response_format is not supported while the model loads"),
+        complaint(404, "no such path"),
+        complaint(500, "CUDA out of memory in the tool worker"),
+    ],
+)
+def test_a_servers_trouble_is_not_taken_for_a_refusal(fault: Reply) -> None:
+    with serving([fault, answer()]) as server:
+        _, notes = with_endpoint(server, lambda one: noted(one, question(tools=(TOOL,))))
+    assert notes == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.agents.endpoint import health
 from controller.agents.endpoint.address import Address
 from controller.agents.endpoint.endpoint import Endpoint
 from controller.domain.errors import EdgelmError, InputError, Permanent
@@ -21,6 +22,7 @@ from tests.unit.agents.servers import (
     complaint,
     serving,
 )
+from tests.unit.agents.test_replies import FORMATS
 
 
 def checked(server: Server | str, limit_s: float = 5.0, **options: Any) -> str:
@@ -42,8 +44,111 @@ def test_a_healthy_server_is_asked_once_per_model() -> None:
     with serving(answer()) as server:
         assert checked(server) == ""
         (body,) = server.asked()
-    schema = body["response_format"]["json_schema"]["schema"]
-    assert schema["properties"] == {"ok": {"type": "boolean"}}
+    assert body["stream"] is False
+    assert [one["role"] for one in body["messages"]] == ["system", "user"]
+    assert "tools" not in body
+
+
+def words(schema: Any) -> set[str]:
+    """The keywords of a schema that are not names of its own."""
+    if isinstance(schema, list):
+        return {word for one in schema for word in words(one)}
+    if not isinstance(schema, dict):
+        return set()
+    found = set(schema) | {
+        word for key, one in schema.items() if key not in HOLDERS for word in words(one)
+    }
+    for holder in HOLDERS & schema.keys():
+        found |= words(list(schema[holder].values()))
+    return found
+
+
+HOLDERS = {"properties", "$defs"}
+
+
+def test_the_check_has_every_feature_of_the_agents_schemas() -> None:
+    """A server that does not know one of them says so before a run."""
+    with serving(answer()) as server:
+        checked(server)
+        (body,) = server.asked()
+    known = words(body["response_format"]["json_schema"]["schema"])
+    for form in FORMATS:
+        assert words(form.schema) <= known | {"const"}  # an enum of one value
+
+
+def test_the_planners_model_is_asked_with_the_tools_that_it_will_be_offered() -> None:
+    tool = {"type": "function", "function": {"name": "try", "parameters": {}}}
+
+    async def use(one: Endpoint) -> list[str]:
+        await one.check(5.0, tools=(tool,))
+        return one.notes
+
+    with serving(answer()) as server:
+        assert with_endpoint(server, use) == []
+        assert server.asked()[0]["tools"] == [tool]
+    fault = complaint(400, "this model does not support tools")
+    with serving(lambda request: fault if "tools" in request.body else answer()) as server:
+        (note,) = with_endpoint(server, use)
+    assert note == "test-model: no tools offered (HTTP 400: this model does not support tools)"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("response_format", complaint(500, "Internal Server Error")),
+        ("response_format", complaint(400, "Bad Request")),
+        ("response_format", Reply("Unprocessable", 422)),
+        ("response_format", complaint(404, "No endpoints found that can handle the request.")),
+        ("tools", complaint(400, "invalid request")),
+        ("stream", complaint(501, "nope")),
+    ],
+)
+def test_a_refusal_that_names_nothing_is_got_around(name: str, fault: Reply) -> None:
+    tool = {"type": "function", "function": {"name": "try", "parameters": {}}}
+    listed = Reply({"object": "list", "data": [{"id": "test-model"}]})
+
+    def script(request: Request) -> Reply:
+        if request.method == "GET":
+            return listed
+        return fault if name in request.body else answer()
+
+    async def use(one: Endpoint) -> list[str]:
+        await one.check(5.0, tools=(tool,))
+        return one.notes
+
+    with serving(script) as server:
+        (note,) = with_endpoint(server, use)
+        kept = server.asked()[-1]
+    assert name not in kept
+    assert len({"response_format", "tools", "stream"} & kept.keys()) == 2
+    assert note.startswith("test-model: ")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        complaint(503, "Loading model", type="unavailable_error"),
+        Reply({"error": "Model x is currently loading", "estimated_time": 0.1}, 503),
+        Reply({"error": {"code": 503, "message": "model is still warming up"}}),
+    ],
+)
+def test_a_model_that_loads_is_waited_for(fault: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LOOK_S", 0.05)
+    said: list[str] = []
+
+    async def use(one: Endpoint) -> None:
+        await one.check(5.0, say=said.append)
+
+    with serving([fault] * 5 + [answer()]) as server:
+        with_endpoint(server, use)
+    (told,) = said
+    assert told.startswith("waiting for test-model at ")
+    assert "to load" in told
+
+
+def test_a_model_that_failed_to_load_is_not() -> None:
+    with serving(complaint(503, "loading failed: out of memory")) as server:
+        assert "loading failed" in checked(server)
 
 
 @pytest.mark.parametrize("content", ["", "Sure.", None])
@@ -54,7 +159,7 @@ def test_a_model_that_answers_poorly_is_no_reason_to_stop(content: str | None) -
 
 def test_a_model_whose_answers_stay_in_its_reasoning_is_not_used() -> None:
     """Every later call would meet the same: a run of fallbacks."""
-    with serving(answer(None, message={"reasoning_content": '{"ok":true}'})) as server:
+    with serving(answer(None, message={"reasoning_content": 'So {"ok":true}'})) as server:
         said = checked(server)
     assert said.startswith("InputError reasoner: model: test-model at")
     assert "leaves its answer empty" in said
@@ -180,8 +285,29 @@ def test_a_server_of_another_kind(reply: Reply) -> None:
 def test_an_option_with_a_wrong_value() -> None:
     with serving(complaint(400, "Invalid 'temperature': above maximum")) as server:
         said = checked(server, temperature=9.0)
+        assert len(server.asked()) == 1
     assert said.startswith("InputError")
     assert "Invalid 'temperature'" in said
+    assert "correct the temperature that you gave" in said
+
+
+def test_a_remedy_names_nothing_that_was_not_given() -> None:
+    with serving(complaint(400, "I will not")) as server:
+        said = checked(server)
+    assert "I will not" in said
+    assert not any(word in said for word in ("temperature", "effort", "limit", "key"))
+    assert "see the server's log" in said
+
+
+def test_a_model_that_is_listed_is_never_called_unknown() -> None:
+    def script(request: Request) -> Reply:
+        listed = Reply({"object": "list", "data": [{"id": "test-model"}]})
+        return listed if request.method == "GET" else complaint(404, "test-model: nothing here")
+
+    with serving(script) as server:
+        said = checked(server)
+    assert "no such model" not in said
+    assert "nothing here" in said
 
 
 @pytest.mark.parametrize(
@@ -210,7 +336,7 @@ def test_the_check_learns_what_the_server_does_not_know() -> None:
 
     with serving(script) as server:
         assert checked(server) == ""
-        assert len(server.requests) == 3
+        assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize(
@@ -222,6 +348,16 @@ def test_the_check_learns_what_the_server_does_not_know() -> None:
         ("https://api.openai.com/v1", "https://api.openai.com/v1", False),
         (" https://host.example/a/b ", "https://host.example/a/b", False),
         ("http://localhost.example/v1", "http://localhost.example/v1", False),
+        ("http://0.0.0.0:8000/v1", "http://0.0.0.0:8000/v1", True),
+        ("http://[::]:8000", "http://[::]:8000/v1", True),
+        ("http://127.1:8000", "http://127.1:8000/v1", True),
+        ("http://0/", "http://0/v1", True),
+        ("http://2130706433/", "http://2130706433/v1", True),
+        ("http://LOCALHOST.:80", "http://LOCALHOST.:80/v1", True),
+        ("http://box.localhost", "http://box.localhost/v1", True),
+        ("http://[::ffff:127.0.0.1]", "http://[::ffff:127.0.0.1]/v1", True),
+        ("http://0.0.0.1/", "http://0.0.0.1/v1", False),
+        ("http://[fe80::1%25lo]", "http://[fe80::1%25lo]/v1", False),
     ],
 )
 def test_addresses(text: str, url: str, loopback: bool) -> None:
