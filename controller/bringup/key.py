@@ -19,17 +19,17 @@ def fingerprint(public_key: str) -> str:
 
 def check_key(private: Path, project: Project) -> None:
     """Raise InputError if machines exist that were made with another key than a folder's."""
-    made_with = [one.detail["fingerprint"] for one in project.own if one.kind == kinds.KEYPAIR]
-    if not made_with or not project.ours(kinds.SERVER):
+    if not project.ours(kinds.SERVER):
         return
+    made_with = [one.detail["fingerprint"] for one in project.own if one.kind == kinds.KEYPAIR]
     public = private.with_suffix(".pub")
     try:
         ours = fingerprint(public.read_text(encoding="utf-8"))
     except (OSError, ValueError, IndexError):
         ours = ""
-    if ours != made_with[0]:
+    if not ours or (made_with and ours != made_with[0]):
         raise InputError(
             str(private), "is not the key of the machines that exist, with fingerprint "
-            f"{made_with[0]}" if ours else "is missing, and machines exist that know it alone",
+            f"{made_with[0]}" if ours else "is missing, and machines exist that know another alone",
             remedy="bring the folder of whoever made them, with --state; or `edgelm down` first",
         )  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,13 @@ def test_a_part_of_a_testbed_is_never_taken_for_all_of_it() -> None:
     kept = removal_variables(paper(), "member", (), [])
     assert (kept["edgelm_everything"], kept["edgelm_gone"]) == (False, [])
     assert removal_variables(paper(), "member", (), None)["edgelm_everything"] is True
+
+
+def test_what_is_not_installed_is_named_with_how_to_install_it(tmp_path: Path) -> None:
+    if find_spec("ansible_runner"):
+        pytest.skip("Ansible is installed beside this Python")
+    order = Order("paper", cloud="member", state=tmp_path / "state")
+    with pytest.raises(InputError) as caught:
+        survey(order)
+    assert "needs ansible, ansible_runner, openstack" in str(caught.value)
+    assert "pip install 'edgelm[bringup]'" in str(caught.value)
