@@ -129,13 +129,14 @@ def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
     """Return the counts, tokens, cost and latency of a tier's decisions. Those that the Pending
     rule voided count in ``calls`` only. A cost that is unknown somewhere is unknown."""
     outcomes: dict[str, int] = {}
-    took_s, tokens_in, tokens_out, calls = 0.0, 0, 0, 0
+    took_s, tokens_in, tokens_out, calls, guarded = 0.0, 0, 0, 0, 0
     cost_usd: float | None = 0.0
     for one in made:
         if one.tier != tier:
             continue
         outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
         calls += 1
+        guarded += one.guarded
         took_s += one.took_s
         tokens_in += one.tokens_in
         tokens_out += one.tokens_out
@@ -143,6 +144,7 @@ def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
     return {
         "calls": calls,
         **{name: outcomes.get(name, 0) for name in OUTCOMES if name != VOID},
+        "guarded": guarded,
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
         "cost_usd": cost_usd if calls else None,
