@@ -169,7 +169,11 @@ class BoundedDeployer:
         load = _load(state, row, policy, n)
         before = self._before[n]
         disturbs = self._disturbs(state, row, mine, load)
-        if disturbs and self._may_disturb(n, slot):
+        if (
+            disturbs
+            and self._may_disturb(n, slot)
+            and self._leads_on(state, row, mine, planned, load)
+        ):
             self._disturbed[n].append(slot)
             self._before[n] = _row_wanted(state, row)
             return None
@@ -198,6 +202,19 @@ class BoundedDeployer:
         """Return True if the pods stop or restart one that has a queue or a share."""
         running = state.want_mode[row] != OFF
         return bool((running & changes(state, row, pods) & (load > 0)).any())
+
+    def _leads_on(
+        self, state: ClusterState, row: int, mine: Pods, planned: Pods, load: Floats
+    ) -> bool:
+        """Return True if the pods that are to run will be fast enough once they do; those that are
+        off may be about to start elsewhere."""
+        now = np.where(mine[0] == OFF, 0.0, load)
+        busy = (
+            occupation(self._scenario, state, row, pods, now, HORIZON, settled=True)
+            for pods in (mine, planned)
+        )
+        own, other = busy
+        return own <= other * (1 + self._margin) + ROOM
 
     def _may_disturb(self, n: int, slot: int) -> bool:
         before = self._disturbed[n]

@@ -87,10 +87,12 @@ def _delay_s(scenario: Scenario, state: ClusterState) -> Floats:
 
 
 def occupation(
-    scenario: Scenario, state: ClusterState, row: int, pods: Pods, work: Floats, slots: int
-) -> float:
+    scenario: Scenario, state: ClusterState, row: int, pods: Pods, work: Floats, slots: int,
+    *, settled: bool = False,
+) -> float:  # fmt: skip
     """Return how much of the next ``slots`` slots a node's pods need for ``work`` (I,) prompts, by
-    LM at most 1, mean over the LMs that have any; 0 without work."""
+    LM at most 1, mean over the LMs that have any; 0 without work. ``settled``: as if all of them
+    ran already."""
     has = work > 0
     if not has.any():
         return 0.0
@@ -100,7 +102,8 @@ def occupation(
     busy = (card >= 0) & has
     beside = np.array([(busy & (card == one)).sum() if one >= 0 else 1 for one in card])
     need_s = np.where(has, prompt_s, 0.0) * np.where(has, work, 0.0) * np.maximum(1, beside)
-    need_s += _change_s(scenario, state, row, pods)
+    if not settled:
+        need_s += _change_s(scenario, state, row, pods)
     return float(np.minimum(1.0, need_s[has] / (slots * scenario.slot_s)).mean())
 
 

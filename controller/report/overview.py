@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from controller.report.analysis.agent_tiers import Shortfall, shortfalls
-from controller.report.analysis.data import PAPER_BASELINES, Constants, Data, ReasonerGroup
+from controller.report.analysis.data import (
+    PAPER_BASELINES,
+    SERVED_LITTLE,
+    Constants,
+    Data,
+    ReasonerGroup,
+)
 from controller.report.analysis.inputs import Inputs, inputs_of
 from controller.report.analysis.ranking import compare_with_reference
 from controller.report.text import SPACE, percent, significant, tied
@@ -27,6 +33,7 @@ class Headline:
     alone: bool = False
     share: float = 1.0
     against_paper: bool = False
+    unserved: tuple[tuple[str, float], ...] = ()  # strategies that served few requests: the share
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +116,15 @@ def headline(data: Data) -> Headline | None:
     best = ranking[0]
     means = {s: data.interval("objective", s).mean for s in ranking}
     leaders = tuple(tied(means, significant))
+    served = {s: data.interval("success_rate", s).mean for s in ranking}
+    unserved = tuple((s, share) for s, share in served.items() if share < SERVED_LITTLE)
     if len(ranking) == 1 or reference == best:
-        return Headline(leaders, means[best], alone=len(ranking) == 1)
+        return Headline(leaders, means[best], alone=len(ranking) == 1, unserved=unserved)
     share = next(c.share for c in compare_with_reference(data) if c.strategy == best)
     paper = reference in PAPER_BASELINES
-    return Headline(leaders, means[best], reference, share=share, against_paper=paper)
+    return Headline(
+        leaders, means[best], reference, share=share, against_paper=paper, unserved=unserved
+    )
 
 
 def _by_other_code(data: Data) -> tuple[str, ...]:

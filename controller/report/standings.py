@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
 from controller.report.analysis.agent_tiers import MUCH
-from controller.report.analysis.data import analyse
+from controller.report.analysis.data import SERVED_LITTLE, analyse
 from controller.results.campaign import read_campaign
 from controller.results.run import Run, TierFigures
 from controller.results.statistics import Interval
@@ -28,12 +28,14 @@ BOUND: Final = "x bound: objective over its bound"
 @dataclass(frozen=True, slots=True)
 class Standing:
     """One strategy on one setting, best objective first. ``setting``: axes that differ in this
-    campaign. ``lost``: tier -> which part of its agents' decisions were fallbacks or late."""
+    campaign. ``lost``: tier -> which part of its agents' decisions were fallbacks or late;
+    ``guarded``: likewise, changed by the guard."""
 
     setting: dict[str, Any]
     strategy: str
     figures: dict[str, Interval]
     lost: Mapping[str, float] = field(default_factory=dict)
+    guarded: Mapping[str, float] = field(default_factory=dict)
 
     def texts(self) -> list[str]:
         """Return the figures in the order of COLUMNS as ``mean±half width``."""
@@ -45,6 +47,7 @@ class Standing:
             **self.setting,
             "strategy": self.strategy,
             "fallback_or_late": dict(self.lost),
+            "changed_by_guard": dict(self.guarded),
             **{
                 key: {
                     "mean": _finite(found.mean),
@@ -69,7 +72,10 @@ def standings(root: Path) -> list[Standing]:
             setting={axis: setting.value(axis) for axis in data.varying},
             strategy=strategy,
             figures={key: data.interval(key, strategy, setting) for key in COLUMNS},
-            lost=_lost(data.finished(strategy, setting).values()),
+            lost=_share(
+                data.finished(strategy, setting).values(), lambda tier: tier.fallback + tier.late
+            ),
+            guarded=_share(data.finished(strategy, setting).values(), lambda tier: tier.guarded),
         )
         for setting in data.settings
         for strategy in data.ranking(setting)
@@ -103,18 +109,28 @@ def print_table(found: Sequence[Standing]) -> None:
     console.width = max(console.width, width)  # never cut a number
     console.print(table)
     for standing in found:
-        lost = [
-            f"{share:.0%} of its {tier}'s" for tier, share in standing.lost.items() if share >= MUCH
-        ]
-        if lost:
-            where = "".join(f", {axis} {value}" for axis, value in standing.setting.items())
-            words = f"{' and '.join(lost)} decisions are fallbacks or late, not the reasoner's"
-            console.print(
-                f"{standing.strategy}{where}: {words}", style="red", markup=False, highlight=False
-            )
+        for words in _warnings(standing):
+            console.print(words, style="red", markup=False, highlight=False)
 
 
-def _lost(runs: Iterable[Run]) -> dict[str, float]:
+def _warnings(standing: Standing) -> list[str]:
+    """Return what a strategy's figures hide: whom it served, and who decided."""
+    where = "".join(f", {axis} {value}" for axis, value in standing.setting.items())
+    found, served = [], standing.figures["success_rate"].mean
+    if served < SERVED_LITTLE:
+        found.append(f"{standing.strategy}{where} served {served:.0%} of all requests")
+    for shares, words in (
+        (standing.lost, "decisions are fallbacks or late, not the reasoner's"),
+        (standing.guarded, "decisions were changed by the guard"),
+    ):
+        much = [f"{share:.0%} of its {tier}'s" for tier, share in shares.items() if share >= MUCH]
+        if much:
+            found.append(f"{standing.strategy}{where}: {' and '.join(much)} {words}")
+    return found
+
+
+def _share(runs: Iterable[Run], count: Callable[[TierFigures], int]) -> dict[str, float]:
+    """Return the share of the agents' decisions that ``count`` counts, by tier."""
     counted: dict[str, list[TierFigures]] = {}
     for run in runs:
         if run.figures and run.figures.reasoner:
@@ -122,7 +138,7 @@ def _lost(runs: Iterable[Run]) -> dict[str, float]:
                 if _is_agents(tier):
                     counted.setdefault(name, []).append(tier)
     return {
-        name: sum(tier.fallback + tier.late for tier in tiers) / sum(tier.calls for tier in tiers)
+        name: sum(map(count, tiers)) / sum(tier.calls for tier in tiers)
         for name, tiers in counted.items()
     }
 

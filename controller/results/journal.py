@@ -59,6 +59,7 @@ class Made:
     tokens_in: int | None  # None: unknown
     tokens_out: int | None
     cost_usd: float | None
+    guarded: bool = False  # the guard changed it
 
 
 class RunJournal:
@@ -102,7 +103,8 @@ def made_of(entries: Iterable[Entry]) -> Iterator[Made]:
         for k, call in enumerate(entry.calls):
             result = outcome(call, bool(entry.voided[k].any()))
             tokens = call.tokens_in, call.tokens_out
-            yield Made(entry.tier, result, call.took_s, *tokens, call.cost_usd)
+            guarded = call.undone is not None or call.bounded is not None
+            yield Made(entry.tier, result, call.took_s, *tokens, call.cost_usd, guarded)
 
 
 def outcome(call: Call, voided: bool) -> str:

@@ -61,6 +61,7 @@ class TierFigures(_Figures):
     repaired: int = 0
     fallback: int = 0
     late: int = 0
+    guarded: int = 0  # the guard changed them, whatever their outcome
     tokens_in: int | None = 0  # None: unknown
     tokens_out: int | None = 0
     cost_usd: float | None = None

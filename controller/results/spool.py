@@ -108,7 +108,9 @@ class MergedJournal:
         for line in self.lines.splitlines():
             one = json.loads(line)
             tokens = one.get("tokens_in", 0), one.get("tokens_out", 0)
-            yield Made(one["tier"], one["outcome"], one["took_s"], *tokens, one.get("cost_usd"))
+            guarded = "undone" in one or "bounded" in one
+            cost_usd = one.get("cost_usd")
+            yield Made(one["tier"], one["outcome"], one["took_s"], *tokens, cost_usd, guarded)
 
 
 def merge_spools(spools: Mapping[str, bytes], testbed: Testbed) -> MergedJournal:

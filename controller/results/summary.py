@@ -130,7 +130,7 @@ def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
     rule voided count in ``calls`` only. Tokens or a cost that are unknown
     somewhere are unknown."""
     outcomes: dict[str, int] = {}
-    took_s, calls = 0.0, 0
+    took_s, calls, guarded = 0.0, 0, 0
     tokens_in: int | None = 0
     tokens_out: int | None = 0
     cost_usd: float | None = 0.0
@@ -139,6 +139,7 @@ def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
             continue
         outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
         calls += 1
+        guarded += one.guarded
         took_s += one.took_s
         tokens_in = plus(tokens_in, one.tokens_in)
         tokens_out = plus(tokens_out, one.tokens_out)
@@ -146,6 +147,7 @@ def _decisions(made: Iterable[Made], tier: str) -> dict[str, Any]:
     return {
         "calls": calls,
         **{name: outcomes.get(name, 0) for name in OUTCOMES if name != VOID},
+        "guarded": guarded,
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
         "cost_usd": cost_usd if calls else None,

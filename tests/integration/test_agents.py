@@ -289,9 +289,13 @@ def echoed_prompt(prompt: str, answer: Any) -> str:
 
 
 def test_a_run_whose_agents_never_start_a_pod_is_not_silently_fine(tmp_path: Path) -> None:
+    unguarded = [{"name": "MA", "parameters": {"margin": 0}}]
     with serving(Latency()) as own, bending(own.url, all_off) as server:
-        done = run(tmp_path, "--reasoner", server.url, *URL_MODEL, epochs=1)
+        done = run(
+            tmp_path, "--reasoner", server.url, *URL_MODEL, epochs=1, strategies=unguarded
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "MA served 0% of all requests" in done.stdout
     assert "MA, seed 0: no pod ever started, though edgelm-reference at" in done.stderr
     assert summary(tmp_path)["pod_starts"] == 0
 

@@ -15,9 +15,11 @@ import pytest
 from jinja2 import UndefinedError, meta, nodes
 
 from controller.agents.chat import Ask, Completion
+from controller.agents.class_scheduler import ClassSchedulerAgent
+from controller.agents.classes import LARGE
 from controller.agents.deployer import DeployerAgent
 from controller.agents.prompts import Prompts, _environment, to_json
-from controller.agents.scheduler import SHARD_NODES, SchedulerAgent
+from controller.agents.scheduler import SchedulerAgent
 from controller.agents.step import Step
 from controller.agents.views import (
     DeployerView,
@@ -45,8 +47,10 @@ WORLD = cluster()
 
 VIEWS: dict[str, type] = {
     "planner/system.j2": SystemView,
+    "planner/classes.j2": SystemView,
     "planner/user.j2": PlannerView,
     "scheduler/system.j2": SystemView,
+    "scheduler/classes.j2": SystemView,
     "scheduler/user.j2": SchedulerView,
     "deployer/cpu_only.j2": SystemView,
     "deployer/one_gpu.j2": SystemView,
@@ -178,7 +182,8 @@ def slot_prompts(scenario: Scenario, state: ClusterState | None = None) -> list[
     listener = Listener()
     step = Step(listener, Unrecorded(), scenario.slot_s, str)
     policy, seen = open_policy(scenario), state or idle(scenario)
-    asyncio.run(SchedulerAgent(scenario, step, PROMPTS, Home()).schedule(seen, InForce(policy)))
+    kind = ClassSchedulerAgent if len(scenario.testbed.nodes) > LARGE else SchedulerAgent
+    asyncio.run(kind(scenario, step, PROMPTS, Home()).schedule(seen, InForce(policy)))
     nodes = DeployerAgent(scenario, step, PROMPTS, PlannedDeployer(scenario))
     asyncio.run(nodes.deploy(seen, InForce(policy)))
     return [[str(message["content"]) for message in ask.messages] for ask in listener.asks]
@@ -222,16 +227,15 @@ def test_a_blocked_deployer_is_reminded() -> None:
     assert ["A pod is pending" in user for user in said] == [False, True, False]
 
 
-def test_a_shard_may_send_elsewhere_and_sees_its_own_nodes() -> None:
+def test_a_large_cluster_is_scheduled_by_class_and_nodes_in_alike_states_share_a_call() -> None:
     small = WORLD.testbed.nodes[1]
-    many = [replace(small, name=f"n{k}", site="a") for k in range(SHARD_NODES + 1)]
+    many = [replace(small, name=f"n{k}", site="a") for k in range(LARGE)]
     many.append(replace(WORLD.testbed.nodes[0], name="far", site="b"))
     scenario = replace(WORLD, testbed=replace(WORLD.testbed, nodes=tuple(many)))
-    shards = slot_prompts(scenario)[: -len(many)]
-    assert all('"elsewhere" sends requests' in system for system, _ in shards)
-    names = [node.name for node in many]
-    seen = [list(tagged(user, "observation")["pods"]) for _, user in shards]
-    assert seen == [names[:SHARD_NODES], [names[SHARD_NODES]], ["far"]]
+    (system, user), *deployers = slot_prompts(scenario)
+    assert list(tagged(system, "context")["classes"]) == ["c1", "c2"]
+    assert [one["nodes"] for one in tagged(user, "observation")["classes"]["c1"]] == [LARGE]
+    assert len(deployers) == 2
 
 
 def test_rendering_is_the_same_every_time() -> None:

@@ -24,6 +24,7 @@ from controller.strategies import STRATEGIES
 Floats = NDArray[np.float64]
 
 # Of the paper's; MAL is not among them: how it fares depends on who reasons.
+SERVED_LITTLE: Final = 0.1  # of all requests: named beside any other figure
 PAPER_BASELINES: Final = ("RR", "RL", "AL", "LL", "RF")
 KNOWN_ORDER: Final = (*PAPER_BASELINES, "DRL", "VTC-GPU", "SOLVER", "MAL", "MA", "ORACLE")
 

@@ -22,7 +22,8 @@ from controller.domain.decisions import (
 
 OUTCOMES: Final = (OK, VOID, REPAIRED, FALLBACK, LATE)
 UNDONE: Final = "undone"
-VERDICTS: Final = (UNDONE, APPROVED, REJECTED)
+BOUNDED: Final = "bounded"
+VERDICTS: Final = (UNDONE, BOUNDED, APPROVED, REJECTED)
 SAME, DIFFERS, FAILED = "same", "differs", "failed"  # advice beside the decision
 
 
@@ -74,6 +75,8 @@ class TierCounts:
             self.cost_usd = plus(self.cost_usd, line.get("cost_usd"))
         if line.get("undone"):
             self.verdicts[UNDONE] += 1
+        if line.get("bounded"):
+            self.verdicts[BOUNDED] += 1
         if line.get("approval"):
             self.verdicts[line["approval"]] += 1
         if advice := line.get("advice"):

@@ -23,6 +23,7 @@ from controller.report import style
 from controller.report.analysis.agent_tiers import AgentTier, agent_tiers
 from controller.report.analysis.data import Data
 from controller.report.analysis.decision_counts import (
+    BOUNDED,
     DIFFERS,
     FAILED,
     OUTCOMES,
@@ -130,28 +131,36 @@ def advice(data: Data) -> Table | None:
 
 
 def guard(data: Data) -> Table | None:
-    """Tabulate the policies that a guard undid and those that a person approved or rejected."""
-    totals = {s: add_up(runs.values(), PLANNER) for s, runs in data.records.counts.items()}
+    """Tabulate the decisions that a guard changed and those that a person approved or rejected."""
+    totals = {
+        (strategy, tier): add_up(runs.values(), tier)
+        for strategy, runs in data.records.counts.items()
+        for tier in TIERS
+    }
     if not any(total.verdicts for total in totals.values()):
         return None
     return Table(
         name="guard",
-        caption="Macro-policies that were undone because their epoch did worse than the last good "
-        "one, and what a person said of them; all seeds together.",
+        caption="Decisions that the guard changed: macro-policies undone because they did worse "
+        "than others, or would have; routing plans and pods changed because the fallback's served "
+        "more. And what a person said of a policy. All seeds together.",
         frame=frame_of(
             {
                 "strategy": strategy,
-                "policies": total.calls,
-                "undone": total.verdicts[UNDONE],
-                "approved": total.verdicts[APPROVED],
-                "not_approved": total.verdicts[REJECTED],
+                "tier": tier,
+                "decisions": total.calls,
+                "changed": total.verdicts[UNDONE] + total.verdicts[BOUNDED],
+                "approved": total.verdicts[APPROVED] if tier == PLANNER else None,
+                "not_approved": total.verdicts[REJECTED] if tier == PLANNER else None,
             }
-            for strategy, total in totals.items()
+            for (strategy, tier), total in totals.items()
+            if total.verdicts
         ),
         columns=(
             STRATEGY,
-            Column("policies", "Policies"),
-            Column("undone", "Undone"),
+            Column("tier", "Tier", numeric=False),
+            Column("decisions", "Decisions"),
+            Column("changed", "Changed by the guard"),
             Column("approved", "Approved"),
             Column("not_approved", "Not approved"),
         ),

@@ -97,7 +97,8 @@ def test_agents_that_are_off_were_not_asked(tmp_path):
 def test_a_person_who_confirms_is_named(tmp_path):
     page = write_report(write_mode(tmp_path, "approve")).read_text("utf-8")
     assert "A person confirmed each macro-policy." in page
-    found = {row["strategy"]: row for row in rows_of(tmp_path, "guard")}
-    assert [found["MA (approve)"][name] for name in ("policies", "undone", "approved")] == [
+    rows = rows_of(tmp_path, "guard")
+    found = {row["strategy"]: row for row in rows if row["tier"] == "planner"}
+    assert [found["MA (approve)"][name] for name in ("decisions", "changed", "approved")] == [
         "6", "2", "2",
     ]  # fmt: skip

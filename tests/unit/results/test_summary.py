@@ -28,7 +28,7 @@ from controller.twin.records import request_table
 from tests.samples.small import small_outcome
 
 CALLS = {
-    "calls", "ok", "repaired", "fallback", "late", "tokens_in", "tokens_out", "cost_usd",
+    "calls", "ok", "repaired", "fallback", "late", "guarded", "tokens_in", "tokens_out", "cost_usd",
     "latency_mean_s",
 }  # fmt: skip
 
