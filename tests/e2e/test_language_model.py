@@ -87,7 +87,8 @@ def two_nodes(folder: Path, url: str) -> None:
 def test_a_real_language_model_decides_for_a_few_slots(url: str, tmp_path: Path) -> None:
     two_nodes(tmp_path, url)
     command = [
-        sys.executable, "-m", "controller.cli", "run", "campaign.yaml", "--jobs", "1", "--out", "out",
+        sys.executable, "-m", "controller.cli", "run", "campaign.yaml", "--jobs", "1",
+        "--out", "out",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
