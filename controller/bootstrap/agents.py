@@ -18,7 +18,7 @@ import numpy as np
 from controller.agents.chat import ChatModel
 from controller.agents.endpoint.address import KEY_VARIABLE
 from controller.agents.endpoint.call_time import DeclaredTime, WallTime
-from controller.agents.endpoint.endpoint import Endpoint, Models, Tools
+from controller.agents.endpoint.endpoint import CHECK_S, Endpoint, Models, Tools
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.kit import AgentKit
 from controller.agents.prompts import Prompts
@@ -116,7 +116,8 @@ async def _reached(
             experiment.reasoner, experiment.seed, access, server, note=transcript.note
         )
         try:
-            await endpoint.check(tools=_tools(experiment, scenario))
+            limit_s = max(CHECK_S, scenario.slot_s)
+            await endpoint.check(limit_s, _tools(experiment, scenario))
             yield endpoint
         finally:
             await endpoint.close()
@@ -139,14 +140,19 @@ def check_reasoners(
         one = cell.experiment
         if one.reasoner is not None and not one.reasoner.embedded:
             asked[one.reasoner] = asked.get(one.reasoner) or _tools(one, one.scenario())
+    limit_s = max(CHECK_S, grid.campaign.slot_s)  # no call will have more
     return [
-        (reasoner.label(), asyncio.run(check_reasoner(reasoner, access, tools, say)))
+        (reasoner.label(), asyncio.run(check_reasoner(reasoner, access, tools, say, limit_s)))
         for reasoner, tools in asked.items()
     ]
 
 
 async def check_reasoner(
-    reasoner: Reasoner, access: Access, tools: Tools = (), say: Callable[[str], None] = print
+    reasoner: Reasoner,
+    access: Access,
+    tools: Tools = (),
+    say: Callable[[str], None] = print,
+    limit_s: float = CHECK_S,
 ) -> list[str]:
     """Ask a reasoner elsewhere something tiny; what it turned out not to understand.
 
@@ -155,7 +161,7 @@ async def check_reasoner(
     """
     endpoint = _endpoint(reasoner, 0, access)
     try:
-        await endpoint.check(tools=tools, say=say)
+        await endpoint.check(limit_s, tools, say)
         return list(endpoint.notes)
     finally:
         await endpoint.close()

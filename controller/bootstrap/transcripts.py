@@ -42,6 +42,7 @@ def transcript_kept_at(path: Path, cache: Path, approver: Approver) -> Iterator[
     content = path.read_bytes() if path.is_file() else b""
     former = whole_lines(content)
     with path.open("a+", encoding="utf-8", newline="\n") as out:
+        path.chmod(0o600)
         out.truncate(content.rfind(b"\n") + 1)  # a kill may have cut the last line short
         yield _Appended(former, out, cache=cache, approver=approver)
 

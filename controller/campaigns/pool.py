@@ -34,6 +34,8 @@ STORAGE: Final = "storage"  # the disk is full: no use in going on
 
 STORE_POLL_S: Final = 1.0  # between calls to a store that does not answer
 # Small arrays: a second thread per process only costs memory and the other workers' time.
+SLOW_S: Final = 5.0  # of compiling, after which a person is told
+
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
@@ -256,6 +258,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@contextlib.contextmanager
+def _told_if_slow(listener: Listener) -> Iterator[None]:
+    """Note that the twin is being compiled, if that takes long."""
+    words = "compiling the twin, once for this machine and version: half a minute or more"
+    timer = threading.Timer(SLOW_S, listener.noted, (words,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # the connection is one thread's at a time
+
+
 def _attempt(
     root: Path, engine: Engine, task: Task, listener: Listener, book: Book, *, warm: bool
 ) -> Ended:
@@ -263,7 +279,8 @@ def _attempt(
     run_id, started_s = task.run_id, time.perf_counter()
     try:
         if not warm:
-            with locked(root / ".warm.lock"):  # compiled by one, loaded by the others
+            # Compiled by one, loaded by the others.
+            with locked(root / ".warm.lock"), _told_if_slow(listener):
                 engine.warm_up()
         started_s = time.perf_counter()  # of the run alone: it says how long others will take
         with contextlib.ExitStack() as stack:

@@ -91,22 +91,25 @@ def check_file(path: Path) -> tuple[str, str]:
         InputError: something is wrong; several problems are all named.
     """
     if path.suffix == ".csv":
-        return REQUESTS, f"{len(read_trace(path))} requests"
+        return REQUESTS, _counted(len(read_trace(path)), "request")
     data = read_yaml(path)
     match kind := _kind(data, path):
         case "testbed":
             testbed = load_testbed(path.absolute()).to_domain()
-            return kind, f"{testbed.name}: {len(testbed.nodes)} workers, {len(testbed.lms)} LMs"
+            return kind, (
+                f"{testbed.name}: {_counted(len(testbed.nodes), 'worker')}, "
+                f"{_counted(len(testbed.lms), 'LM')}"
+            )
         case "profile":
             profile = load_profile(path.absolute())
-            return kind, f"{profile.name}: {len(profile.lms)} LMs"
+            return kind, f"{profile.name}: {_counted(len(profile.lms), 'LM')}"
         case "workload":
             workload = load_workload(path.absolute())
             return kind, f"{workload.name}: {workload.process.kind}"
         case "prices":
-            return kind, f"{len(load_price_file(path).models)} models"
+            return kind, _counted(len(load_price_file(path).models), "model")
         case "hosts":
-            return kind, f"{len(load_hosts(path).hosts)} machines"
+            return kind, _counted(len(load_hosts(path).hosts), "machine")
         case "cloud":
             values = load_cloud(path)
             return kind, f"image {values.image}, network {values.network}"
@@ -115,7 +118,11 @@ def check_file(path: Path) -> tuple[str, str]:
             return kind, f"run {experiment.run_id}"
         case _:
             grid = resolve(path.absolute())
-            return kind, f"{grid.campaign.name}: {len(grid.cells)} runs"
+            return kind, f"{grid.campaign.name}: {_counted(len(grid.cells), 'run')}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def check_pair(testbed: Path, profile: Path) -> None:

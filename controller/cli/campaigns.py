@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.cli.app import FAILED, INTERRUPTED, app
+from controller.cli.app import FAILED, app, ended_by_signals, told_to_resume
 from controller.cli.options import (
     OPTIONS,
     AsJson,
@@ -217,15 +215,23 @@ def _run_grid(grid: Grid, root: Path, access: Access, work: _Work) -> Tally:
 
     engine, progress = twin_engine(access), choose_progress()
     try:
-        return run_grid(
-            grid, root, engine, work.jobs, progress,
-            again=work.again, claims=work.claims, only=work.only,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        command = shlex.join(["edgelm", *sys.argv[1:]])
-        kept = "Finished runs are kept, and the recorded agents' calls of the others. Resume with:"
-        typer.echo(f"\nInterrupted. {kept}\n  {command}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        with ended_by_signals():
+            return run_grid(
+                grid, root, engine, work.jobs, progress,
+                again=work.again, claims=work.claims, only=work.only,
+            )  # fmt: skip
+    except KeyboardInterrupt as error:
+        raise typer.Exit(told_to_resume(error, _kept(grid))) from None
+
+
+def _kept(grid: Grid) -> str:
+    """Return what an interrupt leaves, in words."""
+    reasoners = {cell.experiment.reasoner for cell in grid.cells} - {None}
+    if not reasoners:
+        return "Finished runs are kept."
+    paid = any(one is not None and not one.embedded for one in reasoners)
+    again = "; those in flight are asked, and paid, again" if paid else ""
+    return f"Finished runs are kept, and the answered agents' calls of the others{again}."
 
 
 def write_page(root: Path) -> Path:

@@ -253,7 +253,8 @@ def _check_time_scale(grid: Grid, time_scale: float | None) -> None:
 def _print_plan(made: Plan) -> None:
     from controller.campaigns.progress import rounded
 
-    typer.echo(f"{made.campaign} on {made.target}: {made.runs} runs, {made.pending} to make")
+    runs = "1 run" if made.runs == 1 else f"{made.runs} runs"
+    typer.echo(f"{made.campaign} on {made.target}: {runs}, {made.pending} to make")
     for row in made.rows:
         count = "1 run" if len(row.runs) == 1 else f"{len(row.runs)} runs"
         typer.echo(f"  {row.label}: {count}")

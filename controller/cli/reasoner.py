@@ -31,6 +31,8 @@ def serve_reasoner(
       edgelm reasoner
       edgelm run paper --strategy MA --reasoner http://127.0.0.1:8765/v1 --model edgelm-reference
     """
+    if not with_parent:
+        typer.echo("starting; its first answers wait until the optimiser is loaded", err=True)
     from controller.reference_model.completions import Latency
     from controller.reference_model.faults import parse_faults
     from controller.reference_model.server import serve

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from controller.cli.app import FAILED, INTERRUPTED, app
+from controller.cli.app import FAILED, app, ended_by_signals, told_to_resume
 from controller.cli.campaigns import opened, show_results, write_page
 from controller.cli.options import (
     AsJson,
@@ -180,7 +178,7 @@ def live(
     try:
         speed = time_scale or (20.0 if target == "emulated" else 1.0)
         names = testbed.to_domain().node_names
-        with contextlib.ExitStack() as stack:
+        with ended_by_signals(), contextlib.ExitStack() as stack:
             if controller is None:
                 front = Front(front_port, users) if front_port is not None else None
                 there = stack.enter_context(local_testbed(names, services, speed, weights, front))
@@ -194,10 +192,8 @@ def live(
                 typer.echo("smoke prompts: waiting for an answer of every LM", err=True)
                 send_smoke_prompts(grid.cells[0].experiment, mine)
             tally = run_grid(grid, root, live_engine(mine), 1, choose_progress())
-    except KeyboardInterrupt:
-        command = shlex.join(["edgelm", *sys.argv[1:]])
-        typer.echo(f"\nInterrupted; finished runs are kept. Resume with:\n  {command}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        raise typer.Exit(told_to_resume(error, "Finished runs are kept.")) from None
     page = write_page(root) if report and tally.done else None
     show_results(root, tally, page, as_json=as_json)
     if not tally.complete:

@@ -76,6 +76,7 @@ class Overview:
     """The top of the page."""
 
     headline: Headline | None
+    setting: str  # of several, to which headline and tiles speak; empty if there is one
     done: int
     runs: int
     best: str
@@ -94,6 +95,7 @@ def overview(data: Data) -> Overview:
     missing = missing_runs(data)
     return Overview(
         headline=headline(data),
+        setting=_setting(data),
         done=sum(run.figures is not None for run in data.campaign.runs),
         runs=len(data.campaign.runs),
         best=next(iter(data.ranking()), ""),
@@ -125,6 +127,14 @@ def headline(data: Data) -> Headline | None:
     return Headline(
         leaders, means[best], reference, share=share, against_paper=paper, unserved=unserved
     )
+
+
+def _setting(data: Data) -> str:
+    """Return the setting of the headline where a campaign has several: "load 0.8, one of 3"."""
+    if len(data.settings) < 2:
+        return ""
+    axes = [f"{axis} {data.nominal.value(axis)}" for axis in data.varying]
+    return f"{', '.join(axes)}: one of {len(data.settings)} settings"
 
 
 def _by_other_code(data: Data) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ MACHINES: Final = "machines.parquet"  # of a campaign: use of machines during it
 RUN_FILES: Final = (EXPERIMENT, REQUESTS, SLOTS, DECISIONS, SUMMARY)
 
 ID_DIGITS: Final = 12
+PRIVATE: Final = 0o700  # folders of runs with agents
 STORAGE_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -83,6 +84,8 @@ def publish(root: Path, run_id: str, files: Mapping[str, bytes]) -> None:
     _remove(partial)
     try:
         partial.mkdir(parents=True)
+        if TRANSCRIPT in files:
+            partial.chmod(PRIVATE)  # prompts and replies are for whoever made the run
         for name, content in {**files, SUMS: sums_of(files)}.items():
             write_durably(partial / name, content)
         sync_folder(partial)

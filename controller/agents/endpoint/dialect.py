@@ -17,7 +17,9 @@ OBJECT_SCHEMA: Final = "json_object with a schema"  # llama-cpp-python, Together
 OBJECT: Final = "json_object"
 PROSE: Final = "no response_format"
 _WEAKER_FORMAT: Final = {SCHEMA: OBJECT_SCHEMA, OBJECT_SCHEMA: OBJECT, OBJECT: PROSE}
-_WEAKER_LENGTH: Final = {"max_completion_tokens": "max_tokens", "max_tokens": ""}
+OPENAI_LENGTH: Final = "max_completion_tokens"
+# Names of the token limit. Servers other than OpenAI's get both: some ignore what they do not know.
+LENGTHS: Final = ("max_tokens", OPENAI_LENGTH)
 
 # Statuses by which servers refuse an option: some of them answer 404 or a 500 of their own.
 REFUSALS: Final = (400, 404, 405, 415, 422, 500, 501)
@@ -55,7 +57,7 @@ class Dialect:
     """Names and forms in which one model takes options."""
 
     format: str = SCHEMA  # or OBJECT_SCHEMA, OBJECT, PROSE
-    length: str = "max_completion_tokens"  # name of the token limit; "" does not send it
+    lengths: tuple[str, ...] = LENGTHS  # names under which the token limit is sent
     temperature: bool = True  # it is sent
     reasoning_effort: bool = True  # it is sent
     tools: bool = True  # they are offered
@@ -69,8 +71,8 @@ class Dialect:
             found["temperature"] = options.temperature
         if self.reasoning_effort and options.reasoning_effort is not None:
             found["reasoning_effort"] = options.reasoning_effort
-        if self.length and options.max_tokens is not None:
-            found[self.length] = options.max_tokens
+        if options.max_tokens is not None:
+            found |= dict.fromkeys(self.lengths, options.max_tokens)
         if self.stream:
             found["stream"] = False  # some servers stream unless told not to
         return found
@@ -106,7 +108,7 @@ class Dialect:
         weaker = self.less(name)
         while weaker is not None:
             yield weaker
-            weaker = weaker.less(weaker.length if name == self.length else name)
+            weaker = weaker.less(name)
 
     def blamed(self, complaint: Failure, options: Options) -> bool:
         """Return True if a refusal names an option that the user has given."""
@@ -118,8 +120,8 @@ class Dialect:
         if name == "format":
             weaker = _WEAKER_FORMAT.get(self.format)
             return replace(self, format=weaker) if weaker else None
-        if name and name == self.length:
-            return replace(self, length=_WEAKER_LENGTH[name])
+        if name in self.lengths:
+            return replace(self, lengths=tuple(one for one in self.lengths if one != name))
         if name in _SWITCHES and getattr(self, name):
             return replace(self, **{name: False})  # type: ignore[arg-type]
         return None
@@ -149,10 +151,11 @@ class Dialect:
         found = []
         if self.format != before.format:
             found.append(f"asked for {self.format} instead of {before.format}")
-        if self.length != before.length:
-            found.append(
-                f"{before.length} sent as {self.length}" if self.length else "no token limit sent"
+        if self.lengths != before.lengths:
+            left = (
+                f"no {' or '.join(one for one in before.lengths if one not in self.lengths)} sent"
             )
+            found.append(left if self.lengths else f"{left}: replies have no limit")
         found += [
             words
             for name, words in _SWITCHES.items()

@@ -12,7 +12,13 @@ from controller.agents.chat import TOKEN_CHARACTERS, Ask, Completion, ReplySchem
 from controller.agents.endpoint.address import Address, checked_key
 from controller.agents.endpoint.answers import Failure, Usage, read_completion
 from controller.agents.endpoint.call_time import LATENCY_HEADER, CallTime, WallTime
-from controller.agents.endpoint.dialect import Dialect, Options, render_messages, render_options
+from controller.agents.endpoint.dialect import (
+    OPENAI_LENGTH,
+    Dialect,
+    Options,
+    render_messages,
+    render_options,
+)
 from controller.agents.endpoint.limits import Limiter
 from controller.agents.endpoint.loopback import LoopbackTransport, OwnServer
 from controller.agents.endpoint.prices import Prices
@@ -111,6 +117,7 @@ class Endpoint:
         self._now_s = now_s
         self._options = Options(temperature, reasoning_effort, max_tokens)
         self._seed = seed
+        self._plain = Dialect(lengths=(OPENAI_LENGTH,)) if self.address.is_openai else _PLAIN
         self._dialects: dict[str, Dialect] = {}
         self._openings: dict[tuple[str, ReplySchema, bool], _Opening] = {}
 
@@ -180,7 +187,7 @@ class Endpoint:
 
     def _render(self, call: _Call) -> None:
         ask, key = call.ask, (call.model, call.ask.form, bool(call.ask.tools))
-        dialect = self._dialects.get(call.model, _PLAIN)
+        dialect = self._dialects.get(call.model, self._plain)
         opening = self._openings.get(key)
         if opening is None or not opening.serves(dialect, ask):
             text = render_options(dialect, self._options, call.model, ask)
@@ -197,7 +204,7 @@ class Endpoint:
         weaker = call.dialect.without(failure, self._options, call.ask)
         if weaker is None or call.watch.left_s() <= 0:
             return False
-        if self._dialects.get(call.model, _PLAIN) is call.dialect:
+        if self._dialects.get(call.model, self._plain) is call.dialect:
             self._speak(call.model, weaker, failure)
         call.attempts -= 1
         return True
@@ -206,7 +213,7 @@ class Endpoint:
         """Ask again with one thing less at a time, after a refusal that names nothing. Keep to the
         first form that is answered; return its completion, or None if every one is refused."""
         model = self.models.of(ask.tier)
-        former = self._dialects.get(model, _PLAIN)
+        former = self._dialects.get(model, self._plain)
         for weaker in former.alternatives(self._options, ask):
             self._dialects[model] = weaker
             completion, refused = await self.exchange(ask, most=1)
@@ -220,7 +227,7 @@ class Endpoint:
     def may_descend(self, failure: Failure) -> bool:
         """Return False if the refusal names an option that the user has given, which is to be
         corrected and not left out."""
-        return not _PLAIN.blamed(failure, self._options)
+        return not self._plain.blamed(failure, self._options)
 
     def given(self) -> list[str]:
         """Return the options that the user has given, in words."""
@@ -229,7 +236,7 @@ class Endpoint:
 
     def _speak(self, model: str, weaker: Dialect, failure: Failure) -> None:
         """Use another dialect from now on, and note why."""
-        former = self._dialects.get(model, _PLAIN)
+        former = self._dialects.get(model, self._plain)
         self._dialects[model] = weaker
         self.notes.append(f"{model}: {weaker.difference(former)} ({failure.error})")
         self._note(self.notes[-1])

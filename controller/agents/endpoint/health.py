@@ -108,6 +108,7 @@ async def _loaded(
 ) -> tuple[Completion, Failure | None]:
     """Return the answer of a model, after it has loaded."""
     model, url = endpoint.models.of(ask.tier), endpoint.address.url
+    endpoint.transport.open()  # the first import takes seconds, which are not the model's
     loop = asyncio.get_running_loop()
     until_s = loop.time() + LOADING_S
     slow = loop.call_later(SLOW_S, say, f"waiting for {model} at {url} to answer")

@@ -166,3 +166,19 @@ def test_a_shard_of_one_node_may_send_nothing_to_itself(word: str) -> None:
     reply = {lm: {"big": word} for lm in WORLD.testbed.lm_names}
     to = check_routing(alone, reply, ROLES[:1], ALL_UP[:1])
     assert set(to.ravel().tolist()) == {REFUSE if word == "refuse" else ELSEWHERE}
+
+
+@pytest.mark.parametrize("share", [1e308, -1e308, 1e15])
+def test_absurd_shares_are_refused_without_a_warning(share: float) -> None:
+    reply = policy_reply()
+    reply["routing"]["lm1"] = {"big": share, "mid": share, "small": share}
+    assert "lm1" in str(problems(lambda: planned(reply)))
+
+
+def test_absurd_forecasts_are_refused_without_a_warning() -> None:
+    reply = policy_reply()
+    reply["forecast"] = {
+        lm: {"requests_per_slot": 1e308, "prompts_per_request": 1e308}
+        for lm in WORLD.testbed.lm_names
+    }
+    assert "forecast of lm0" in str(problems(lambda: planned(reply)))

@@ -139,3 +139,8 @@ def test_a_pod_that_waits_elsewhere_holds_up_nobody() -> None:
     waiting = replace(RUNNING, pod=RUNNING.pod.copy())
     waiting.pod[MID, 1] = POD_PENDING
     chosen(MORE[0][1], state=waiting)
+
+
+@pytest.mark.parametrize("cores", [1e308, -1e308])
+def test_absurd_cores_are_refused_without_a_warning(cores: float) -> None:
+    assert "cores" in str(problems(lambda: chosen([on_cpu(cores), on_cpu(cores), ABSENT])))

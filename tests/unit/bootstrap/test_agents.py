@@ -19,14 +19,16 @@ from controller.bootstrap.agents import (
     _limiter,
     _reference,
     check_reasoner,
+    check_reasoners,
     staffed,
 )
 from controller.bootstrap.transcripts import RunTranscript, transcript_kept_at
+from controller.bootstrap.twin import simulate
 from controller.campaigns.reasoner import Models, Reasoner
 from controller.domain.decisions import Demand
 from controller.domain.errors import InputError
 from controller.reference_model.completions import Latency
-from tests.samples.small import small_experiment
+from tests.samples.small import small_experiment, small_grid
 from tests.unit.agents.servers import Reply, Request, answer, complaint, serving
 from tests.unit.policies.states import idle, open_policy
 
@@ -84,7 +86,40 @@ def test_a_campaigns_token_limit_reaches_the_server_by_the_name_that_it_knows() 
         notes = asyncio.run(check_reasoner(one, Access()))
         first, second = server.asked()
     assert first["max_completion_tokens"] == second["max_tokens"] == 700
-    assert "max_completion_tokens sent as max_tokens" in notes[0]
+    assert "max_completion_tokens" not in second
+    assert "no max_completion_tokens sent" in notes[0]
+
+
+def test_what_a_server_does_not_understand_is_in_the_summary_and_replays() -> None:
+    def script(request: Request) -> Reply:
+        system = any(one["role"] == "system" for one in request.body["messages"])
+        return complaint(400, "System role not supported") if system else answer("{}")
+
+    models = Models(planner="m", scheduler="m", deployer="m")
+    with serving(script) as server:
+        reasoner = Reasoner(kind="url", url=server.url, models=models)
+        one = small_experiment(strategy="MAL", reasoner=reasoner, epoch_slots=1, tau_s=30.0)
+        made = simulate(one)
+    note = "m: system text sent within the user's message (HTTP 400: System role not supported)"
+    assert made.reasoner is not None
+    assert made.reasoner["notes"] == [note]
+    assert made.transcript is not None
+    lines = made.transcript.splitlines(keepends=True)
+    again = simulate(one, RunTranscript(former=lines, silent=True))
+    assert (again.reasoner, again.transcript) == (made.reasoner, made.transcript)
+
+
+def test_tools_are_part_of_the_check_where_the_planner_uses_them() -> None:
+    models = Models(planner="m", scheduler="m", deployer="m")
+    with serving(answer()) as server:
+        reasoner = {"kind": "url", "url": server.url, "models": models.model_dump()}
+        entry = {"name": "MA", "parameters": {"what_if": 2}}
+        for strategy in ("MA", entry):
+            grid = small_grid(strategies=(strategy,), seeds=1, reasoners=(reasoner,))
+            check_reasoners(grid, Access())
+        plain, with_tools = server.asked()
+    assert "tools" not in plain
+    assert with_tools["tools"][0]["function"]["name"] == "try_policy"
 
 
 class Nobody:

@@ -14,6 +14,7 @@ from controller.campaigns.reasoner import (
     Reasoner,
     ReasonerItem,
     reasoner_fields,
+    short_names,
 )
 from controller.domain.errors import InputError
 from controller.inputs.documents import parse
@@ -147,3 +148,34 @@ def test_a_label_says_who_decides_where_agents_do_not_alone(
     (cell,) = small_grid(strategies=({"name": "MA", "parameters": parameters},), seeds=1).cells
     assert cell.label == label
     assert (cell.experiment.reasoner is not None) == is_asked
+
+
+def at(url: str, **changes: Any) -> Reasoner:
+    return Reasoner(kind="url", url=url, models=Models(**MODELS), **changes)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        (at("http://a:1/v1"), at("http://b:1/v1"),
+         ["large / small at a:1", "large / small at b:1"]),
+        (at("http://a:1/east/v1"), at("http://a:1/west/v1"),
+         ["large / small at a:1/east", "large / small at a:1/west"]),
+        (at("http://a:1/v1"), at("http://a:1/v1", temperature=0.5),
+         ["large / small at a:1", "large / small at a:1, temperature 0.5"]),
+        (Reasoner(), Reasoner(token_s=0.02), ["reference", "reference, token_s 0.02"]),
+        (Reasoner(), at("http://a:1/v1"), ["reference", "large / small"]),
+    ],
+)  # fmt: skip
+def test_names_tell_reasoners_apart(one: Reasoner, other: Reasoner, names: list[str]) -> None:
+    assert short_names([one, other]) == names
+
+
+def test_one_model_on_two_servers_can_be_compared() -> None:
+    servers = ({"kind": "url", "url": f"http://{host}:1/v1", "models": MODELS} for host in "ab")
+    grid = small_grid(strategies=("MA",), seeds=1, reasoners=tuple(servers))
+    assert [cell.label for cell in grid.cells] == [
+        "MA (large / small at a:1)",
+        "MA (large / small at b:1)",
+    ]
+    assert len({cell.axes()["reasoner"] for cell in grid.cells}) == 2

@@ -86,3 +86,10 @@ def test_strategies_whose_runs_several_versions_of_the_code_made_are_named():
     edited = replace(first, figures=summary(0.1, code="0123456789ab"))
     runs = (edited, *data.campaign.runs[1:])
     assert overview(analyse(replace(data.campaign, runs=runs))).by_other_code == ("RR",)
+
+
+def test_the_page_names_the_setting_that_its_headline_is_of():
+    one = data_of([("RR", 0, 0.5)])
+    assert overview(one).setting == ""
+    three = data_of([("RR", 0, 0.5)], load_0_5=[("RR", 0, 0.1)], load_2=[("RR", 0, 0.9)])
+    assert overview(three).setting == "load 1.0: one of 3 settings"

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -159,3 +160,15 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_an_id_is_how_the_digest_begins() -> None:
     assert hashlib.sha256(b"{}").hexdigest().startswith(RUN)
     assert len(RUN) == 12
+
+
+@pytest.mark.parametrize(("more", "others"), [({"transcript.jsonl": b""}, 0), ({}, 0o055)])
+def test_prompts_and_replies_are_for_whoever_made_the_run(
+    tmp_path: Path, more: dict[str, bytes], others: int
+) -> None:
+    former = os.umask(0o022)
+    try:
+        folder.publish(tmp_path, RUN, {**FILES, **more})
+    finally:
+        os.umask(former)
+    assert folder.run_folder(tmp_path, RUN).stat().st_mode & 0o055 == others

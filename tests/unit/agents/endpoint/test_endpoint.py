@@ -74,6 +74,7 @@ def test_what_is_asked_is_what_arrives() -> None:
         "temperature": 0.0,
         "reasoning_effort": "low",
         "max_completion_tokens": 700,
+        "max_tokens": 700,
         "stream": False,
     }
 
