@@ -23,6 +23,7 @@ from controller.inputs.catalog import (
     names,
     read_yaml,
 )
+from controller.inputs.cluster import ClusterFile, load_cluster
 from controller.inputs.prices import PriceFile, load_price_file
 from controller.inputs.profile import ProfileFile
 from controller.inputs.schema import schema_of
@@ -41,6 +42,7 @@ MARKS: Final = {
     "lms": "profile",
     "strategies": "campaign",
     "models": "prices",
+    **dict.fromkeys(ClusterFile.model_fields, "cluster"),
     "summary": "campaign",
 }
 
@@ -50,6 +52,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "workload": WorkloadFile,
     "campaign": CampaignFile,
     "prices": PriceFile,
+    "cluster": ClusterFile,
     "experiment": Experiment,
 }
 
@@ -97,6 +100,9 @@ def check_file(path: Path) -> tuple[str, str]:
         case "workload":
             workload = load_workload(path.absolute())
             return kind, f"{workload.name}: {workload.process.kind}"
+        case "cluster":
+            cluster = load_cluster(path)
+            return kind, f"Kubernetes {cluster.kubernetes}, {cluster.engines} engines"
         case "prices":
             return kind, f"{len(load_price_file(path).models)} models"
         case "experiment":
@@ -126,7 +132,7 @@ def _kind(data: object, path: Path) -> str:
         str(path),
         "unknown file type",
         remedy="a testbed has the field 'all', a profile 'lms', a workload 'process', a campaign "
-        "'strategies'; `edgelm schema KIND` prints the rest",
+        "'strategies', a cluster file 'registry'; `edgelm schema KIND` prints the rest",
     )
 
 

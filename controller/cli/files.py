@@ -54,7 +54,8 @@ def validate(
         list[Path], typer.Argument(metavar="FILE...", help="YAML or JSON files, traces (.csv).")
     ],
 ) -> None:
-    """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, experiments.
+    """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, cluster files,
+    experiments.
 
     A campaign is checked with every file that it names, each testbed with each profile given.
 
@@ -93,7 +94,8 @@ def schema(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="testbed, profile, workload, campaign, prices or experiment."
+            metavar="KIND",
+            help="testbed, profile, workload, campaign, prices, cluster or experiment.",
         ),
     ],
 ) -> None:
