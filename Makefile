@@ -67,6 +67,7 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 e2e: $(VENV)-lm/ready $(VENV)-airflow/celery servers ## Run the slow tests: models with weights, memory, 200 kills, Airflow, Kubernetes; an hour, 5 GB
 	python -m pytest -s tests/airflow
 	EDGELM_WAITS=1 $(VENV)-lm/bin/python -m pytest -s tests/e2e tests/live
+	EDGELM_MUTATIONS=3000 python -m pytest tests/unit/inputs/test_mutations.py
 	EDGELM_FIGURES=1 EDGELM_WAITS=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
