@@ -75,6 +75,7 @@ e2e: $(VENV)-lm/ready $(VENV)-airflow/celery $(VENV)-ansible/ready servers ## Ru
 	python -m pytest -s tests/airflow
 	EDGELM_PLAYBOOKS=1 EDGELM_UP_KILLS=20 $(VENV)-ansible/bin/python -m pytest -s tests/playbooks
 	EDGELM_WAITS=1 $(VENV)-lm/bin/python -m pytest -s tests/e2e tests/live
+	EDGELM_MUTATIONS=3000 python -m pytest tests/unit/inputs/test_mutations.py
 	EDGELM_FIGURES=1 EDGELM_WAITS=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes
 	EDGELM_TERRIBLE=2 python -m pytest -s tests/integration/test_terrible_agents.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill

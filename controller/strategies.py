@@ -319,6 +319,22 @@ def parts(
     return Parts(found, making)
 
 
+def check(name: str, scenario: Scenario, parameters: Mapping[str, Any]) -> None:
+    """Check that a strategy can work on a testbed, by building the parts that need no agent.
+
+    Raises:
+        InputError: it cannot, as where a deployer would have to enumerate too much.
+    """
+    made = parts(name, scenario, Streams(0), parameters)
+    names = (made.recipe.planner, made.recipe.scheduler, made.recipe.deployer)
+    makers = (made.planner, made.scheduler, made.deployer)
+    for part, make in zip(names, makers, strict=True):
+        if part not in ("agent", "oracle"):
+            make()
+    if made.recipe.has_agents and made.making.parameters.mode in (ADVISE, APPROVE):
+        check(made.making.parameters.incumbent, scenario, {})
+
+
 def build(
     name: str,
     scenario: Scenario,

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from controller.domain.errors import InputError
 from controller.domain.testbed import Testbed
 from controller.inputs.documents import combine
-from controller.inputs.fields import NonNegative, Positive, Record
+from controller.inputs.fields import LINE, NonNegative, Positive, PositiveSeconds, Record
 
 Spans = list[tuple[int, float, float]]  # node row, down_s, up_s
 
@@ -32,15 +32,29 @@ class Outage(Record):
 class RandomOutages(Record):
     """Losses of nodes as a Poisson process per node; repair times are exponential."""
 
-    per_node_hour: Positive = Field(description="losses an hour of a node that is up, above 0")
-    repair_s: Positive = Field(description="mean time until it is up again, above 0")
+    per_node_hour: float = Field(
+        strict=True,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="losses an hour of a node that is up, above 0, at most 3600 (one a second)",
+    )
+    repair_s: PositiveSeconds = Field(
+        description="mean time until it is up again, above 0, at most 1e6"
+    )
     nodes: tuple[str, ...] | None = Field(None, description="null: any worker")
 
 
 class Faults(Record):
     """Node outages of a run."""
 
-    name: str = Field("none", min_length=1)
+    name: str = Field(
+        "none",
+        min_length=1,
+        max_length=80,
+        pattern=LINE,
+        description="one line of at most 80 printable characters",
+    )
     outages: tuple[Outage, ...] = ()
     random: RandomOutages | None = None
 

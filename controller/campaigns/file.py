@@ -25,9 +25,20 @@ from controller.campaigns.reasoner import Reasoner, ReasonerItem
 from controller.domain.errors import InputError
 from controller.domain.scenario import EPOCH_SLOTS, LAM, SLOT_S, TAU_S
 from controller.inputs.catalog import locate, parse, read_yaml
-from controller.inputs.fields import Count, Name, Positive, Record, Share, Text
+from controller.inputs.fields import (
+    LINE,
+    Count,
+    Name,
+    Positive,
+    PositiveSeconds,
+    Record,
+    Seed,
+    Share,
+    Text,
+)
 
 ALL: Final = "all"
+MAX_DRAIN_SLOTS: Final = 100_000
 
 T = TypeVar("T")
 
@@ -63,9 +74,11 @@ def _list_of_all(value: object) -> object:
 def _counted(value: object) -> object:
     """Expand a number of seeds to that many, from 0."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if value > MAX_SEEDS:
+            raise ValueError(f"are too many: at most {MAX_SEEDS:,} seeds, one run each and more")
         return tuple(range(value))
     if not isinstance(value, list | tuple):
-        raise ValueError(f"is neither a number of seeds nor a list of them (got {value!r})")
+        raise ValueError("is neither a number of seeds nor a list of them")
     return value
 
 
@@ -86,14 +99,20 @@ Load = Annotated[
         description="above 0, at most 1000; 1 is the workload's own",
     ),
 ]
-Seed = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more")]
+MAX_SEEDS: Final = 10_000
 
 
 class StrategyEntry(Record):
     """A strategy with parameters that differ from its own."""
 
     name: str = Field(description="as in `edgelm list strategies`, or all")
-    label: str = Field(default="", description="name in figures; its name if not given")
+    label: str = Field(
+        default="",
+        max_length=80,
+        pattern=LINE,
+        description="name in figures, one line of at most 80 printable characters; its name if "
+        "not given",
+    )
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -188,11 +207,20 @@ class _Title(Record):
 class CampaignFile(Axes, _Title):
     """The grid is the product of the axes; with ``parts``, the union of one such product each."""
 
-    slot_s: Positive = SLOT_S
+    slot_s: PositiveSeconds = SLOT_S
     epoch_slots: Count = EPOCH_SLOTS
-    tau_s: Positive = Field(default=TAU_S, description="deadline, Eq. 3")
+    tau_s: PositiveSeconds = Field(default=TAU_S, description="deadline, Eq. 3; at most 1e6")
     lam: Share = Field(default=LAM, description="lambda of Eq. 10")
     parts: tuple[Part, ...] = ()
+
+    @model_validator(mode="after")
+    def _deadline_is_near(self) -> Self:
+        if self.tau_s > MAX_DRAIN_SLOTS * self.slot_s:
+            raise ValueError(
+                f"tau_s {self.tau_s:g} is more than {MAX_DRAIN_SLOTS:,} slots of slot_s "
+                f"{self.slot_s:g}, which a run drains at its end; lower tau_s, or raise slot_s"
+            )
+        return self
 
     @model_validator(mode="after")
     def _faults_differ(self) -> Self:

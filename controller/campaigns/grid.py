@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -31,7 +32,18 @@ from controller.domain.scenario import Scenario
 from controller.inputs.catalog import check_together, load_profile, load_testbed, locate
 from controller.inputs.profile import ProfileFile
 from controller.inputs.testbed import TestbedFile
-from controller.workloads.spec import WorkloadFile, find_trace, generate, load_workload
+from controller.workloads.spec import (
+    WorkloadFile,
+    find_trace,
+    generate,
+    load_workload,
+    most_requests,
+)
+
+MAX_ROWS: Final = 50_000_000  # of slots.parquet: 600 nodes and 4 LMs for 20,000 slots
+MAX_REQUESTS: Final = 50_000_000  # some ten gigabytes
+MAX_OUTAGES: Final = 1_000_000
+MAX_RUNS: Final = 100_000  # of a grid, each a folder
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,13 @@ def resolve_grid(campaign: CampaignFile, path: Path, mode: str | None = None) ->
     Raises:
         InputError: something named does not exist, is malformed, or does not fit the rest.
     """
+    runs = sum(_count(axes) for axes in campaign.products())
+    if runs > MAX_RUNS:
+        raise InputError(
+            str(path),
+            f"is a grid of about {runs:,} runs, but at most {MAX_RUNS:,} are possible",
+            remedy="give fewer values on its axes, or divide it into several campaigns",
+        )
     shelf = Shelf(path)
     cells: dict[str, Cell] = {}
     for axes in campaign.products():
@@ -113,6 +132,11 @@ def resolve_grid(campaign: CampaignFile, path: Path, mode: str | None = None) ->
             cells.setdefault(cell.run_id, cell)
     _refuse_ambiguity(str(path), tuple(cells.values()))
     return Grid(campaign, tuple(cells.values()), dict(shelf.traces))
+
+
+def _count(axes: Axes) -> int:
+    """Return the number of runs of a product, ``all`` taken for one strategy."""
+    return prod(len(getattr(axes, axis)) for axis in Axes.model_fields if axis != "epochs")
 
 
 def retargeted(grid: Grid, target: Target) -> Grid:
@@ -130,7 +154,7 @@ class Shelf:
     _testbeds: dict[str, TestbedFile] = field(default_factory=dict)
     _profiles: dict[tuple[Any, ...], ProfileFile] = field(default_factory=dict)
     _workloads: dict[str, WorkloadFile] = field(default_factory=dict)
-    _checked: set[tuple[str, ...]] = field(default_factory=set)
+    _checked: set[tuple[Any, ...]] = field(default_factory=set)
 
     def testbed(self, reference: str) -> TestbedFile:
         if reference not in self._testbeds:
@@ -175,6 +199,45 @@ class Shelf:
         generate(arrivals, scenario, 1, np.random.default_rng(0), 1.0)
         self._checked.add(key)
 
+    def check_strategy(self, testbed: str, entry: ProfileEntry, one: _Contestant) -> None:
+        """Raise InputError unless a strategy can work on a testbed."""
+        profile = self.profile(entry)
+        key = (testbed, profile.name, one.name, *sorted(one.parameters.items()))
+        if key not in self._checked:
+            scenario = Scenario(self.testbed(testbed).to_domain(), profile.to_domain())
+            strategies.check(one.name, scenario, one.parameters)
+            self._checked.add(key)
+
+    def check_size(
+        self,
+        testbed: str,
+        workload: str,
+        setting: Mapping[str, Any],
+        campaign: CampaignFile,
+        epochs: int,
+    ) -> None:
+        """Raise InputError if a run would have more rows, requests or outages than memory holds."""
+        machines, slots = self.testbed(testbed).to_domain(), epochs * campaign.epoch_slots
+        rows = slots * len(machines.nodes) * len(machines.lms)
+        process = self.workload(workload).process
+        requests = most_requests(process, machines, slots) * setting["load"]
+        random = setting["faults"].random
+        hours = slots * campaign.slot_s / 3600 * len(machines.nodes)
+        outages = hours * random.per_node_hour if random else 0.0
+        for what, count, most in (
+            ("rows of slots, nodes and LMs", rows, MAX_ROWS),
+            ("requests", requests, MAX_REQUESTS),
+            ("outages", outages, MAX_OUTAGES),
+        ):
+            if count > most:
+                raise InputError(
+                    str(self.campaign),
+                    f"a run would have about {count:.2g} {what}, but at most {most:,} are possible",
+                    field="epochs",
+                    value=epochs,
+                    remedy="give fewer epochs, or shorter ones, or a lower rate",
+                )
+
     def _path(self, reference: str) -> str | Path:
         """Return a file from the campaign file's folder, or the reference as a shipped name."""
         beside = self.campaign.parent / reference
@@ -190,7 +253,10 @@ def _cells(campaign: CampaignFile, axes: Axes, shelf: Shelf, mode: str | None) -
     ]
     places = product(axes.testbeds, axes.profiles, axes.workloads, axes.settings())
     for testbed, entry, workload, setting in places:
+        shelf.check_size(testbed, workload, setting, campaign, axes.epochs)
         shelf.check(testbed, entry, workload, setting["faults"])
+        for one in contestants:
+            shelf.check_strategy(testbed, entry, one)
         for one, seed in product(contestants, axes.seeds):
             experiment = Experiment(
                 testbed=shelf.testbed(testbed),

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
 from controller.domain.errors import Permanent
+from controller.domain.words import printable
 
 NOBODY: Final = "nobody is at a terminal to approve a policy"
 QUIET_S: Final = 30.0  # after which a log says how far a run is
@@ -156,7 +157,7 @@ class Lines:
     def _write(self, line: str) -> None:
         self._written_s = time.monotonic()
         with contextlib.suppress(OSError):  # a closed pipe must not end the campaign
-            print(line, file=self._out, flush=True)
+            print(printable(line), file=self._out, flush=True)
 
 
 class Bar:
@@ -196,20 +197,20 @@ class Bar:
         self._bar.update(self._task, total=total, completed=finished, description="first runs")
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False, markup=False)
+        self._bar.console.print(printable(text), highlight=False, markup=False)
 
     def ended(self, strategy: str, title: str, wall_s: float, error: str) -> None:
         from rich.markup import escape
 
         self._to_go.record(strategy, wall_s)
         if error:
-            failed = f"[red]failed[/] {escape(title)}: {escape(error)}"
+            failed = f"[red]failed[/] {escape(printable(title))}: {escape(printable(error))}"
             self._bar.console.print(failed, highlight=False)
         last = f"{title}, {wall_s:.1f} s{self._to_go.text()}"
-        self._bar.update(self._task, advance=1, description=last)
+        self._bar.update(self._task, advance=1, description=printable(last))
 
     def advanced(self, title: str, far: str) -> None:
-        self._bar.update(self._task, description=f"{title}: {far}{self._to_go.text()}")
+        self._bar.update(self._task, description=printable(f"{title}: {far}{self._to_go.text()}"))
 
     def confirm(self, text: str) -> bool:
         self._bar.stop()

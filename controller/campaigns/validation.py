@@ -24,6 +24,7 @@ from controller.inputs.catalog import (
     read_yaml,
 )
 from controller.inputs.cloud import CloudFile, load_cloud
+from controller.inputs.cluster import ClusterFile, load_cluster
 from controller.inputs.hosts import HostsFile, load_hosts
 from controller.inputs.prices import PriceFile, load_price_file
 from controller.inputs.profile import ProfileFile
@@ -43,9 +44,10 @@ MARKS: Final = {
     "lms": "profile",
     "strategies": "campaign",
     "models": "prices",
+    **dict.fromkeys(CloudFile.model_fields.keys() - ClusterFile.model_fields.keys(), "cloud"),
+    **dict.fromkeys(ClusterFile.model_fields, "cluster"),
     "summary": "campaign",
     "hosts": "hosts",
-    **dict.fromkeys(CloudFile.model_fields, "cloud"),
 }
 
 MODELS: Final[Mapping[str, type[BaseModel]]] = {
@@ -54,6 +56,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "workload": WorkloadFile,
     "campaign": CampaignFile,
     "prices": PriceFile,
+    "cluster": ClusterFile,
     "experiment": Experiment,
     "cloud": CloudFile,
     "hosts": HostsFile,
@@ -106,6 +109,9 @@ def check_file(path: Path) -> tuple[str, str]:
         case "workload":
             workload = load_workload(path.absolute())
             return kind, f"{workload.name}: {workload.process.kind}"
+        case "cluster":
+            cluster = load_cluster(path)
+            return kind, f"Kubernetes {cluster.kubernetes}, {cluster.engines} engines"
         case "prices":
             return kind, _counted(len(load_price_file(path).models), "model")
         case "hosts":
@@ -139,12 +145,14 @@ def _kind(data: object, path: Path) -> str:
     if isinstance(data, dict):
         for mark, kind in MARKS.items():
             if mark in data:
-                return kind
+                # Both have a network: a range of addresses, or what may reach whom.
+                is_range = mark == "network" and isinstance(data[mark], str)
+                return "cloud" if is_range else kind
     raise InputError(
         str(path),
         "unknown file type",
         remedy="a testbed has the field 'all', a profile 'lms', a workload 'process', a campaign "
-        "'strategies'; `edgelm schema KIND` prints the rest",
+        "'strategies', a cluster file 'registry'; `edgelm schema KIND` prints the rest",
     )
 
 

@@ -14,6 +14,7 @@ import typer
 
 from controller import __version__
 from controller.domain.errors import EdgelmError, InputError
+from controller.domain.words import printable
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
@@ -46,6 +47,12 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except EdgelmError as error:
         typer.echo(f"edgelm: {_relative(str(error))}", err=True)
+        sys.exit(FAILED)
+    except OSError as error:
+        # A disk that is full, gone or protected, met where no command expects it.
+        where = f"{error.filename}: " if error.filename else ""
+        text = printable(f"{where}{error.strerror or error}")
+        typer.echo(f"edgelm: {text}; check disk, path and permissions, then repeat", err=True)
         sys.exit(FAILED)
 
 

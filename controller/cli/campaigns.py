@@ -245,9 +245,13 @@ def write_page(root: Path) -> Path:
     try:
         return write_report(root)
     except OSError as error:
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        cure = "remove the file that is in the way" if in_the_way else (
+            "free disk space or restore the permission"
+        )  # fmt: skip
         raise Permanent(
-            f"{root}/report: cannot be written: {error.strerror or error}; the runs are kept: free "
-            f"disk space or restore the permission, then run `edgelm report {root}`"
+            f"{root}/report: cannot be written: {error.strerror or error}; the runs are kept: "
+            f"{cure}, then run `edgelm report {root}`"
         ) from error
 
 

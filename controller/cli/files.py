@@ -54,8 +54,8 @@ def validate(
         list[Path], typer.Argument(metavar="FILE...", help="YAML or JSON files, traces (.csv).")
     ],
 ) -> None:
-    """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, experiments, and
-    the cloud and hosts files of a bring-up.
+    """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, experiments,
+    cluster files, and the cloud and hosts files of a bring-up.
 
     A campaign is checked with every file that it names, each testbed with each profile given.
 
@@ -95,7 +95,7 @@ def schema(
         str,
         typer.Argument(
             metavar="KIND",
-            help="testbed, profile, workload, campaign, prices, experiment, cloud or hosts.",
+            help="testbed, profile, workload, campaign, prices, experiment, cluster, cloud, hosts.",
         ),
     ],
 ) -> None:

@@ -9,9 +9,14 @@ EdgelmError
 
 from __future__ import annotations
 
+from controller.domain.words import printable
+
 
 class EdgelmError(Exception):
-    """Root of every error edgelm raises on purpose."""
+    """Root of every error edgelm raises on purpose. Its text never commands a terminal."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(EdgelmError):

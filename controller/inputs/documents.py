@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from controller.domain.errors import InputError
 from controller.inputs.fields import NAME_PATTERN, NAME_RULE
+from controller.inputs.reading import read_regular
 
 T = TypeVar("T")
 
@@ -24,7 +25,19 @@ MAX_ITEMS = 1_000_000  # after aliases are followed, so that nine lines cannot f
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML loader that refuses a mapping with a duplicate key."""
+    """Safe YAML loader of YAML 1.2's plain values that refuses a mapping with a duplicate key.
+
+    PyYAML itself follows YAML 1.1: 010 would be 8, 1:30 would be 90, ``no`` would be false, a date
+    no text.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML's name and type): none of YAML 1.1's
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        """Return a decimal number, or one with the prefix 0o or 0x."""
+        text = str(self.construct_scalar(node))
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text[2:] if base != 10 else text, base)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[object, int] = {}
@@ -46,12 +59,22 @@ class _Loader(yaml.SafeLoader):
 
 
 _MERGE = "tag:yaml.org,2002:merge"
-# YAML 1.2 floats: PyYAML takes 1e3 for a word.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
+# The core schema of YAML 1.2.2, section 10.3.2, and "<<", which YAML 1.1 has besides.
+PLAIN_VALUES = (
+    (_MERGE, r"^<<$", "<"),
+    ("tag:yaml.org,2002:null", r"^(null|Null|NULL|~|)$", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:bool", r"^(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("tag:yaml.org,2002:int", r"^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
+        "-+0123456789.",
+    ),
 )
+for _tag, _pattern, _first in PLAIN_VALUES:
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
 
 
 def read_yaml(path: Path) -> object:
@@ -61,20 +84,13 @@ def read_yaml(path: Path) -> object:
         InputError: the file cannot be read, is not YAML, or has a duplicate key (names the line).
     """
     source = str(path)
+    content = read_regular(path, MAX_BYTES)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
         text = content.decode("utf-8")
-    except OSError as error:
-        raise InputError(
-            source,
-            f"cannot be read: {error.strerror or error}",
-            remedy="check path and permissions",
-        ) from error
     except UnicodeDecodeError as error:
-        raise InputError(source, f"is not UTF-8 text: byte {error.start} is wrong") from error
-    if len(content) > MAX_BYTES:
-        raise InputError(source, f"is larger than {MAX_BYTES // 1_000_000} MB")
+        raise InputError(
+            source, f"is not UTF-8 text: byte {error.start} is wrong", remedy="save it as UTF-8"
+        ) from error
     return read_yaml_text(source, text)
 
 
@@ -85,12 +101,22 @@ def read_yaml_text(source: str, text: str) -> object:
     except yaml.MarkedYAMLError as error:
         raise InputError(source, _yaml_problem(error), remedy="correct the YAML") from error
     except yaml.YAMLError as error:
-        raise InputError(source, f"is no YAML: {_one_line(error)}") from error
+        raise InputError(
+            source, f"is no YAML: {_one_line(error)}", remedy="save it as plain UTF-8 text"
+        ) from error
     except RecursionError as error:
-        raise InputError(source, "is nested too deeply") from error
+        raise InputError(
+            source,
+            "is nested too deeply to be read",
+            remedy="no file of edgelm needs more than 12 levels; check its brackets and indents",
+        ) from error
     except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
         # PyYAML's own constructors stumble over values such as `!!bool x` or a 13th month.
-        raise InputError(source, f"has a value YAML cannot read: {_one_line(error)}") from error
+        raise InputError(
+            source,
+            f"has a value YAML cannot read: {_short(error)}",
+            remedy="correct it, or put it in quotes",
+        ) from error
 
 
 def _load(text: str) -> object:
@@ -176,6 +202,13 @@ def _input_error(
     problem, remedy = detail["msg"].replace("Input should", "should"), place.get("description", "")
     value: object = detail["input"]
     match detail["type"]:
+        case "model_type" | "model_attributes_type" | "dict_type" if not location:
+            # Without the value: the file may be another than the user means, and nobody's to show.
+            problem, value = "has no fields", None
+            remedy = "give a file of fields, NAME: VALUE"
+        case "invalid_key":
+            problem, value = "has a key that is no text", location[-1]
+            remedy = "put the key in quotes"
         case "missing":
             problem, value = "is missing", None
         case "extra_forbidden":
@@ -202,10 +235,22 @@ class _Shown:
     """Value as messages show it: on one line, at most 60 characters."""
 
     def __init__(self, value: object) -> None:
-        self._text = _one_line(repr(value))
+        self._text = _short(_repr(value))
 
     def __repr__(self) -> str:
-        return self._text if len(self._text) <= 60 else self._text[:57] + "..."
+        return self._text
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"
+
+
+def _short(text: object) -> str:
+    line = _one_line(text)
+    return line if len(line) <= 60 else line[:57] + "..."
 
 
 def _one_line(text: object) -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pydantic import Field
 
 from controller.domain import testbed as domain
-from controller.inputs.fields import NonNegative, Positive, Record, Sourced
+from controller.inputs.fields import Positive, Record, Seconds, Sourced
 
 
 class Link(Sourced):
     """Link between two nodes: a transfer takes ``latency_s + bytes * 8 / bandwidth``."""
 
     bandwidth_gbps: Positive
-    latency_s: NonNegative = Field(description="one way, seconds")
+    latency_s: Seconds = Field(description="one way, seconds, 0 to 1e6")
 
 
 class Control(Sourced):
     """Delay from a decision to its coming into force."""
 
-    seconds: NonNegative
+    seconds: Seconds
 
 
 class Network(Record):

@@ -14,6 +14,7 @@ from controller.inputs.fields import (
     Name,
     NonNegative,
     Record,
+    Seconds,
     Sourced,
     Text,
 )
@@ -42,9 +43,9 @@ class Batchings(Record):
 class LifeCycle(Sourced):
     """Seconds from a pod's creation to readiness, and from its deletion to its end."""
 
-    start_cpu_s: NonNegative
-    start_gpu_s: NonNegative
-    stop_s: NonNegative
+    start_cpu_s: Seconds
+    start_gpu_s: Seconds
+    stop_s: Seconds
 
 
 class Gigabytes(Sourced):

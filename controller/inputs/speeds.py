@@ -8,7 +8,15 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from controller.domain import profile as domain
-from controller.inputs.fields import Count, NonNegative, Positive, Share, Sourced
+from controller.inputs.fields import (
+    Cores,
+    Count,
+    NonNegative,
+    Positive,
+    PositiveSeconds,
+    Share,
+    Sourced,
+)
 
 QUANTITIES = ("input_tokens", "output_tokens", "input_megapixels", "output_megapixels")
 
@@ -44,8 +52,8 @@ class CpuTimes(Sourced):
     """Seconds per reference prompt against cores: linear between points, constant above the last,
     inverse to the cores below the first."""
 
-    cores: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    cores: Annotated[tuple[Cores, ...], Field(min_length=1, max_length=1000)]
+    seconds: Annotated[tuple[PositiveSeconds, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _is_a_table(self) -> Self:
@@ -60,7 +68,7 @@ class GpuTimes(Sourced):
     """Seconds per reference prompt against the physical GPUs that a pod's slices span."""
 
     gpus: Annotated[tuple[Count, ...], Field(min_length=1)]
-    seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    seconds: Annotated[tuple[PositiveSeconds, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _is_a_table(self) -> Self:

@@ -16,15 +16,16 @@ from pydantic import ConfigDict, Field, model_validator
 
 from controller.domain import testbed as domain
 from controller.domain.errors import InputError
+from controller.domain.testbed import MAX_GPUS
 from controller.inputs.documents import parse
 from controller.inputs.fields import (
-    Count,
+    Cores,
     Flag,
+    Gigabytes,
     Modality,
     Model,
     Name,
     NonNegative,
-    Positive,
     Record,
     Sourced,
     Text,
@@ -38,6 +39,10 @@ _ANSIBLE = "ansible_"
 def _add_ansible_pattern(schema: dict[str, Any]) -> None:
     schema["patternProperties"] = {f"^{_ANSIBLE}": {}}
 
+
+MAX_SLICES: Final = 48  # clients of one GPU's time, as NVIDIA's MPS has at most
+MAX_LMS: Final = 64  # every array has a column of each, and an agent reads of each
+MAX_NODES: Final = 10_000
 
 RESERVED: Final = frozenset({"centre", "controller", "operator"})  # names of services and files
 
@@ -63,9 +68,20 @@ class Gpus(Record):
     """GPUs of a node, all of one model."""
 
     model: Model = Field(description="as in the profile, such as NVIDIA A5000")
-    count: Count = Field(description="physical GPUs")
-    vram_gb: Positive = Field(description="memory of one physical GPU")
-    slices: Count = Field(description="time slices (vGPUs) that one physical GPU is offered as")
+    count: int = Field(
+        strict=True,
+        ge=1,
+        le=MAX_GPUS,
+        description=f"physical GPUs, 1 to {MAX_GPUS}; describe a machine with more as several",
+    )
+    vram_gb: Gigabytes = Field(description="memory of one physical GPU, 0.001 to 1e6 GB")
+    slices: int = Field(
+        strict=True,
+        ge=1,
+        le=MAX_SLICES,
+        description="time slices (vGPUs) that one physical GPU is offered as, 1 to "
+        f"{MAX_SLICES}: a GPU runs so many processes at once",
+    )
 
 
 class Reserved(Sourced):
@@ -80,9 +96,11 @@ class Host(Variables):
 
     site: Name = Field(description="nodes of one site are linked by edgelm_network.site")
     cpu: Model = Field(description="as in the profile, such as AMD EPYC 7453")
-    cores: Positive = Field(description="of the machine, above 0")
-    ram_gb: Positive = Field(description="of the machine, above 0")
-    disk_gb: Positive = Field(description="size of the disk that holds container images, above 0")
+    cores: Cores = Field(description="of the machine, above 0, at most 4096")
+    ram_gb: Gigabytes = Field(description="of the machine, above 0, at most 1e6")
+    disk_gb: Gigabytes = Field(
+        description="size of the disk that holds container images, above 0, at most 1e6"
+    )
     reserved: Reserved = Field(description="cores and ram_gb that are not for pods")
 
     @model_validator(mode="after")
@@ -132,15 +150,24 @@ class Worker(Host):
 class Memory(Sourced):
     """Memory and storage of an LM's pod."""
 
-    ram_gb: Positive = Field(description="memory limit of the pod")
+    ram_gb: Gigabytes = Field(description="memory limit of the pod, above 0, at most 1e6")
     min_ram_gb: NonNegative = Field(description="least memory the pod was seen to run with")
     storage_gb: NonNegative = Field(description="size of the container image and its files")
+
+    @model_validator(mode="after")
+    def _runs_within_its_limit(self) -> Self:
+        if self.min_ram_gb > self.ram_gb:
+            raise ValueError(
+                f"min_ram_gb {self.min_ram_gb:g} is above ram_gb {self.ram_gb:g}, the pod's limit, "
+                "so that the pod would be killed; raise ram_gb, or correct min_ram_gb"
+            )
+        return self
 
 
 class Vram(Sourced):
     """GPU memory budgeted for a pod on a GPU."""
 
-    gb: Positive
+    gb: Gigabytes
 
 
 class CoresOnGpu(Sourced):
@@ -181,7 +208,7 @@ class TestbedVars(Variables):
     testbed: Name
     summary: Text
     network: Network
-    lms: Annotated[tuple[Lm, ...], Field(min_length=1)]
+    lms: Annotated[tuple[Lm, ...], Field(min_length=1, max_length=MAX_LMS)]
 
     @model_validator(mode="after")
     def _lms_differ(self) -> Self:
@@ -201,7 +228,7 @@ class ControlGroup(Record):
 class WorkerGroup(Record):
     """Hosts of deployers and LMs."""
 
-    hosts: Annotated[dict[Name, Worker], Field(min_length=1)]
+    hosts: Annotated[dict[Name, Worker], Field(min_length=1, max_length=MAX_NODES)]
 
 
 class Children(Record):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FORMATS: Final = ("svg", "png", "pdf")
 PNG_DPI: Final = 200
 _LONG: Final = re.compile(r"(\d\.\d{2})\d+")  # a hundredth of a point is fine enough
+# A spreadsheet runs a text that begins so; after an apostrophe it is a text (OWASP, CSV injection).
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _DROPPED: Final = ("metadata", "style")
 
 
@@ -31,23 +33,26 @@ def save_figure(figure: Figure, folder: Path) -> str:
     drawing.set_dpi(PNG_DPI)  # of images inside SVG and PDF, too
     drawing.draw_without_rendering()  # fixes the layout once for all formats
     drawing.set_layout_engine("none")
-    paths = {kind: folder / f"{figure.name}.{kind}" for kind in FORMATS}
+    # Into memory first: what a full disk does inside a canvas is anybody's guess.
+    files = {kind: io.BytesIO() for kind in FORMATS}
     # Printed by the canvases themselves: savefig would draw everything twice.
     svg: Any = FigureCanvasSVG(drawing)
-    svg.print_svg(paths["svg"], metadata={"Date": None, "Creator": None})
+    svg.print_svg(files["svg"], metadata={"Date": None, "Creator": None})
     pdf: Any = FigureCanvasPdf(drawing)
-    pdf.print_pdf(paths["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    pdf.print_pdf(files["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None})
     drawing.set_dpi(PNG_DPI)  # the others leave their own
     png: Any = FigureCanvasAgg(drawing)
-    png.print_png(paths["png"], metadata={"Software": None})
-    return inline_svg(paths["svg"].read_text("utf-8"), figure.name, figure.alt)
+    png.print_png(files["png"], metadata={"Software": None})
+    for kind, content in files.items():
+        (folder / f"{figure.name}.{kind}").write_bytes(content.getvalue())
+    return inline_svg(files["svg"].getvalue().decode("utf-8"), figure.name, figure.alt)
 
 
 def save_frame(frame: pl.DataFrame, path: Path) -> None:
     """Write a CSV file: a header, then plain numbers; nothing where there is no number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(frame.columns)
+    writer.writerow(_cell(name) for name in frame.columns)
     writer.writerows([_cell(value) for value in row] for row in frame.iter_rows())
     path.write_text(text.getvalue(), "utf-8")
 
@@ -106,4 +111,6 @@ def _restyle(value: str) -> str:
 def _cell(value: object) -> object:
     if value is None or value != value:  # NaN is the number that differs from itself
         return ""
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
 
 from controller.report import style
 from controller.report.analysis.data import Data, ReasonerGroup, analyse
@@ -21,6 +22,10 @@ from controller.results.campaign import Campaign, read_campaign
 if TYPE_CHECKING:
     import polars as pl
     from markupsafe import Markup
+
+
+PAGE: Final = "index.html"
+FOLDERS: Final = ("figures", "tables")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,23 @@ def write_report(campaign_dir: Path) -> Path:
         InputError: ``campaign_dir`` is no campaign folder.
         OSError: the report cannot be written.
     """
-    import matplotlib as mpl
-
     data = analyse(read_campaign(campaign_dir))
     target = campaign_dir / "report"
-    for name in ("figures", "tables"):
-        shutil.rmtree(target / name, ignore_errors=True)
-        (target / name).mkdir(parents=True)
+    target.mkdir(exist_ok=True)
+    with TemporaryDirectory(prefix=".new-", dir=target, ignore_cleanup_errors=True) as folder:
+        _write_files(data, Path(folder))
+        # Only a whole report takes the place of an old one.
+        for name in FOLDERS:
+            shutil.rmtree(target / name, ignore_errors=True)
+            (Path(folder) / name).rename(target / name)
+        return (Path(folder) / PAGE).replace(target / PAGE)
+
+
+def _write_files(data: Data, target: Path) -> None:
+    for name in FOLDERS:
+        (target / name).mkdir()
     render = make_renderer()
-    with mpl.rc_context(style.RC):
+    with style.alone():
         sections = [_make_section(section, data, render, target) for section in SECTIONS]
     looks, tints = style.looks(data.strategies), style.tints()
     series = {name: k for k, name in enumerate(data.strategies)}
@@ -97,9 +110,7 @@ def write_report(campaign_dir: Path) -> Path:
         chips=[(series[name], name, tints[looks[name].colour][0]) for name in data.present()],
         tints=tints,
     )
-    page = target / "index.html"
-    page.write_text(render("index.html.j2", view) + "\n", "utf-8")
-    return page
+    (target / PAGE).write_text(render("index.html.j2", view) + "\n", "utf-8")
 
 
 def _make_section(section: Section, data: Data, render: Render, target: Path) -> SectionView:

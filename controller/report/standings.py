@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
+from controller.domain.words import printable
 from controller.report.analysis.agent_tiers import MUCH
 from controller.report.analysis.data import SERVED_LITTLE, analyse
 from controller.results.campaign import read_campaign
@@ -87,6 +88,7 @@ def print_table(found: Sequence[Standing]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     axes = list(found[0].setting)
     several = any(figure.n > 1 for one in found for figure in one.figures.values())
@@ -101,8 +103,9 @@ def print_table(found: Sequence[Standing]) -> None:
         if standing.setting != last:
             table.add_section()
         last = standing.setting
-        values = [str(standing.setting[axis]) for axis in axes]
-        table.add_row(*values, standing.strategy, *standing.texts())
+        names = [*(str(standing.setting[axis]) for axis in axes), standing.strategy]
+        # As text: a name may look like markup, or hold what a terminal obeys.
+        table.add_row(*(Text(printable(name)) for name in names), *standing.texts())
     console = Console()
     unbounded = console.options.update(max_width=1000)
     width = console.measure(table, options=unbounded).maximum
@@ -110,7 +113,7 @@ def print_table(found: Sequence[Standing]) -> None:
     console.print(table)
     for standing in found:
         for words in _warnings(standing):
-            console.print(words, style="red", markup=False, highlight=False)
+            console.print(printable(words), style="red", markup=False, highlight=False)
 
 
 def _warnings(standing: Standing) -> list[str]:

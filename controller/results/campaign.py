@@ -80,7 +80,12 @@ class Campaign:
         path = self.folder / MACHINES
         try:
             return pl.read_parquet(path) if path.exists() else None
-        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        except (  # PanicException is a BaseException, of bytes gone bad inside
+            pl.exceptions.PolarsError,
+            pl.exceptions.PanicException,
+            OSError,
+            ValueError,
+        ) as error:
             raise InputError(
                 str(path), f"is not Parquet: {error}",
                 remedy="remove it, and let `edgelm history` read it again",
@@ -145,7 +150,10 @@ def _read_entry(campaign: Path, entry: RunEntry, sums_needed: bool) -> Run:
     damage = problem_of(folder, sums_needed=sums_needed)
     if not damage:
         state = DONE
-        figures, problem = read_figures((folder / SUMMARY).read_bytes())
+        try:
+            figures, problem = read_figures((folder / SUMMARY).read_bytes())
+        except OSError as error:
+            problem = f"damaged: {SUMMARY} cannot be read: {error.strerror}"
     elif folder.exists():
         state, problem = PENDING, f"damaged: {damage}"
     elif state == DONE:

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from controller.domain.errors import InputError
+from controller.inputs.reading import read_regular
 
 OPERATOR: Final = "operator"  # may do everything
 CONTROLLER: Final = "controller"
 PLAYER: Final = "player"
+MAX_BYTES: Final = 4_000_000  # of a file of keys, those of 10,000 nodes
 RESERVED: Final = (OPERATOR, CONTROLLER, PLAYER)
 HEX: Final = re.compile(r"[0-9a-f]{64}")  # of a token, a digest, a seed
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -102,7 +104,7 @@ def read_keys(path: Path) -> Keys:
         InputError: the file cannot be read, or is no file of keys.
     """
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(read_regular(path, MAX_BYTES))
         keys = Keys(str(found["name"]), dict(found["tokens"]), dict(found["digests"]))
         for secret in (*keys.tokens.values(), *keys.digests.values()):
             if not HEX.fullmatch(secret):
@@ -110,9 +112,9 @@ def read_keys(path: Path) -> Keys:
         if not (keys.tokens and keys.digests):
             raise ValueError(keys.name)
         return keys
-    except OSError as error:
-        raise InputError("--keys", f"cannot be read: {error.strerror}", value=str(path)) from error
-    except (ValueError, KeyError, TypeError):
+    except InputError as error:
+        raise InputError("--keys", str(error)) from error
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Hide the cause: it may quote the file.
         raise InputError(
             "--keys", "is no file of keys", value=str(path), remedy="make one: edgelm keys"
@@ -128,8 +130,8 @@ def kept_seed(path: Path) -> bytes:
     if not path.exists():
         write_secret(path, secrets.token_hex(32) + "\n")
     try:
-        text = path.read_text().strip()
-    except (OSError, ValueError) as error:
+        text = read_regular(path, MAX_BYTES).decode().strip()
+    except (InputError, ValueError) as error:
         raise InputError("keys", "cannot be read", field="seed", value=str(path)) from error
     if not HEX.fullmatch(text):
         raise InputError(

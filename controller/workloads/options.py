@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from controller.domain.errors import InputError
-from controller.inputs.fields import Count, NonNegative, Positive, Record
+from controller.inputs.fields import Count, NonNegative, Positive, Record, Seed
 
 Floats = NDArray[np.float64]
-Seed = Annotated[int, Field(strict=True, ge=0, description="a whole number, 0 or more")]
 
 
 class ImportOptions(Record):
@@ -67,8 +66,22 @@ def resolve_end(options: ImportOptions, last_s: float, source: str) -> float:
         InputError: the part begins or ends after the source's end.
     """
     end_s = last_s if options.end_s is None else options.end_s
-    if end_s > last_s or options.start_s >= last_s:
+    if last_s <= 0:
         raise InputError(
-            source, f"ends at {last_s:g} s", field="start_s, end_s", value=(options.start_s, end_s)
+            source,
+            "all requests have one time, so that the trace lasts no time",
+            remedy="give a trace with requests at two times or more",
         )
+    for option, value, late in (
+        ("start_s", options.start_s, options.start_s >= last_s),
+        ("end_s", end_s, end_s > last_s),
+    ):
+        if late:
+            raise InputError(
+                source,
+                f"the trace ends at {last_s:g} s",
+                field=option,
+                value=value,
+                remedy=f"give a time before it: --set {option}=SECONDS",
+            )
     return end_s

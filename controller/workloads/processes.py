@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from controller.inputs.fields import Count, Flag, NonNegative, Positive, Record, Share
+from controller.inputs.fields import Count, Flag, Record, Share
+
+MAX_EPOCHS: Final = 1_000_000  # of all phases
 
 
 def _form(rate: object) -> str:
     return "by LM" if isinstance(rate, dict) else "for all"
 
 
+Rate = Annotated[
+    float,
+    Field(strict=True, ge=0, le=1e6, allow_inf_nan=False, description="a number from 0 to 1e6"),
+]
+Slots = Annotated[
+    float,
+    Field(
+        strict=True,
+        ge=0.01,
+        le=1e9,
+        allow_inf_nan=False,
+        description="slots, above 0: from 0.01, since shorter periods are the mean of both, to 1e9",
+    ),
+]
 PerLm = Annotated[
-    Annotated[NonNegative, Tag("for all")] | Annotated[dict[str, NonNegative], Tag("by LM")],
+    Annotated[Rate, Tag("for all")] | Annotated[dict[str, Rate], Tag("by LM")],
     Discriminator(_form),
     Field(description="one number for all LMs, or one per LM by name"),
 ]
@@ -50,8 +66,12 @@ class Bursty(Record):
     kind: Literal["bursty"] = "bursty"
     calm_requests_per_slot: PerLm = Field(description="mean requests of a node in a calm slot")
     burst_requests_per_slot: PerLm = Field(description="mean requests of a node in a burst slot")
-    calm_slots: Positive = Field(description="mean length of a calm period, in slots")
-    burst_slots: Positive = Field(description="mean length of a burst, in slots")
+    calm_slots: Slots = Field(
+        description="mean length of a calm period, 0.01 to 1e9 slots; shorter ones are a mean rate"
+    )
+    burst_slots: Slots = Field(
+        description="mean length of a burst, 0.01 to 1e9 slots; shorter ones are a mean rate"
+    )
     scope: Literal["node", "cluster"] = Field(
         default="node", description="node: one state per node; cluster: one for all"
     )
@@ -63,10 +83,12 @@ class Diurnal(Record):
 
     kind: Literal["diurnal"] = "diurnal"
     requests_per_slot: PerLm = Field(description="requests of a node in a slot, mean of a period")
-    period_slots: Positive
+    period_slots: Slots
     amplitude: Share = Field(default=0.8, description="swing over the mean, 0 to 1")
     shift_slots: float = Field(
         default=0.0,
+        ge=-1e9,
+        le=1e9,
         allow_inf_nan=False,
         description="slot in which the rate first crosses its mean, rising",
     )
@@ -93,10 +115,10 @@ class Phase(Record):
     """Consecutive epochs with one load mix."""
 
     epochs: Count
-    weights: dict[str, NonNegative] = Field(
+    weights: dict[str, Rate] = Field(
         default_factory=dict, description="multiplies the requests of an LM; 1 if not named"
     )
-    load: NonNegative = Field(default=1.0, description="multiplies the requests of all LMs")
+    load: Rate = Field(default=1.0, description="multiplies the requests of all LMs")
 
 
 Synthetic = Annotated[Paper | Poisson | Bursty | Diurnal, Field(discriminator="kind")]
@@ -106,11 +128,21 @@ class Phases(Record):
     """An arrival process whose load mix changes from epoch to epoch."""
 
     kind: Literal["phases"] = "phases"
-    phases: tuple[Phase, ...] = Field(min_length=1)
+    phases: tuple[Phase, ...] = Field(min_length=1, max_length=10_000)
     after: Literal["hold", "repeat"] = Field(
         default="hold", description="after the last phase: stay in it, or start over"
     )
     inner: Synthetic
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        epochs = sum(phase.epochs for phase in self.phases)
+        if epochs > MAX_EPOCHS:
+            raise ValueError(
+                f"the phases have {epochs:,} epochs, but at most {MAX_EPOCHS:,} are possible; "
+                "shorten them"
+            )
+        return self
 
 
 Process = Annotated[

@@ -12,6 +12,7 @@ from controller.domain.errors import InputError
 from controller.domain.profile import Prompt, linear, prompt_columns
 from controller.domain.requests import Requests
 from controller.domain.scenario import Scenario
+from controller.domain.testbed import Testbed
 from controller.inputs.catalog import locate, parse, read_yaml
 from controller.inputs.fields import Name, Record, Text
 from controller.workloads.arrivals import (
@@ -75,6 +76,33 @@ def generate(
         raise InputError("load", f"must lie between 0 and {MAX_LOAD:g}", value=load)
     root = tuple(int(word) for word in rng.integers(0, 2**32, 4))
     return _assembled(_arrivals(workload, scenario, slots, load, root), scenario)
+
+
+def most_requests(process: Process, testbed: Testbed, slots: int) -> float:
+    """Return about how many requests and changes of state ``slots`` slots draw at load 1, at most;
+    0 for a trace, whose file has them."""
+    factor = 1.0
+    if isinstance(process, Phases):
+        weights = [phase.load * max(1.0, *phase.weights.values(), 1.0) for phase in process.phases]
+        factor, process = max(weights), process.inner
+    nodes, lms = len(testbed.nodes), len(testbed.lms)
+    states = 0.0
+    match process:
+        case Paper():
+            each = 1.0
+        case Poisson() | Diurnal():
+            each = _highest(process.requests_per_slot)
+        case Bursty():
+            rates = process.calm_requests_per_slot, process.burst_requests_per_slot
+            each = max(map(_highest, rates))
+            states = 2 * slots / (process.calm_slots + process.burst_slots) * nodes
+        case TraceFile():
+            each = 0.0
+    return slots * nodes * lms * each * factor + states
+
+
+def _highest(rate: float | dict[str, float]) -> float:
+    return max(rate.values(), default=0.0) if isinstance(rate, dict) else rate
 
 
 def _arrivals(

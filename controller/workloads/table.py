@@ -13,23 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.errors import InputError
+from controller.inputs.reading import read_regular
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+MAX_BYTES = 500_000_000  # of a table; some ten million requests
 
 
 def read_bytes(path: Path) -> bytes:
     """Return the file's content.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is no regular file of up to MAX_BYTES.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            str(path), f"cannot be read: {error.strerror}", remedy="check path and permissions"
-        ) from error
+    return read_regular(path, MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,11 @@ def decode(content: bytes, source: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(source, f"is not UTF-8: {error.reason} at byte {error.start}") from error
+        raise InputError(
+            source,
+            f"is not UTF-8 text: {error.reason} at byte {error.start}",
+            remedy="save it as UTF-8",
+        ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

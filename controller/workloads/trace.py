@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from controller.domain.errors import InputError
-from controller.inputs.documents import read_yaml_text
+from controller.inputs.documents import PLAIN_VALUES, read_yaml_text
 from controller.workloads.table import Lines, decode, read_bytes, read_table
 
 FORMAT: Final = "edgelm-trace/1"
@@ -53,14 +53,12 @@ class Trace:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML dumper that quotes texts such as 1e5, which YAML 1.2 and our reader take for numbers."""
+    """YAML dumper that quotes texts such as 1e5 or 0o10, which YAML 1.2 and our reader take for
+    numbers."""
 
 
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+for _tag, _pattern, _first in PLAIN_VALUES:
+    _Dumper.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
 
 
 def digest(content: bytes) -> str:

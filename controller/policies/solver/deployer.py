@@ -9,7 +9,8 @@ from controller.domain.capacity import landing, sharing
 from controller.domain.decisions import Call, Decision, Demand, Deployment, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, UNKNOWN, ClusterState
-from controller.policies.solver.allocation import Allocation, best_allocation, enumerate_allocations
+from controller.policies.solver.allocation import Allocation
+from controller.policies.solver.node import find_kinds
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -21,11 +22,7 @@ class SolverDeployer:
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._allocations = {
-            int(n): allocations
-            for rows, allocations in enumerate_allocations(scenario)
-            for n in rows
-        }
+        self._kinds = {int(n): kind for kind in find_kinds(scenario) for n in kind.rows}
         self._policy: MacroPolicy | None = None
         self._goal: Deployment | None = None
         self._several = [node.gpus > 1 for node in scenario.testbed.nodes]
@@ -72,9 +69,7 @@ class SolverDeployer:
         lms = len(self._scenario.testbed.lms)
         demand = policy.demand or Demand(np.ones(lms), np.ones(lms))
         requests = policy.routing[n] * demand.requests
-        return best_allocation(
-            self._scenario, self._allocations[n], policy.roles[n], requests, demand
-        )
+        return self._kinds[n].best(policy.roles[n], requests, demand)
 
 
 def _astray(mode: Ints, card: Ints, state: ClusterState, row: int) -> bool:

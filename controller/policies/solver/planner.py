@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from controller.domain.decisions import Call, Decision, Demand, InForce, MacroPolicy
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, ClusterState, Telemetry
-from controller.policies.solver.allocation import SHORTAGE, best_allocation, cost
+from controller.policies.solver.allocation import SHORTAGE, cost
 from controller.policies.solver.parameters import SolverParameters
 from controller.policies.solver.program import Plan, Program
 
@@ -75,9 +75,8 @@ class SolverPlanner:
         demand = policy.demand or Demand(np.ones(lms), np.ones(lms))
         served = np.ones(lms) if policy.served is None else policy.served
         requests = policy.routing * demand.requests * served
-        by_node = self._program.allocations()
         chosen = [
-            best_allocation(self._scenario, by_node[n], policy.roles[n], requests[n], demand)
+            self._program.best(n, policy.roles[n], requests[n], demand)
             for n in range(len(requests))
         ]
         return Plan(tuple(chosen), requests)

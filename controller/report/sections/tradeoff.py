@@ -51,7 +51,7 @@ def latency_fairness(data: Data) -> Figure | None:
     if beside:
         labels += _draw_published(axes)
     axes.set_xlabel("mean end-to-end latency of successes (s)")
-    axes.set_ylabel("normalised Jain fairness $F_{norm}$")
+    axes.set_ylabel("normalised Jain fairness $F_{norm}$", parse_math=True)
     place_labels(axes, labels, pen)
     return Figure(
         name="fig5-latency-fairness",

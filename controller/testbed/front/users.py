@@ -16,11 +16,13 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from controller.domain.errors import InputError
+from controller.inputs.reading import read_regular
 from controller.testbed.front.errors import Refused
 from controller.testbed.keys import write_secret
 
 PREFIX: Final = "sk-edgelm-"
 ANYONE: Final = "anyone"  # the user of a front door without a file
+MAX_BYTES: Final = 64_000_000  # of a file of users
 BUSY_RETRY_S: Final = 1.0
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")]
@@ -56,9 +58,9 @@ def read_users(path: Path) -> UsersFile:
         InputError: it cannot be read, or is none.
     """
     try:
-        return UsersFile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError("--users", f"cannot be read: {error.strerror}", value=str(path)) from error
+        return UsersFile.model_validate_json(read_regular(path, MAX_BYTES))
+    except InputError as error:
+        raise InputError("--users", str(error)) from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "it"

@@ -138,10 +138,13 @@ BAD = {
     "load zero": ({"loads": [0]}, r"loads\[0\].*above 0"),
     "load nan": ({"loads": [float("nan")]}, r"loads\[0\]"),
     "no seeds": ({"seeds": 0}, r"seeds"),
-    "negative number of seeds": ({"seeds": -1}, r"seeds: .*got -1\); how many, such as 3"),
+    "negative number of seeds": (
+        {"seeds": -1},
+        r"seeds: is neither.*; how many, such as 3",
+    ),
     "negative time": (
         {"faults": [{"name": "x", "outages": [{"node": "vm7", "down_s": -5}]}]},
-        r"faults\[0\]\.outages\[0\]\.down_s: .*got -5\); a finite number, 0 or more",
+        r"faults\[0\]\.outages\[0\]\.down_s: .*got -5\); a number from 0 to 1e12",
     ),
     "negative seed": ({"seeds": [-1]}, r"seeds"),
     "no epochs": ({"epochs": 0}, r"epochs"),

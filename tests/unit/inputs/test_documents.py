@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from controller.campaigns.validation import check_file
 from controller.domain.errors import InputError
 from controller.inputs.catalog import locate
 from controller.inputs.documents import combine, parse, read_yaml, read_yaml_text
 from controller.inputs.fields import Record
 from controller.inputs.profile import ProfileFile
+from controller.inputs.reading import read_regular
 from controller.inputs.testbed import TestbedFile
 
 PAPER = read_yaml(locate("testbeds", "paper"))
@@ -53,7 +56,6 @@ def test_keys_of_a_merge_may_be_overridden() -> None:
         ("a: 1\n\tb: 2", "line 2"),
         ("a: !!python/object:os.system {}", "python/object"),
         ("a: *nobody", "nobody"),
-        ("a: 2024-13-45", "month"),
         ("a: !!bool x", "cannot read"),
         ("a: !!timestamp x", "cannot read"),
         ("a: !!int ''", "cannot read"),
@@ -70,6 +72,47 @@ def test_wrong_yaml_is_refused(text: str, says: str) -> None:
     message = _refusal(text)
     assert says in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10), ("-010", -10), ("0o10", 8), ("0x1F", 31), ("1e-3", 0.001), (".5", 0.5),
+        ("true", True), ("~", None), ("", None), ("1:30", "1:30"), ("190:20:30", "190:20:30"),
+        ("no", "no"), ("on", "on"), ("2024-13-45", "2024-13-45"), ("1_000", "1_000"),
+        ("0b11", "0b11"), ("1.", 1.0), ("+.inf", math.inf), ("0.1.2", "0.1.2"),
+    ],
+)  # fmt: skip
+def test_plain_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    found = read_yaml_text("my.yaml", f"a: {text}")
+    assert found == {"a": value}
+    assert isinstance(found, dict)
+    assert type(found["a"]) is type(value)
+
+
+def test_pipes_and_devices_are_refused_unread(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    endless = tmp_path / "endless.csv"
+    endless.symlink_to("/dev/zero")
+    for path, what in ((pipe, "a pipe"), (endless, "a device"), (tmp_path, "a folder")):
+        with pytest.raises(InputError, match=rf"is {what}.*give a file"):
+            read_regular(path, 1000)
+        with pytest.raises(InputError, match=what):
+            check_file(path)
+
+
+def test_a_file_that_is_another_is_not_shown() -> None:
+    with pytest.raises(InputError) as caught:
+        parse(TestbedFile, "passwd", "root:x:0:0:secret")
+    assert "secret" not in str(caught.value)
+    assert "give a file of fields" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [None, 1, True])
+def test_keys_that_are_no_text_are_named(key: object) -> None:
+    with pytest.raises(InputError, match=r"has a key that is no text.*in quotes"):
+        parse(TestbedFile, "t.yaml", {"all": {key: 1}})
 
 
 def test_aliases_cannot_fill_the_memory() -> None:

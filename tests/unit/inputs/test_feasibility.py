@@ -118,7 +118,7 @@ def test_cpu_times_are_not_needed_where_everything_runs_on_gpus(pair: Pair) -> N
 
 
 def test_pod_memory_below_what_the_profile_needs(pair: Pair) -> None:
-    pair.lms[1]["memory"]["ram_gb"] = 3
+    pair.lms[1]["memory"] |= {"ram_gb": 3, "min_ram_gb": 1}
     pair.lms[3]["vram"]["gb"] = 2
     message = pair.refusal()
     assert "LM2.memory.ram_gb: 3 GB is less than the 3.4 GB it needs" in message
@@ -144,4 +144,4 @@ def test_more_gpus_than_the_twin_knows(pair: Pair) -> None:
     pair.workers["vm7"]["edgelm_gpus"]["count"] = 8
     pair.check()
     pair.workers["vm7"]["edgelm_gpus"]["count"] = 9
-    assert "vm7: has 9 GPUs, but the twin knows at most 8" in pair.refusal()
+    assert "vm7.edgelm_gpus.count: should be less than or equal to 8 (got 9)" in pair.refusal()

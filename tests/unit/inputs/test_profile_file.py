@@ -112,7 +112,7 @@ def test_content_survives_json() -> None:
     [
         (("cpu", EPYC, "cores"), [1, 2, 2, 8, 16], r"cores must ascend"),
         (("cpu", EPYC, "cores"), [1, 2], r"equally long, not 2 and 5"),
-        (("cpu", EPYC, "cores"), [0, 2, 4, 8, 16], r"cores\[0\].*greater than 0"),
+        (("cpu", EPYC, "cores"), [0, 2, 4, 8, 16], r"cores\[0\].*greater than or equal to 0.01"),
         (("cpu", EPYC, "seconds"), [], r"seconds.*at least 1"),
         (("cpu", EPYC, "seconds", 0), float("nan"), r"seconds\[0\].*finite number \(got nan\)"),
         (("gpu", A5000, "gpus"), [2, 3], r"gpus must begin with 1, not 2"),

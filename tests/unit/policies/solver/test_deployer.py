@@ -52,6 +52,7 @@ def test_the_cheapest_allocation_of_the_role(seed: int) -> None:
     chosen = deploy(scenario, policy, idle(scenario))
     loss = scenario.profile.switch_loss
     for rows, found in enumerate_allocations(scenario):
+        assert found is not None
         for n in rows:
             mine = policy.routing[n] * demand.requests
             costs = {

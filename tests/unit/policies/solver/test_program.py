@@ -24,15 +24,18 @@ from controller.domain.profile import Curve
 from controller.domain.scenario import Scenario
 from controller.domain.state import CPU, GPU
 from controller.policies.solver.allocation import (
+    LOADS,
     MAX_LOAD,
     SHORTAGE,
+    TURNS,
     Allocation,
     burst,
     congestion,
     cost,
     enumerate_allocations,
 )
-from controller.policies.solver.program import GAP, LOADS, POD_PRICE, TURNS, Plan, Program
+from controller.policies.solver.node import find_kinds
+from controller.policies.solver.program import GAP, POD_PRICE, Plan, Program
 from tests.reference.worlds import Model, node, world
 from tests.unit.policies.states import shipped
 
@@ -77,7 +80,7 @@ def true_cost(plan: Plan, demand: Demand, loss: float = LOSS) -> float:
 
 def cheapest(scenario: Scenario, demand: Demand, steps: int) -> float:
     """Least linear cost over every combination of allocations and a grid of splits, all served."""
-    by_node = [found for rows, found in enumerate_allocations(scenario) for _ in rows]
+    by_node = [found or [] for rows, found in enumerate_allocations(scenario) for _ in rows]
     gpus = sum(n.gpus for n in scenario.testbed.nodes)
     shares = [np.array(s) for s in splits(len(by_node), steps)]
     best = np.inf
@@ -304,3 +307,57 @@ def test_sixty_nodes_take_ten_times_the_load() -> None:
     plan = solve(ten, demand)
     assert plan.requests.sum(axis=0) == pytest.approx(demand.requests, rel=0.02)
     assert len(plan.allocation) == 60
+
+
+# Columns beside enumeration. ``most=0`` enumerates no kind of node.
+
+
+def cost_with_shortage(plan: Plan, demand: Demand, loss: float = LOSS) -> float:
+    short = np.maximum(0.0, demand.requests - plan.requests.sum(axis=0)).sum()
+    return SHORTAGE * float(short) + true_cost(plan, demand, loss)
+
+
+@given(st.integers(0, 2**16), st.integers(2, 4), st.sampled_from([1, 2]))
+@settings(max_examples=5, deadline=None)
+def test_columns_come_within_the_gap_of_enumeration(seed: int, lms: int, gpus: int) -> None:
+    rng = np.random.default_rng(seed)
+    models = [
+        Model(cpu=Curve((2.0, 8.0), (3 * c, c)), gpu=Curve((1.0,), (g,)))
+        for c, g in rng.uniform(0.3, 3, (lms, 2))
+    ]
+    machines = [node(cores=16, gpus=gpus, slices=2), node(cores=8)]
+    scenario = world(machines, models, switch_loss=LOSS, slot_s=SLOT_S)
+    demand = Demand(rng.uniform(0.2, 2, lms), rng.uniform(1, 2, lms))
+    up = np.ones(2, np.bool_)
+    whole, columns = Program(scenario), Program(scenario, most=0)
+    best = cost_with_shortage(whole.solve(demand, up, whole.nothing()), demand)
+    found = cost_with_shortage(columns.solve(demand, up, columns.nothing()), demand)
+    assert found <= best * (1 + 2 * GAP) + 0.05
+
+
+def test_columns_find_the_highest_load_of_enumeration() -> None:
+    scenario, up = shipped(), np.ones(6, np.bool_)
+    highest = Program(scenario).highest_load(np.ones(4), up)
+    assert Program(scenario, most=0).highest_load(np.ones(4), up) == pytest.approx(highest, 0.01)
+
+
+@pytest.mark.parametrize(("gpus", "slices"), [(8, 1), (8, 2), (2, 4)])
+def test_eight_lms_are_planned_on_big_nodes(gpus: int, slices: int) -> None:
+    """All that is asked for is served, and the deployers' allocation of a role runs it."""
+    seconds = np.random.default_rng(3).uniform(0.3, 3, (8, 2))
+    models = [Model(cpu=Curve((2.0, 8.0), (3 * c, c)), gpu=Curve((1.0,), (g,))) for c, g in seconds]
+    machines = [node(cores=64, gpus=gpus, slices=slices)] * 2
+    scenario = world(machines, models, switch_loss=LOSS, slot_s=SLOT_S)
+    program, up = Program(scenario), np.ones(2, np.bool_)
+    assert not any(kind.allocations for kind in find_kinds(scenario))
+    load = 0.7 * program.highest_load(np.ones(8), up)
+    demand = Demand(np.full(8, load), np.ones(8))
+    plan = program.solve(demand, up, program.nothing())
+    assert plan.requests.sum(axis=0) == pytest.approx(demand.requests)
+    for n, allocation in enumerate(plan.allocation):
+        assert feasible(scenario, n, allocation.mode, allocation.cores, allocation.vgpus)
+        own = program.best(n, allocation.active, plan.requests[n], demand)
+        assert np.array_equal(own.active, allocation.active)
+        assert cost(own, plan.requests[n], demand.prompts, SLOT_S, LOSS) <= 1.2 * cost(
+            allocation, plan.requests[n], demand.prompts, SLOT_S, LOSS
+        )
