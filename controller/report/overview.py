@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controller.agents.parameters import NEVER
 from controller.report.analysis.agent_tiers import Shortfall, shortfalls
 from controller.report.analysis.data import PAPER_BASELINES, Constants, Data, ReasonerGroup
 from controller.report.analysis.inputs import Inputs, inputs_of
@@ -26,6 +27,7 @@ class Headline:
     alone: bool = False
     share: float = 1.0
     against_paper: bool = False
+    admission: str = ""  # of the first, where it decides which requests are served
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,28 @@ def headline(data: Data) -> Headline | None:
     means = {s: data.interval("objective", s).mean for s in ranking}
     leaders = tuple(tied(means, significant))
     if len(ranking) == 1 or reference == best:
-        return Headline(leaders, means[best], alone=len(ranking) == 1)
+        alone = len(ranking) == 1
+        return Headline(leaders, means[best], alone=alone, admission=_admission(data, best))
     share = next(c.share for c in compare_with_reference(data) if c.strategy == best)
     paper = reference in PAPER_BASELINES
-    return Headline(leaders, means[best], reference, share=share, against_paper=paper)
+    return Headline(
+        leaders, means[best], reference, share=share, against_paper=paper,
+        admission=_admission(data, best),
+    )  # fmt: skip
+
+
+def _admission(data: Data, strategy: str) -> str:
+    """Say whether a strategy that can refuse requests may, unless it answers all of them."""
+    refusal = data.refusal(strategy)
+    if refusal == NEVER:
+        return f"{strategy} refuses no request here"
+    served = data.interval("success_rate", strategy).mean
+    if not refusal or served != served or percent(served) == percent(1.0):
+        return ""
+    return (
+        f"{strategy} may refuse requests and answers {percent(served)} of them, which the paper's "
+        "baselines may not; without refusals past saturation: campaign silences"
+    )
 
 
 def _by_other_code(data: Data) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def _measure(strategy: str, measure: str) -> Callable[[Data], Interval | None]:
 
 def _lm(strategy: str, lm: str, field: str) -> Callable[[Data], Interval | None]:
     def ours(data: Data) -> Interval | None:
-        found = mean_interval(data.lm_values(field, strategy, lm))
+        found = data.lm_interval(field, strategy, lm)
         return found if found.n else None
 
     return ours
