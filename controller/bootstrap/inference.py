@@ -33,6 +33,7 @@ from controller.workloads.spec import load_workload
 SAMPLES: Final = "samples.jsonl"
 SETUP: Final = "setup.json"
 WORLDS: Final = "worlds"
+INFERRED: Final = "Inferred from published aggregates, not measured"
 SEED: Final = 0  # of the worlds' arrivals in the search
 CHECKED: Final = (1, 2)  # seeds on which the nearest worlds are run again
 
@@ -205,13 +206,26 @@ def inferred_profile(
 ) -> ProfileFile:
     """Return the world's profile, labelled as inferred."""
     factors = {key: float(f"{factor:.3g}") for key, factor in world.scale.items()}
-    document = scaled(load_profile(file.profile), factors, name).model_dump(mode="json")
+    base = load_profile(file.profile)
+    document = scaled(base, factors, name).model_dump(mode="json")
+    _relabel(
+        document, base.model_dump(mode="json"), f"{INFERRED}: {base.name} scaled, see the summary"
+    )
     document["summary"] = (
-        "Inferred from published aggregates, not measured: the numbers of "
-        f"{file.profile} scaled so that {', '.join(facts)} of the facts {file.name} hold. "
+        f"{INFERRED}: the numbers of {file.profile} scaled so that {', '.join(facts)} of the facts {file.name} hold. "
         f"Factors: {', '.join(f'{key} {factor:g}' for key, factor in factors.items())}."
     )
     return ProfileFile.model_validate(document)
+
+
+def _relabel(part: Any, base: Any, how: str) -> None:
+    """Say of every block of numbers that is not the base's how it came about, in place."""
+    if not isinstance(part, dict):
+        return
+    if "how" in part and part != base:
+        part |= {"source": "estimated", "how": how}
+    for key, inner in part.items():
+        _relabel(inner, base.get(key), how)
 
 
 def _take_folder(out: Path, setup: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 BATCH: Final = 50
 BROAD: Final = 0.25  # of the samples, drawn over the whole ranges
-BROAD_AT_LEAST: Final = 100
+BROAD_AT_LEAST: Final = 50
 ELITE: Final = 25  # worlds near which new ones are drawn
 STEP: Final = 0.12  # of a factor's logarithmic range
 FARTHEST: Final = 1e3  # tolerances

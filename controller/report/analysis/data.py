@@ -342,8 +342,8 @@ class Data:
 
 def analyse(campaign: Campaign) -> Data:
     """Order strategies and settings and choose the nominal one among settings with a finished run:
-    the usual rules and a profile as it is before others, the load closest to 1, else what the grid names
-    first."""
+    the usual rules and a profile as it is before others, the load closest to 1, else what the grid
+    names first."""
     names = dict.fromkeys(run.strategy for run in campaign.runs)
     first = {run.strategy: run for run in reversed(campaign.finished)}
     experiments = {label: run.experiment for label, run in first.items()}

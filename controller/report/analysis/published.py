@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.report.analysis.data import Data
 from controller.results.statistics import Interval, mean_interval
 
+INFERRED: Final = "paper-inferred"  # begins the names of inferred profiles
 WHERE: Final = "the paper's own figures, measured on its own hardware"
 
 
@@ -46,6 +47,32 @@ def applies(data: Data) -> bool:
     setting = data.nominal
     named = setting.value("testbed") == "paper" and setting.value("workload") == "paper"
     return named and setting.value("load") in (None, 1, 1.0)
+
+
+def worlds(data: Data) -> dict[str, Data]:
+    """Return the campaign as seen on the nominal setting and on each inferred world's, by title;
+    empty without an inferred world."""
+    inferred = [
+        setting
+        for setting in data.settings
+        if str(setting.value("profile")).startswith(INFERRED) and data.present(setting)
+    ]
+    if not inferred:
+        return {}
+    found = {"estimated": data}
+    for setting in inferred:
+        name = str(setting.value("profile")).removeprefix(INFERRED).strip("-")
+        found[f"inferred {name}".strip()] = replace(data, nominal=setting)
+    return found
+
+
+def unasked() -> tuple[Claim, ...]:
+    """Return figures of SOLVER beside those published of MA: no search was given them."""
+    return (
+        Claim("SOLVER", "mean latency", "MA: 74", "s", _measure("SOLVER", "t_mean_s")),
+        Claim("SOLVER", "F_norm", "MA: 0.90", "", _measure("SOLVER", "f_norm")),
+        Claim("SOLVER", "success ratio of LM4", "MA: above 0.4", "", _lm("SOLVER", "LM4", "rho")),
+    )
 
 
 def claims() -> tuple[Claim, ...]:

@@ -59,8 +59,8 @@ def sensitivity(data: Data) -> Table | None:
         ),
         notes=(
             "Two strategies have changed places only where the interval of their paired "
-            "difference excludes 0 both before and after, at 95 % over all swaps together; any other swap is within noise, which "
-            "with few seeds is wide.",
+            "difference excludes 0 both before and after, at 95 % over all swaps together; any "
+            "other swap is within noise, which with few seeds is wide.",
         ),
     )  # fmt: skip
 
