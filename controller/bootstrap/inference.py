@@ -212,7 +212,8 @@ def inferred_profile(
         document, base.model_dump(mode="json"), f"{INFERRED}: {base.name} scaled, see the summary"
     )
     document["summary"] = (
-        f"{INFERRED}: the numbers of {file.profile} scaled so that {', '.join(facts)} of the facts {file.name} hold. "
+        f"{INFERRED}: the numbers of {file.profile} scaled so that of the facts {file.name} "
+        f"{', '.join(facts)} hold. "
         f"Factors: {', '.join(f'{key} {factor:g}' for key, factor in factors.items())}."
     )
     return ProfileFile.model_validate(document)
