@@ -21,14 +21,20 @@ from controller.agents.deployer import DeployerAgent
 from controller.agents.guard import GuardedPlanner
 from controller.agents.kit import AgentKit
 from controller.agents.memory import CaseMemory
-from controller.agents.parameters import ADVISE, APPROVE, OFF, AgentParameters
+from controller.agents.parameters import ADVISE, APPROVE, NEVER, OFF, AgentParameters
 from controller.agents.planner import PlannerAgent
 from controller.agents.scheduler import SchedulerAgent
 from controller.domain.errors import InputError
 from controller.domain.randomness import Streams
 from controller.domain.scenario import Scenario
 from controller.loop import Strategy
-from controller.policies.activation import FullDeployer, RandomDeployer
+from controller.policies.activation import (
+    FullDeployer,
+    FullParameters,
+    RandomDeployer,
+    RandomParameters,
+)
+from controller.policies.admission import UnrefusingScheduler
 from controller.policies.intent import PlannedDeployer, PlannedScheduler, RandomPlanner
 from controller.policies.lyapunov import LyapunovDeployer, LyapunovParameters
 from controller.policies.routing import (
@@ -111,6 +117,8 @@ def _agent_scheduler(m: Making) -> Scheduler:
     large = len(m.scenario.testbed.nodes) > LARGE
     agent = ClassSchedulerAgent if large else SchedulerAgent
     scheduler: Scheduler = agent(m.scenario, m.kit.step, m.kit.prompts, planned)
+    if m.parameters.refusal == NEVER:
+        scheduler = UnrefusingScheduler(scheduler, planned)
     if m.parameters.mode == ADVISE:
         applied = _incumbent(m).scheduler()
         return AdvisedScheduler(applied, scheduler, m.scenario.testbed)
@@ -133,7 +141,8 @@ def _agent_deployer(m: Making) -> Deployer:
 
 def _random_deployer(m: Making) -> Deployer:
     nodes = m.scenario.testbed.node_names
-    return RandomDeployer(m.scenario, [m.streams.of("deployer", node) for node in nodes])
+    streams = [m.streams.of("deployer", node) for node in nodes]
+    return RandomDeployer(m.scenario, streams, m.of(RandomParameters))
 
 
 def _incumbent(m: Making) -> Parts:
@@ -158,7 +167,7 @@ SCHEDULERS: dict[str, Callable[[Making], Scheduler]] = {
 DEPLOYERS: dict[str, Callable[[Making], Deployer]] = {
     "random": _random_deployer,
     "lyapunov": lambda m: LyapunovDeployer(m.scenario, m.of(LyapunovParameters)),
-    "full": lambda m: FullDeployer(m.scenario),
+    "full": lambda m: FullDeployer(m.scenario, m.of(FullParameters)),
     "vtc": lambda m: VtcDeployer(m.scenario),
     "solver": lambda m: SolverDeployer(m.scenario),
     "agent": _agent_deployer,
@@ -183,14 +192,16 @@ class Recipe:
 
 
 STRATEGIES: dict[str, Recipe] = {
-    "RR": Recipe("open", "random", "random", "random scheduling, random deployment"),
+    "RR": Recipe(
+        "open", "random", "random", "random scheduling, random deployment", RandomParameters
+    ),
     "RL": Recipe(
         "open", "random", "lyapunov", "random scheduling, Lyapunov deployment", LyapunovParameters
     ),
     "AL": Recipe(
         "open", "average", "lyapunov", "average scheduling, Lyapunov deployment", LyapunovParameters
     ),
-    "RF": Recipe("open", "random", "full", "random scheduling, full activation"),
+    "RF": Recipe("open", "random", "full", "random scheduling, full activation", FullParameters),
     "LL": Recipe(
         "open", "local", "lyapunov", "local processing, Lyapunov deployment", LyapunovParameters
     ),
@@ -245,7 +256,8 @@ def recipe(name: str) -> Recipe:
 
 
 def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters of a strategy, defaults filled in.
+    """Return all parameters of a strategy, defaults filled in. Parameters that came later than
+    others (``later``) are left out at their default, so that runs keep their ids.
 
     Raises:
         InputError: unknown strategy or parameter, a number below 0, or a value not among the
@@ -261,7 +273,13 @@ def resolved_parameters(name: str, overrides: Mapping[str, Any]) -> dict[str, An
             )
         _check_value(f"strategy {name}", known[key], value)
     # Numbers as floats, so that 1 and 1.0 are one experiment.
-    return asdict(kind(**{k: v if isinstance(v, str) else float(v) for k, v in overrides.items()}))
+    found = kind(**{k: v if isinstance(v, str) else float(v) for k, v in overrides.items()})
+    later = {name for name, field in known.items() if field.metadata.get("later")}
+    return {
+        name: value
+        for name, value in asdict(found).items()
+        if name not in later or value != known[name].default
+    }
 
 
 def _check_value(source: str, parameter: Field[Any], value: object) -> None:

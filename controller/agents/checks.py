@@ -181,7 +181,7 @@ def check_pods(
         InvalidDecision: naming every violation.
     """
     n, lms = int(state.rows[row]), scenario.testbed.lms
-    held_up = bool(blocked(state)[row])
+    held_up = bool(blocked(scenario, state)[row])
     mode, cores, vgpus = _read_pods(scenario, reply)
     problems = []
     for i, lm in enumerate(lms):

@@ -11,6 +11,10 @@ APPROVE: Final = "approve"
 APPLY: Final = "apply"
 MODES: Final = (OFF, ADVISE, APPROVE, APPLY)
 
+ALLOWED: Final = "allowed"
+NEVER: Final = "never"
+REFUSAL: Final = (ALLOWED, NEVER)
+
 
 @dataclass(frozen=True, slots=True)
 class AgentParameters:
@@ -19,7 +23,8 @@ class AgentParameters:
     ``off``: the incumbent alone. ``memory_tokens``: of past cases in a planner's prompt, 0 for
     none. ``margin``: a macro-policy whose epoch's objective is worse by more than this share than
     the last good one's is undone, 0 for never. ``what_if``: candidate policies that the planner
-    may have rehearsed before it answers.
+    may have rehearsed before it answers. ``refusal``: ``never`` sends what the scheduler refuses
+    where the planned split has it, as the paper's scheduler must name a node.
     """
 
     mode: str = field(default=APPLY, metadata={"choices": MODES})
@@ -27,3 +32,4 @@ class AgentParameters:
     memory_tokens: float = 1200.0
     margin: float = 0.25
     what_if: float = 0.0
+    refusal: str = field(default=ALLOWED, metadata={"choices": REFUSAL, "later": True})

@@ -148,7 +148,7 @@ def deployer_observation(
             "ram_gb": round(float(state.free_ram_gb[row]), DIGITS),
             "vgpus": int(state.free_vgpus[row]),
         },
-        "blocked": bool(blocked(state)[row]),
+        "blocked": bool(blocked(scenario, state)[row]),
     }
 
 

@@ -74,7 +74,7 @@ def simulate(
     from controller.twin.cluster import Twin  # Numba: what only reads files does without
 
     started_s = time.perf_counter()
-    scenario = experiment.scenario()
+    scenario, believed = experiment.scenario(), experiment.believed()
     requests = draw_requests(experiment, scenario)
     horizon_s = experiment.slots * experiment.slot_s + experiment.tau_s
     outages = draw_outages(
@@ -84,8 +84,8 @@ def simulate(
     journal = journal or RunJournal()
 
     async def play() -> int:
-        async with staffed(experiment, scenario, calls, access or Access()) as agents:
-            strategy = _build(experiment, scenario, requests, agents)
+        async with staffed(experiment, believed, calls, access or Access()) as agents:
+            strategy = _build(experiment, believed, requests, agents)
             return await run(scenario, twin, twin, twin, strategy, journal, experiment.slots)
 
     slots = _run_to_end(play)

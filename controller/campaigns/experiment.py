@@ -4,13 +4,15 @@ it."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from controller.campaigns.faults import Faults
 from controller.campaigns.reasoner import Reasoner
+from controller.campaigns.rules import RuleSet
 from controller.domain.errors import InputError
 from controller.domain.scenario import EPOCH_SLOTS, LAM, SLOT_S, TAU_S, Scenario
 from controller.inputs.fields import Count, NonNegative, Positive, Record, Share
@@ -48,12 +50,25 @@ class Experiment(Record):
     tau_s: Positive = TAU_S
     load: NonNegative = 1.0
     faults: Faults = Faults()
+    rules: RuleSet = RuleSet()  # of the twin, where the paper leaves them open
+    plans_on: ProfileFile | None = None  # that deciders believe; None: the run's own
+
+    @model_validator(mode="after")
+    def _can_be_played(self) -> Self:
+        if self.target != "twin" and not self.rules.is_usual:
+            raise ValueError(
+                f"rules {self.rules.name!r} are the twin's alone, not of target {self.target}; "
+                "leave rules out"
+            )
+        return self
 
     def canonical_json(self) -> str:
         """Return the content of experiment.json, whose SHA-256 names the run: keys sorted, no
-        spaces."""
+        spaces. The usual rules and deciders that know the profile are left out, as they were
+        before there was a choice."""
+        usual = {"rules": self.rules.is_usual, "plans_on": self.plans_on is None}
         return json.dumps(
-            self.model_dump(mode="json"),
+            self.model_dump(mode="json", exclude={name for name, so in usual.items() if so}),
             sort_keys=True,
             separators=(",", ":"),
             ensure_ascii=False,
@@ -79,15 +94,24 @@ class Experiment(Record):
         return self.epochs * self.epoch_slots
 
     def scenario(self) -> Scenario:
-        """Return the static context that every decider of the run knows beforehand."""
+        """Return the static context of the run."""
         return Scenario(
-            testbed=self.testbed.to_domain(),
+            testbed=self.testbed.to_domain(with_control=self.rules.origins == "all"),
             profile=self.profile.to_domain(),
             slot_s=self.slot_s,
             epoch_slots=self.epoch_slots,
             tau_s=self.tau_s,
             lam=self.lam,
+            rules=self.rules.to_domain(),
         )
+
+    def believed(self) -> Scenario:
+        """Return the static context that every decider of the run knows beforehand, which may have
+        another profile than the run."""
+        scenario = self.scenario()
+        if self.plans_on is None:
+            return scenario
+        return replace(scenario, profile=self.plans_on.to_domain())
 
 
 def load_experiment(text: str | bytes, source: str) -> Experiment:

@@ -19,6 +19,9 @@ from controller.campaigns.faults import Faults
 from controller.campaigns.file import (
     ALL,
     FIELDS,
+    OWN,
+    SEEDS,
+    SEEDS_OF_AGENTS,
     Axes,
     CampaignFile,
     ProfileEntry,
@@ -27,6 +30,7 @@ from controller.campaigns.file import (
     override,
 )
 from controller.campaigns.reasoner import Reasoner, short_names
+from controller.campaigns.rules import RuleSet
 from controller.domain.errors import InputError
 from controller.domain.scenario import Scenario
 from controller.inputs.catalog import check_together, load_profile, load_testbed, locate
@@ -67,6 +71,7 @@ class Cell:
             "profile": one.profile.name,
             "workload": one.workload.name,
             **{field: _name_of(getattr(one, field)) for field in FIELDS.values()},
+            "plans_on": one.plans_on.name if one.plans_on else None,
             "epochs": one.epochs,
             "reasoner": one.reasoner.label() if one.reasoner else None,
             "target": one.target,
@@ -77,7 +82,9 @@ class Cell:
         one = self.experiment
         places = [f"seed {one.seed}", f"load {one.load:g}", one.profile.name, one.workload.name]
         faults = [f"faults {one.faults.name}"] if one.faults != Faults() else []
-        return ", ".join([self.label, *places, *faults])
+        rules = [] if one.rules.is_usual else [f"rules {one.rules.name}"]
+        beliefs = [f"planned on {one.plans_on.name}"] if one.plans_on else []
+        return ", ".join([self.label, *places, *faults, *rules, *beliefs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +169,11 @@ class Shelf:
         return self._testbeds[reference]
 
     def profile(self, entry: ProfileEntry) -> ProfileFile:
-        key = (entry.name, *sorted(entry.scale.items()))
+        key = (entry.name, entry.parallel_share, *sorted(entry.scale.items()))
         if key not in self._profiles:
             profile = load_profile(self._path(entry.name))
+            if entry.parallel_share is not None:
+                profile = profile.with_parallel_share(entry.parallel_share)
             self._profiles[key] = profile.scaled(entry.scale) if entry.scale else profile
         return self._profiles[key]
 
@@ -251,13 +260,15 @@ def _cells(campaign: CampaignFile, axes: Axes, shelf: Shelf, mode: str | None) -
         for entry in _entries(axes)
         for contestant in _contestants(entry, axes.reasoners, mode)
     ]
-    places = product(axes.testbeds, axes.profiles, axes.workloads, axes.settings())
-    for testbed, entry, workload, setting in places:
+    places = product(axes.testbeds, axes.profiles, axes.plans_on, axes.workloads, axes.settings())
+    for testbed, entry, belief, workload, setting in places:
         shelf.check_size(testbed, workload, setting, campaign, axes.epochs)
         shelf.check(testbed, entry, workload, setting["faults"])
+        if belief.name != OWN:
+            shelf.check(testbed, belief, workload, setting["faults"])
         for one in contestants:
-            shelf.check_strategy(testbed, entry, one)
-        for one, seed in product(contestants, axes.seeds):
+            shelf.check_strategy(testbed, entry if belief.name == OWN else belief, one)
+        for one, seed in _seeded(contestants, axes.seeds):
             experiment = Experiment(
                 testbed=shelf.testbed(testbed),
                 profile=shelf.profile(entry),
@@ -265,6 +276,7 @@ def _cells(campaign: CampaignFile, axes: Axes, shelf: Shelf, mode: str | None) -
                 strategy=one.name,
                 parameters=one.parameters,
                 reasoner=one.reasoner,
+                plans_on=None if belief.name == OWN else shelf.profile(belief),
                 seed=seed,
                 epochs=axes.epochs,
                 slot_s=campaign.slot_s,
@@ -276,8 +288,20 @@ def _cells(campaign: CampaignFile, axes: Axes, shelf: Shelf, mode: str | None) -
             yield Cell(experiment, one.label)
 
 
+def _seeded(
+    contestants: Sequence[_Contestant], seeds: Sequence[int] | None
+) -> Iterator[tuple[_Contestant, int]]:
+    """Yield every contestant with every seed, or with as many as its calls allow if the campaign
+    gives none."""
+    for one in contestants:
+        usual = range(SEEDS_OF_AGENTS if one.reasoner else SEEDS)
+        yield from ((one, seed) for seed in (usual if seeds is None else seeds))
+
+
 def _name_of(value: Any) -> Any:
-    """Return a value on an axis as figures name it."""
+    """Return a value on an axis as figures name it, None for the usual rules."""
+    if isinstance(value, RuleSet):
+        return None if value.is_usual else value.name
     return value.name if isinstance(value, Faults) else value
 
 

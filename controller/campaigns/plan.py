@@ -18,7 +18,7 @@ from controller.results.completeness import is_complete
 from controller.results.folder import ID_DIGITS, run_folder
 
 # Axes that a row's label names where they differ in the plan, after strategy and seed.
-PLACES: Final = ("testbed", "profile", "workload", "load", "faults", "epochs")
+PLACES: Final = ("testbed", "profile", "workload", "load", "faults", "rules", "plans_on", "epochs")
 MOST_STRATEGIES: Final = 3  # named in a label
 MOST_SEEDS: Final = 5
 

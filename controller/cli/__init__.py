@@ -4,7 +4,7 @@ needs it, so that help is instant."""
 # Importing a module of commands registers them, in the order of the help.
 from controller.cli import campaigns, planning, files, testbed, condition, models  # isort: skip
 from controller.cli import bringup, manifests  # isort: skip
-from controller.cli import profiling, calibration, history, bench, reasoner, traces  # isort: skip
+from controller.cli import profiling, calibration, inference, history, bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "condition",
     "files",
     "history",
+    "inference",
     "main",
     "manifests",
     "models",

@@ -78,9 +78,9 @@ def landing(scenario: Scenario, n: int, mode: Ints) -> Ints:
     return gpu
 
 
-def blocked(state: ClusterState) -> Bools:
+def blocked(scenario: Scenario, state: ClusterState) -> Bools:
     """Return (n,) the rows on which the Pending rule voids changes that need more resources."""
-    return np.asarray(blocks(state.pod).any(axis=1))
+    return np.asarray(blocks(state.pod, scenario.rules.blocks == "stopping").any(axis=1))
 
 
 def sharing(cards: Ints, mode: Ints) -> Bools:

@@ -1,5 +1,6 @@
 """The Pending rule (section V-D): while a pod of a node is pending, or a terminating one still
-holds its resources, a change that needs more resources on that node is void.
+holds its resources, a change that needs more resources on that node is void. By the rule
+``blocks: pending`` (:class:`controller.domain.rules.Rules`) terminating pods do not count.
 
 The functions take and return scalars, and none calls another. So the testbed runs them as they are,
 and the twin's kernel compiles the same ones.
@@ -18,16 +19,17 @@ SLACK: Final = 1e-9  # on sums of cores and GB
 
 
 @overload
-def blocks(state: int) -> bool: ...
+def blocks(state: int, stopping: bool = True) -> bool: ...
 
 
 @overload
-def blocks(state: NDArray[np.int64]) -> NDArray[np.bool_]: ...
+def blocks(state: NDArray[np.int64], stopping: bool = True) -> NDArray[np.bool_]: ...
 
 
-def blocks(state: int | NDArray[np.int64]) -> bool | NDArray[np.bool_]:
-    """Return True if a pod in this state (POD_*) blocks its node; elementwise for an array."""
-    return (state == POD_PENDING) | (state == POD_STOPPING)
+def blocks(state: int | NDArray[np.int64], stopping: bool = True) -> bool | NDArray[np.bool_]:
+    """Return True if a pod in this state (POD_*) blocks its node; elementwise for an array.
+    ``stopping``: terminating pods do too."""
+    return (state == POD_PENDING) | (stopping & (state == POD_STOPPING))
 
 
 def needs_more(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.profile import Profile
+from controller.domain.rules import USUAL, Rules
 from controller.domain.state import CPU, GPU
 from controller.domain.testbed import Testbed
 
@@ -29,6 +30,7 @@ class Scenario:
     epoch_slots: int = EPOCH_SLOTS
     tau_s: float = TAU_S  # deadline, Eq. 3
     lam: float = LAM  # lambda of Eq. 10
+    rules: Rules = USUAL
 
     def hosts(self) -> NDArray[np.bool_]:
         """Return (N, I) True where node n can run LM i, by device kind, memory and profile."""

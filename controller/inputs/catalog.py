@@ -31,6 +31,7 @@ KINDS = {
     "profiles": "profiles",
     "workloads": "workloads",
     "campaigns": "campaigns",
+    "facts": "facts",
 }
 _SUFFIXES = (".yaml", ".yml", ".json")
 

@@ -18,7 +18,7 @@ from controller.inputs.fields import (
     Sourced,
     Text,
 )
-from controller.inputs.scaling import scale
+from controller.inputs.scaling import scale, share_cores
 from controller.inputs.speeds import QUANTITIES, Batching, CpuTimes, GpuTimes, Reference, WorkShares
 
 # A scaled profile's name carries its factors, so it may be longer than other names.
@@ -179,6 +179,12 @@ class ProfileFile(Record):
         """
         document = scale(self.model_dump(mode="json"), factors)
         return parse(ProfileFile, f"profile {self.name}, scaled", document)
+
+    def with_parallel_share(self, share: float) -> ProfileFile:
+        """Return the profile with CPU times for another parallel share, in [0, 1]: 0 where more
+        cores are no faster, 1 where twice the cores take half the time."""
+        document = share_cores(self.model_dump(mode="json"), share)
+        return parse(ProfileFile, f"profile {self.name}, parallel share {share:g}", document)
 
 
 def _blocks(path: str, part: object) -> Iterator[tuple[str, Sourced]]:

@@ -62,6 +62,24 @@ def scale(document: Document, factors: Mapping[str, float]) -> Document:
     return document
 
 
+def share_cores(document: Document, share: float) -> Document:
+    """Give the CPU times of a dumped profile another parallel share in place, by Amdahl's law from
+    the first point of each curve, record it in the name and summary, and return it."""
+
+    def relative_s(cores: float) -> float:
+        return 1 - share + share / cores
+
+    for lm in document["lms"].values():
+        for times in lm["cpu"].values():
+            first, first_s = times["cores"][0], times["seconds"][0]
+            times["seconds"] = [
+                first_s * relative_s(cores) / relative_s(first) for cores in times["cores"]
+            ]
+    document["name"] += f"-parallel-{share}"
+    document["summary"] += f" CPU times with a parallel share of {share:g}."
+    return document
+
+
 def _checked(document: Document, key: str, factor: float) -> float:
     source = f"profile {document['name']}, scaled"
     target, dot, lm = key.partition(".")

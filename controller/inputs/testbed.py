@@ -268,13 +268,18 @@ class TestbedFile(Record):
     def name(self) -> str:
         return self.all.vars.testbed
 
-    def to_domain(self) -> domain.Testbed:
+    def to_domain(self, *, with_control: bool = False) -> domain.Testbed:
         """Return the workers in natural order of their names (vm2 before vm10), LMs in the file's
-        order."""
-        workers = self.all.children.workers.hosts
+        order. ``with_control``: the control node comes last, as an origin of requests that has
+        nothing for pods."""
+        workers, control = self.all.children.workers.hosts, self.all.children.control.hosts
+        nodes = [workers[name].to_domain(name) for name in sorted(workers, key=_natural)]
+        if with_control:
+            ((name, host),) = control.items()
+            nodes.append(domain.Node(name, host.site, host.cpu, cores=0.0, ram_gb=0.0))
         return domain.Testbed(
             name=self.name,
-            nodes=tuple(workers[name].to_domain(name) for name in sorted(workers, key=_natural)),
+            nodes=tuple(nodes),
             lms=tuple(lm.to_domain() for lm in self.all.vars.lms),
             network=self.all.vars.network.to_domain(),
         )

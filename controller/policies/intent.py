@@ -147,11 +147,12 @@ class PlannedDeployer:
     role: as many LMs as fit at once, on GPUs rather than on CPUs."""
 
     def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
         self._kinds = enumerate_fixed(scenario)
 
     async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         builder, roles = DeploymentBuilder(state), in_force.policy.roles[state.rows]
-        empty = ~(state.want_mode != OFF).any(axis=1) & ~blocked(state)
+        empty = ~(state.want_mode != OFF).any(axis=1) & ~blocked(self._scenario, state)
         for patterns in self._kinds:
             rows = builder.rows(patterns)
             rows = rows[empty[rows]]

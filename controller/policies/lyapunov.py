@@ -53,19 +53,20 @@ class LyapunovDeployer:
     """Deployer that gives each node the feasible pattern with the highest score (Eq. 15)."""
 
     def __init__(self, scenario: Scenario, parameters: LyapunovParameters) -> None:
+        self._scenario = scenario
         self._parameters = parameters
         self._kinds = enumerate_fixed(scenario)
         lms, nodes = scenario.testbed.lms, scenario.testbed.nodes
         self._image = np.array([lm.modality != TEXT for lm in lms])
         self._alpha_gpu = _alpha_gpu(scenario, self._image, parameters)
-        self._cores = np.array([node.cores for node in nodes])
-        self._ram_gb = np.array([node.ram_gb for node in nodes])
+        self._cores = np.array([node.cores or 1.0 for node in nodes])  # no headroom of nothing
+        self._ram_gb = np.array([node.ram_gb or 1.0 for node in nodes])
         self._vgpus = np.array([node.vgpus for node in nodes])
 
     async def deploy(self, state: ClusterState, in_force: InForce) -> Decision[Deployment]:
         del in_force
         builder = DeploymentBuilder(state)
-        transient = blocked(state)
+        transient = blocked(self._scenario, state)
         for patterns in self._kinds:
             rows = builder.rows(patterns)
             score = self._score(state, rows, patterns)

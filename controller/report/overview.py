@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from controller.agents.parameters import NEVER
+from controller.report.analysis import published
 from controller.report.analysis.agent_tiers import Shortfall, shortfalls
 from controller.report.analysis.data import (
     PAPER_BASELINES,
@@ -34,6 +36,7 @@ class Headline:
     share: float = 1.0
     against_paper: bool = False
     unserved: tuple[tuple[str, float], ...] = ()  # strategies that served few requests: the share
+    admission: str = ""  # of the first, where it decides which requests are served
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Overview:
     reasoners: tuple[ReasonerGroup, ...]
     shortfalls: tuple[Shortfall, ...]
     one_seed: bool
+    beside_paper: bool  # the paper's own figures stand beside ours
     by_other_code: tuple[str, ...]  # strategies whose runs several versions of the code made
     missing: tuple[Missing, ...]
     more_missing: int
@@ -103,6 +107,7 @@ def overview(data: Data) -> Overview:
         reasoners=tuple(data.reasoners(data.present(), in_short=True)),
         shortfalls=tuple(shortfalls(data)),
         one_seed=data.most_seeds() == 1,
+        beside_paper=published.applies(data),
         by_other_code=_by_other_code(data),
         missing=missing[:MANY],
         more_missing=max(0, len(missing) - MANY),
@@ -121,12 +126,16 @@ def headline(data: Data) -> Headline | None:
     served = {s: data.interval("success_rate", s).mean for s in ranking}
     unserved = tuple((s, share) for s, share in served.items() if share < SERVED_LITTLE)
     if len(ranking) == 1 or reference == best:
-        return Headline(leaders, means[best], alone=len(ranking) == 1, unserved=unserved)
+        return Headline(
+            leaders, means[best], alone=len(ranking) == 1, unserved=unserved,
+            admission=_admission(data, best),
+        )  # fmt: skip
     share = next(c.share for c in compare_with_reference(data) if c.strategy == best)
     paper = reference in PAPER_BASELINES
     return Headline(
-        leaders, means[best], reference, share=share, against_paper=paper, unserved=unserved
-    )
+        leaders, means[best], reference, share=share, against_paper=paper, unserved=unserved,
+        admission=_admission(data, best),
+    )  # fmt: skip
 
 
 def _setting(data: Data) -> str:
@@ -135,6 +144,17 @@ def _setting(data: Data) -> str:
         return ""
     axes = [f"{axis} {data.nominal.value(axis)}" for axis in data.varying]
     return f"{', '.join(axes)}: one of {len(data.settings)} settings"
+
+
+def _admission(data: Data, strategy: str) -> str:
+    """Say whether a strategy that can refuse requests may, unless it answers all of them."""
+    refusal = data.refusal(strategy)
+    if refusal == NEVER:
+        return f"{strategy} refuses no request here"
+    served = data.interval("success_rate", strategy).mean
+    if not refusal or served != served or percent(served) == percent(1.0):
+        return ""
+    return f"{strategy} may refuse requests and answers {percent(served)} of them"
 
 
 def _by_other_code(data: Data) -> tuple[str, ...]:

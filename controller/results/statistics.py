@@ -20,7 +20,7 @@ EXACT_UP_TO: Final = 14  # 2**14 sign flips are enumerated; beyond that Wilcoxon
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its two-sided t-interval; the limits are NaN where ``n < 2``."""
+    """A mean with its two-sided interval; the limits are NaN where ``n < 2``."""
 
     mean: float
     low: float
@@ -57,6 +57,30 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(mean, nan, nan, 1)
     margin = _t_quantile(n - 1, 0.5 + confidence / 2) * float(x.std(ddof=1)) / sqrt(n)
     return Interval(mean, mean - margin, mean + margin, n)
+
+
+def share_interval(values: ArrayLike, requests: float, confidence: float = 0.95) -> Interval:
+    """Return the mean of shares in [0, 1] over seeds (n,) with Wilson's score interval, for rates
+    and fairness: near 0 or 1 a t-interval is too narrow and reaches beyond.
+
+    The number of independent trials is the one that has the seeds' spread, mean (1 - mean) over the
+    variance of their mean, and at most ``requests``, all trials of all seeds. The quantile is
+    Student's, as for the t-interval, since the spread is known from n seeds.
+    """
+    x = _finite(values)
+    n = len(x)
+    if n < 2:
+        return mean_interval(x, confidence)
+    mean = min(1.0, max(0.0, float(x.mean())))
+    spread = float(x.var(ddof=1)) / n
+    trials = max(float(n), requests)
+    if spread > 0.0:
+        trials = min(trials, max(1.0, mean * (1 - mean) / spread))
+    z2 = _t_quantile(n - 1, 0.5 + confidence / 2) ** 2
+    centre = (mean + z2 / (2 * trials)) / (1 + z2 / trials)
+    margin = sqrt(z2 * (mean * (1 - mean) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
+    low, high = centre - margin, centre + margin
+    return Interval(mean, max(0.0, min(mean, low)), min(1.0, max(mean, high)), n)
 
 
 def compare_paired(treatment: ArrayLike, reference: ArrayLike, confidence: float = 0.95) -> Paired:

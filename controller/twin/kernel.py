@@ -166,40 +166,63 @@ def set_out(memory: Memory, n: int, q: int) -> None:
 @compiled
 def close(memory: Memory, q: int, failure: int) -> None:
     """Close request q with the code of its failure, 0 for success; it is at no node any longer."""
+    memory.requests[q].next = NONE
+    decide(memory, q, failure)
+
+
+@compiled
+def decide(memory: Memory, q: int, failure: int) -> None:
+    """Give request q its outcome, wherever it is."""
     request = memory.requests[q]
     request.failure = failure
     request.closed = 1
-    request.next = NONE
     memory.nodes[request.origin].closed += 1
 
 
 @compiled
 def expire(memory: Memory, tables: Tables, n: int, q: int) -> None:
     """Close request q, bound for node n and past its deadline, with the reason of its failure."""
+    close(memory, q, reason_of_lateness(memory, tables, n, q))
+
+
+@compiled
+def fail_late(memory: Memory, tables: Tables, n: int, q: int) -> None:
+    """Give request q, past its deadline in a queue of node n, its failure. It stays in the queue,
+    as the rule ``late: serve`` has it."""
+    if not memory.requests[q].closed:
+        decide(memory, q, reason_of_lateness(memory, tables, n, q))
+
+
+@compiled
+def reason_of_lateness(memory: Memory, tables: Tables, n: int, q: int) -> int:
+    """Return the failure of request q, bound for node n and past its deadline."""
     request = memory.requests[q]
     pod = memory.pods[n, request.lm]
     holder = request.origin if request.deadline_s <= request.sent_s else n
     if outage_at(tables, holder, request.deadline_s) != NONE:
-        close(memory, q, LOST_NODE)
-    elif (
+        return LOST_NODE
+    if (
         not np.isnan(request.arrived_s)
         and np.isnan(request.started_s)
         and pod.state != POD_READY
         and not (pod.ready_until_s >= request.arrived_s)
     ):
-        close(memory, q, NOT_DEPLOYED)
-    else:
-        close(memory, q, DEADLINE)
+        return NOT_DEPLOYED
+    return DEADLINE
 
 
 @compiled
-def share(memory: Memory, tables: Tables, n: int, mask: int) -> float:
-    """Return the progress per second of a pod that serves on the GPUs of ``mask``, which is that of
-    the GPU with the most serving pods."""
-    most = 1
+def share(memory: Memory, tables: Tables, n: int, i: int) -> float:
+    """Return the progress per second of pod i, which serves on GPUs: that of the GPU with the most
+    serving pods, or of the one on which it has the least part of the slices."""
+    pod = memory.pods[n, i]
+    most, least = 1, 1.0
     for g in range(memory.nodes[n].gpus):
-        if mask >> g & 1:
+        if pod.gpu_mask >> g & 1:
             most = max(most, memory.cards[n, g].serving)
+            least = min(least, pod.slices[g] / memory.cards[n, g].slices)
+    if tables.static_slices:
+        return least
     return 1.0 if most == 1 else (1.0 - tables.switch_loss) / most
 
 
@@ -211,7 +234,8 @@ def book(memory: Memory, n: int, i: int) -> None:
     pod.booked_s += spent_s
     pod.left_s -= spent_s * pod.rate
     pod.busy_s += spent_s
-    memory.requests[pod.head].inference_s += spent_s
+    if not memory.requests[pod.head].closed:
+        memory.requests[pod.head].inference_s += spent_s
 
 
 @compiled
@@ -239,7 +263,7 @@ def occupy(memory: Memory, tables: Tables, n: int, i: int, change: int) -> None:
         pod = memory.pods[n, k]
         if pod.serving and pod.gpu_mask & mask:
             book(memory, n, k)
-            pod.rate = share(memory, tables, n, pod.gpu_mask)
+            pod.rate = share(memory, tables, n, k)
             pod.end_s = pod.booked_s + max(0.0, pod.left_s) / pod.rate
 
 
@@ -263,27 +287,31 @@ def rest(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @inlined
 def serve(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Start the next batch of a ready pod, whose service is booked: from the first live request of
-    its queue, or rest if there is none."""
+    """Start the next batch of a ready pod, whose service is booked: from the first request of its
+    queue that is live, or that the rules have served late, or rest if there is none."""
     pod = memory.pods[n, i]
     now_s = memory.nodes[n].now_s
     # Requests past their deadline at the head of the queue are closed, not served.
     while pod.head != NONE and memory.requests[pod.head].deadline_s <= now_s:
+        if tables.serve_late:
+            fail_late(memory, tables, n, pod.head)
+            break
         drop_head(memory, tables, n, i)
     if pod.head == NONE:
         if pod.serving:
             rest(memory, tables, n, i)
         return
     request = memory.requests[pod.head]
-    if np.isnan(request.started_s):
+    if np.isnan(request.started_s) and not request.closed:
         request.started_s = now_s
     # The next batch: as many of its prompts as the device takes at once, from the breakpoint on.
     device = pod.mode - CPU
     pod.batch = min(tables.lm[i].batch_max[device], request.prompts - request.done)
     pod.left_s = pod.prompt_s * request.work * tables.batch[i, device, pod.batch - 1]
-    pod.limit_s, pod.booked_s = request.deadline_s, now_s
+    pod.limit_s, pod.booked_s = inf if request.closed else request.deadline_s, now_s
     # Prompts beyond the breakpoint that were in a batch before are computed again.
-    request.recomputed += min(pod.batch, request.begun - request.done)
+    if not request.closed:
+        request.recomputed += min(pod.batch, request.begun - request.done)
     request.begun = max(request.begun, request.done + pod.batch)
     # A pod that goes on serving keeps its rate; one that begins changes its neighbours' rates.
     if pod.serving:
@@ -309,8 +337,8 @@ def drop_head(memory: Memory, tables: Tables, n: int, i: int) -> None:
 
 @compiled
 def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
-    """Expire every waiting request that is past its deadline. A request in service has a deadline
-    event of its own."""
+    """Expire every waiting request that is past its deadline; those that the rules have served late
+    stay. A request in service has a deadline event of its own."""
     pod = memory.pods[n, i]
     now_s = memory.nodes[n].now_s
     before = NONE
@@ -321,7 +349,10 @@ def purge(memory: Memory, tables: Tables, n: int, i: int) -> None:
     while q != NONE:
         request = memory.requests[q]
         after = request.next
-        if request.deadline_s <= now_s:
+        if request.deadline_s <= now_s and tables.serve_late:
+            fail_late(memory, tables, n, q)
+            before = q
+        elif request.deadline_s <= now_s:
             pod.backlog -= request.prompts - request.done
             if before == NONE:
                 pod.head = after
@@ -489,6 +520,18 @@ def failed_return(tables: Tables, origin: int, returned_s: float, deadline_s: fl
     return DEADLINE if outage_at(tables, origin, deadline_s) == NONE else LOST_NODE
 
 
+@compiled
+def send_back(memory: Memory, tables: Tables, n: int, q: int) -> None:
+    """Close request q, finished on node n now. Its result travels back, and waits there while the
+    origin is down."""
+    request, now_s = memory.requests[q], memory.nodes[n].now_s
+    request.finished_s = now_s
+    request.returned_s = heard_s(tables, request.origin, now_s + request.downlink_s)
+    request.downlink_s = request.returned_s - now_s
+    failure = failed_return(tables, request.origin, request.returned_s, request.deadline_s)
+    close(memory, q, failure)
+
+
 @inlined
 def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
     """Record a finished batch, return the result if it was the request's last, and serve on."""
@@ -500,19 +543,13 @@ def end_batch(memory: Memory, tables: Tables, n: int, i: int) -> None:
     request.done += pod.batch
     pod.backlog -= pod.batch
     if request.done == request.prompts:
-        # The result travels back, and waits there while the origin is down.
-        now_s = memory.nodes[n].now_s
-        request.finished_s = now_s
-        request.returned_s = heard_s(tables, request.origin, now_s + request.downlink_s)
-        request.downlink_s = request.returned_s - now_s
         pod.head = request.next
         if pod.head == NONE:
             pod.tail = NONE
-        close(
-            memory,
-            q,
-            failed_return(tables, request.origin, request.returned_s, request.deadline_s),
-        )
+        if request.closed:  # served late: nobody waits for the result
+            request.next = NONE
+        else:
+            send_back(memory, tables, n, q)
     serve(memory, tables, n, i)
 
 
@@ -531,6 +568,9 @@ def take_arrival(memory: Memory, tables: Tables, n: int) -> None:
     request.arrived_s = node.now_s
     request.uplink_s = node.now_s - request.sent_s
     pod = memory.pods[n, request.lm]
+    if tables.fail_inactive and pod.want_mode == OFF:
+        close(memory, q, NOT_DEPLOYED)
+        return
     if pod.tail == NONE:
         pod.head = q
     else:
@@ -602,7 +642,11 @@ def advance(memory: Memory, tables: Tables, n: int, until_s: float) -> None:
             end_batch(memory, tables, n, i)
         elif kind == LIMIT:
             book(memory, n, i)
-            serve(memory, tables, n, i)
+            if tables.serve_late:
+                fail_late(memory, tables, n, memory.pods[n, i].head)
+                memory.pods[n, i].limit_s = inf
+            else:
+                serve(memory, tables, n, i)
         else:
             take_arrival(memory, tables, n)
     node.now_s = max(node.now_s, until_s)
@@ -677,7 +721,7 @@ def deploy(
     # Judge once, before any change, if the node is blocked.
     blocked = False
     for i in range(memory.pods.shape[1]):
-        blocked = blocked or blocks(memory.pods[n, i].state)
+        blocked = blocked or blocks(memory.pods[n, i].state, tables.stopping_blocks)
     for i in range(memory.pods.shape[1]):
         pod = memory.pods[n, i]
         want_cores = cores[i] if mode[i] != OFF else 0.0

@@ -133,6 +133,10 @@ class Tables(NamedTuple):
     metro_byte_s: float
     control_s: float
     switch_loss: float
+    serve_late: bool  # the rules (domain/rules.py) that are not the default
+    fail_inactive: bool
+    static_slices: bool
+    stopping_blocks: bool  # this one is the default
 
 
 class Memory(NamedTuple):

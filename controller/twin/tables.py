@@ -47,7 +47,7 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
             spec.ram_gb, spec.vram_gb, lm.start_cpu_s, lm.start_gpu_s, lm.stop_s,
             [len(factors) for factors in batchings[i]],
         )  # fmt: skip
-    network = testbed.network
+    network, rules = testbed.network, scenario.rules
     return Tables(
         lm=records,
         cpu_curve=cpu_curve,
@@ -60,6 +60,10 @@ def compile_tables(scenario: Scenario, outages: Outages) -> Tables:
         metro_byte_s=8e-9 / network.metro_bandwidth_gbps,
         control_s=float(network.control_s),
         switch_loss=float(profile.switch_loss),
+        serve_late=rules.late == "serve",
+        fail_inactive=rules.inactive == "fail",
+        static_slices=rules.slices == "static",
+        stopping_blocks=rules.blocks == "stopping",
     )
 
 

@@ -63,7 +63,8 @@ class Model:
         self.scenario, self.requests = scenario, requests
         self.agenda = Agenda()
         rows = range(len(scenario.testbed.nodes))
-        self.nodes = [Node(self.agenda, scenario, n, self._finished, self._expire) for n in rows]
+        doors = self._finished, self._expire, self._reject
+        self.nodes = [Node(self.agenda, scenario, n, *doors) for n in rows]
         for n, down_s, up_s in sorted(outages):
             self.agenda.process(self.nodes[n].fail(down_s, up_s))
         self.outcome = Outcome([self._job(q) for q in range(len(requests))])
@@ -187,9 +188,14 @@ class Model:
             job.failure = "deadline" if self.nodes[job.origin].up else "lost_node"
             return
         pod = self.nodes[job.destination].pods[job.lm]
-        if job in pod.queue:
+        if self.scenario.rules.late == "serve" and job in pod.queue:
+            pod.book()  # what it had until now is its own; what follows is nobody's
+        elif job in pod.queue:
             pod.abandon(job)
         self._expire(job)
+
+    def _reject(self, job: Job) -> None:
+        self._close(job, "not_deployed")
 
     def _expire(self, job: Job) -> None:
         sent = job.sent_s < job.deadline_s

@@ -25,11 +25,12 @@ class Node:
         row: int,
         finish: Callable[[Job], None],
         expire: Callable[[Job], None],
+        reject: Callable[[Job], None],
     ) -> None:
         self.agenda = agenda
         self.scenario = scenario
         self.spec = scenario.testbed.nodes[row]
-        self.finish, self.expire = finish, expire
+        self.finish, self.expire, self.reject = finish, expire, reject
         self.up = True
         self.recovered = simpy.Event(agenda)
         self.door: list[Job] = []  # came while the node was down
@@ -64,13 +65,19 @@ class Node:
         elif not job.closed:
             job.arrived_s = self.agenda.now
             job.uplink_s = job.arrived_s - job.sent_s
-            self.pods[job.lm].take(job)
+            pod = self.pods[job.lm]
+            if self.scenario.rules.inactive == "fail" and pod.wish[0] == OFF:
+                self.reject(job)
+            else:
+                pod.take(job)
 
     # Commands
 
     def deploy(self, wishes: Deployment, row: int) -> list[bool]:
         """Returns which changes the Pending rule voided."""
-        blocked = any(pod.state in (PENDING, STOPPING) for pod in self.pods)
+        rules = self.scenario.rules
+        blocking = (PENDING, STOPPING) if rules.blocks == "stopping" else (PENDING,)
+        blocked = any(pod.state in blocking for pod in self.pods)
         void = []
         for i, pod in enumerate(self.pods):
             wish = _wish(wishes, row, i)
@@ -155,6 +162,9 @@ class Node:
 
     def rate(self, pod: Pod) -> float:
         """Progress per second of a serving pod."""
+        if self.scenario.rules.slices == "static":
+            parts = [slices / self.spec.vgpus_per_gpu for slices in pod.slices.values()]
+            return min(parts, default=1.0)
         sharers = max((len(self._serving_on(g)) for g in pod.slices), default=1)
         return 1.0 if sharers <= 1 else (1.0 - self.scenario.profile.switch_loss) / sharers
 

@@ -114,7 +114,8 @@ class Pod:
         now_s = self.node.agenda.now
         if self.serving is not None:
             self.busy_s += now_s - self._booked_s
-            self.serving.inference_s += now_s - self._booked_s
+            if not self.serving.closed:
+                self.serving.inference_s += now_s - self._booked_s
         self._booked_s = now_s
 
     def share_changed(self) -> None:
@@ -165,13 +166,17 @@ class Pod:
                 self._wake = simpy.Event(self.node.agenda)
                 yield self._wake
             job = self.queue[0]
-            if job.deadline_s <= self.node.agenda.now:
+            late = self.node.scenario.rules.late
+            if job.deadline_s <= self.node.agenda.now and late == "drop":
                 self.queue.pop(0)
                 self.node.expire(job)
                 continue
             size = min(len(factors), job.prompts - job.done)
             batch = set(range(job.done, job.done + size))
-            job.recomputed += len(batch & job.tried)
+            if job.deadline_s <= self.node.agenda.now and not job.closed:
+                self.node.expire(job)
+            if not job.closed:
+                job.recomputed += len(batch & job.tried)
             job.tried |= batch
             try:
                 yield from self._run(job, prompt_s * job.work * factors[size - 1])
@@ -182,12 +187,13 @@ class Pod:
             job.done += size
             if job.done == job.prompts:
                 self.queue.pop(0)
-                self.node.finish(job)
+                if not job.closed:
+                    self.node.finish(job)
 
     def _run(self, job: Job, left_s: float) -> Events:
         """One batch, to its end."""
         agenda = self.node.agenda
-        if job.started_s != job.started_s:
+        if job.started_s != job.started_s and not job.closed:
             job.started_s = agenda.now
         self.book()
         self.serving = job

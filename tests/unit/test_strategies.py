@@ -152,7 +152,7 @@ def test_an_unknown_parameter_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"strategy RL: speed: is not a parameter.*kappa.*p2, v"):
         strategies.resolved_parameters("RL", {"speed": 1.0})
     with pytest.raises(InputError, match="it has none"):
-        strategies.resolved_parameters("RR", {"kappa": 1.0})
+        strategies.resolved_parameters("VTC-GPU", {"kappa": 1.0})
 
 
 def test_parameters_reach_the_parts(scenario: Scenario) -> None:

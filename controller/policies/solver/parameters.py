@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
+
+ALLOWED: Final = "allowed"
+NEVER: Final = "never"
+REFUSAL: Final = (ALLOWED, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,8 @@ class SolverParameters:
     any arrivals, as a share of the highest load with equal requests for all LMs. ``memory``: weight
     of the old estimate of prompts by origin from slot to slot. ``decision_s``: seconds charged for
     each scheduler decision, as measured by ``edgelm bench`` at 6 nodes and rounded up;
-    ``planning_s`` likewise for the planner.
+    ``planning_s`` likewise for the planner. ``refusal``: ``never`` sends what would be refused to
+    the node with the earliest expected completion, as the paper's scheduler must name a node.
     """
 
     refuse_above: float = 0.22
@@ -27,3 +33,4 @@ class SolverParameters:
     memory: float = 0.9
     decision_s: float = 0.005
     planning_s: float = 2.0
+    refusal: str = field(default=ALLOWED, metadata={"choices": REFUSAL, "later": True})

@@ -19,7 +19,7 @@ from controller.domain.decisions import (
 from controller.domain.scenario import Scenario
 from controller.domain.state import OFF, POD_READY, POD_STARTING, ClusterState
 from controller.policies.solver.allocation import MAX_LOAD
-from controller.policies.solver.parameters import SolverParameters
+from controller.policies.solver.parameters import NEVER, SolverParameters
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -113,6 +113,8 @@ class SolverScheduler:
             held_up_s = ((overlap_s - before_s) * crowd).sum(axis=1)
             waits = done_s - service_s <= limit_s
             eligible = waits & (done_s <= IN_TIME * self._scenario.tau_s)
+            if not eligible.any() and self._parameters.refusal == NEVER:
+                eligible = np.full(len(nodes), True)
             if not eligible.any():
                 destination[origin, i] = REFUSE
                 continue

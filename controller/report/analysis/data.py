@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import nan
 from typing import Any, Final
@@ -12,13 +12,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.agents.parameters import ADVISE, APPLY, MODES, OFF
+from controller.agents.parameters import ADVISE, ALLOWED, APPLY, MODES, OFF
 from controller.domain.errors import InputError
 from controller.report.analysis.occupancy import Occupancy, read_occupancy
 from controller.report.analysis.records import Records, read_records
 from controller.results.campaign import Campaign
 from controller.results.run import Reasoning, Run, Setting, Summary
-from controller.results.statistics import Interval, mean_interval
+from controller.results.statistics import Interval, mean_interval, share_interval
 from controller.strategies import STRATEGIES
 
 Floats = NDArray[np.float64]
@@ -61,6 +61,7 @@ MEASURES: Final = (
             lambda s: _number(s.gpu_utilisation)),
 )  # fmt: skip
 MEASURE: Final = {measure.key: measure for measure in MEASURES}
+SHARES: Final = ("success_rate", "f_norm")  # of at most 1
 
 
 def bound_ratio(summary: Summary) -> float:
@@ -132,8 +133,19 @@ class Data:
         return np.array([of(run.figures) for run in runs if run.figures], np.float64)
 
     def interval(self, measure: str, strategy: str, setting: Setting | None = None) -> Interval:
-        """Return the mean over seeds with its 95 % t-interval."""
-        return mean_interval(self.values(measure, strategy, setting))
+        """Return the mean over seeds with its 95 % interval: Wilson's for success rate and
+        fairness, else the t-interval."""
+        values = self.values(measure, strategy, setting)
+        if measure not in SHARES:
+            return mean_interval(values)
+        counts = [
+            [lm.arrivals for lm in run.figures.per_lm.values()]
+            for run in self.finished(strategy, setting).values()
+            if run.figures
+        ]
+        # The index of fairness is no better known than the rate of the rarest LM.
+        of = sum if measure == "success_rate" else min
+        return share_interval(values, sum(of(found) for found in counts if found))
 
     def lm_values(self, field: str, strategy: str, lm: str) -> Floats:
         """Return ``rho`` or ``t_mean_s`` of an LM for every finished seed of the nominal setting;
@@ -142,6 +154,14 @@ class Data:
         found = [run.figures.per_lm.get(lm) for run in runs if run.figures]
         values = [_number(getattr(one, field)) if one else nan for one in found]
         return np.array(values, np.float64)
+
+    def lm_interval(self, field: str, strategy: str, lm: str) -> Interval:
+        """Return the mean of an LM's ``rho`` or ``t_mean_s`` over seeds with its interval."""
+        values = self.lm_values(field, strategy, lm)
+        if field != "rho":
+            return mean_interval(values)
+        runs = [run.figures for run in self.finished(strategy).values() if run.figures]
+        return share_interval(values, sum(r.per_lm[lm].arrivals for r in runs if lm in r.per_lm))
 
     def by_epoch(self, strategy: str, setting: Setting | None = None) -> list[Interval]:
         """Return the objective of the requests born in each epoch, mean over seeds."""
@@ -219,6 +239,15 @@ class Data:
         if self.mode(strategy) == APPLY:
             return ""
         return str(self._parameters(strategy).get("incumbent", ""))
+
+    def refusal(self, strategy: str) -> str:
+        """Return ``allowed`` or ``never`` for a strategy that can refuse requests, else nothing."""
+        kind = (
+            STRATEGIES[own].parameters if (own := self.own_name(strategy)) in STRATEGIES else None
+        )
+        if kind is None or "refusal" not in {field.name for field in fields(kind)}:
+            return ""
+        return str(self._parameters(strategy).get("refusal", ALLOWED))
 
     def advises(self, strategy: str) -> bool:
         """Return True where the agents only advise."""
@@ -314,8 +343,8 @@ class Data:
 
 def analyse(campaign: Campaign) -> Data:
     """Order strategies and settings and choose the nominal one among settings with a finished run:
-    a profile as it is before a scaled one, the load closest to 1, else what the grid names
-    first."""
+    the usual rules and a profile as it is before others, the load closest to 1, else what the grid
+    names first."""
     names = dict.fromkeys(run.strategy for run in campaign.runs)
     first = {run.strategy: run for run in reversed(campaign.finished)}
     experiments = {label: run.experiment for label, run in first.items()}
@@ -359,11 +388,12 @@ def _constants(campaign: Campaign, nominal: Setting) -> Constants:
 
 
 def _distance(setting: Setting, profiles: set[str]) -> tuple[bool, float]:
-    """Return the distance from the nominal setting. A scaled profile's name begins with the
-    profile's own."""
+    """Return the distance from the nominal setting, which has the usual rules and deciders that
+    know the profile. A scaled profile's name begins with the profile's own."""
     profile, load = str(setting.value("profile")), setting.value("load")
     scaled = any(profile.startswith(f"{other}-") for other in profiles)
-    return scaled, abs(float(load) - 1) if isinstance(load, int | float) else 0.0
+    other = any(setting.value(axis) is not None for axis in ("rules", "plans_on"))
+    return scaled or other, abs(float(load) - 1) if isinstance(load, int | float) else 0.0
 
 
 def _without(setting: Setting, axis: str) -> tuple[tuple[str, object], ...]:

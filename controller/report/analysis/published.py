@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.report.analysis.data import Data
 from controller.results.statistics import Interval, mean_interval
 
+INFERRED: Final = "paper-inferred"  # begins the names of inferred profiles
 WHERE: Final = "the paper's own figures, measured on its own hardware"
 
 
@@ -48,6 +49,32 @@ def applies(data: Data) -> bool:
     return named and setting.value("load") in (None, 1, 1.0)
 
 
+def worlds(data: Data) -> dict[str, Data]:
+    """Return the campaign as seen on the nominal setting and on each inferred world's, by title;
+    empty without an inferred world."""
+    inferred = [
+        setting
+        for setting in data.settings
+        if str(setting.value("profile")).startswith(INFERRED) and data.present(setting)
+    ]
+    if not inferred:
+        return {}
+    found = {"estimated": data}
+    for setting in inferred:
+        name = str(setting.value("profile")).removeprefix(INFERRED).strip("-")
+        found[f"inferred {name}".strip()] = replace(data, nominal=setting)
+    return found
+
+
+def unasked() -> tuple[Claim, ...]:
+    """Return figures of SOLVER beside those published of MA: no search was given them."""
+    return (
+        Claim("SOLVER", "mean latency", "MA: 74", "s", _measure("SOLVER", "t_mean_s")),
+        Claim("SOLVER", "F_norm", "MA: 0.90", "", _measure("SOLVER", "f_norm")),
+        Claim("SOLVER", "success ratio of LM4", "MA: above 0.4", "", _lm("SOLVER", "LM4", "rho")),
+    )
+
+
 def claims() -> tuple[Claim, ...]:
     """Return every published figure of section VI, in its order."""
     lm4 = [
@@ -80,7 +107,7 @@ def _measure(strategy: str, measure: str) -> Callable[[Data], Interval | None]:
 
 def _lm(strategy: str, lm: str, field: str) -> Callable[[Data], Interval | None]:
     def ours(data: Data) -> Interval | None:
-        found = mean_interval(data.lm_values(field, strategy, lm))
+        found = data.lm_interval(field, strategy, lm)
         return found if found.n else None
 
     return ours

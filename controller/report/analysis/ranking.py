@@ -69,32 +69,50 @@ def compare_with_reference(data: Data) -> list[Comparison]:
 def vary(data: Data) -> list[Variation]:
     """Rank the strategies on every other setting that has runs, in the order of the grid."""
     others = [s for s in data.settings if s != data.nominal and data.present(s)]
-    return [_variation(data, setting) for setting in others]
+    swaps = {setting: _swaps(data, setting) for setting in others}
+    tests = sum(map(len, swaps.values()))
+    return [_variation(data, setting, swaps[setting], tests) for setting in others]
 
 
-def _variation(data: Data, setting: Setting) -> Variation:
+Pairs = tuple[tuple[str, str], ...]
+
+
+def _means(data: Data, setting: Setting) -> tuple[list[str], list[float], list[float]]:
+    """Return the strategies that both settings have, and their objectives there and here."""
     ranking = data.ranking(setting)
     known = [s for s in data.ranking() if s in ranking]
     before = [data.interval("objective", s).mean for s in known]
     after = [data.interval("objective", s, setting).mean for s in known]
-    swaps = [
+    return known, before, after
+
+
+def _swaps(data: Data, setting: Setting) -> Pairs:
+    known, before, after = _means(data, setting)
+    return tuple(
         (a, b)
         for (a, x), (b, y) in combinations(zip(known, after, strict=True), 2)
         if y < x and before[known.index(a)] < before[known.index(b)]
-    ]
-    return Variation(
-        setting=setting,
-        ranking=ranking,
-        tau=kendall_tau(before, after),
-        swaps=tuple(swaps),
-        clear_swaps=tuple(pair for pair in swaps if _is_clear(data, pair, setting)),
     )
 
 
-def _is_clear(data: Data, pair: tuple[str, str], setting: Setting) -> bool:
-    """Return True if the old order and the new one are more than noise; one seed cannot tell."""
+def _variation(data: Data, setting: Setting, swaps: Pairs, tests: int) -> Variation:
+    _, before, after = _means(data, setting)
+    return Variation(
+        setting=setting,
+        ranking=data.ranking(setting),
+        tau=kendall_tau(before, after),
+        swaps=swaps,
+        clear_swaps=tuple(pair for pair in swaps if _is_clear(data, pair, setting, tests)),
+    )
+
+
+def _is_clear(data: Data, pair: tuple[str, str], setting: Setting, tests: int) -> bool:
+    """Return True if the old order and the new one are more than noise, with Bonferroni's
+    correction for the ``tests`` swaps of all settings; one seed cannot tell."""
+    confidence = 1 - 0.05 / max(1, tests)
     for at in (data.nominal, setting):
-        difference = compare_paired(*data.paired("objective", *pair, at)).difference
+        values = data.paired("objective", *pair, at)
+        difference = compare_paired(*values, confidence).difference
         if isnan(difference.low) or difference.low <= 0 <= difference.high:
             return False
     return True

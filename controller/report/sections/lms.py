@@ -17,7 +17,7 @@ from controller.report.figure import Figure, Pen, draw_key, name_rows, new_figur
 from controller.report.structure import Section
 from controller.report.table import make_frame
 from controller.report.text import leading, listed, percent, subject, tied
-from controller.results.statistics import Interval, mean_interval
+from controller.results.statistics import Interval
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,7 +100,7 @@ def _cells(data: Data, field: str, overall: str) -> Cells:
     cells = {}
     for strategy in data.present():
         for lm in data.lms():
-            cells[strategy, lm] = mean_interval(data.lm_values(field, strategy, lm))
+            cells[strategy, lm] = data.lm_interval(field, strategy, lm)
         cells[strategy, ALL] = data.interval(overall, strategy)
     return cells
 

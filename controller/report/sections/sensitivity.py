@@ -58,9 +58,9 @@ def sensitivity(data: Data) -> Table | None:
             Column("swaps", "Ranking", words("words"), numeric=False),
         ),
         notes=(
-            "Two strategies have changed places only where the 95 % interval of their paired "
-            "difference excludes 0 both before and after; any other swap is within noise, which "
-            "with few seeds is wide.",
+            "Two strategies have changed places only where the interval of their paired "
+            "difference excludes 0 both before and after, at 95 % over all swaps together; any "
+            "other swap is within noise, which with few seeds is wide.",
         ),
     )  # fmt: skip
 

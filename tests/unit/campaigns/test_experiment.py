@@ -6,6 +6,7 @@ import pytest
 from controller.bootstrap.twin import simulate
 from controller.campaigns.experiment import MODEL_VERSION, Experiment, load_experiment
 from controller.campaigns.faults import Faults, Outage
+from controller.campaigns.rules import RuleSet
 from controller.domain.errors import InputError
 from controller.inputs.catalog import load_profile
 from controller.results.writing import run_files
@@ -51,6 +52,8 @@ CHANGES = {
     "profile": load_profile("a5000").scaled({"start": 1.5}),
     "faults": Faults(name="a", outages=(Outage(node="vm3", down_s=9),)),
     "model_version": MODEL_VERSION + 1,
+    "rules": RuleSet(name="a", slices="static"),
+    "plans_on": load_profile("a5000"),
 }
 
 
@@ -70,7 +73,21 @@ def test_a_changed_experiment_has_an_id_of_its_own() -> None:
 
 
 def test_every_field_is_part_of_the_identity() -> None:
-    assert set(json.loads(small_experiment().canonical_json())) == set(Experiment.model_fields)
+    unusual = small_experiment(
+        rules=RuleSet(name="a", late="serve"), plans_on=load_profile("a5000")
+    )
+    assert set(json.loads(unusual.canonical_json())) == set(Experiment.model_fields)
+    assert load_experiment(unusual.canonical_json(), "experiment.json") == unusual
+
+
+def test_runs_from_before_there_were_rules_keep_their_ids() -> None:
+    usual = json.loads(small_experiment().canonical_json())
+    assert set(Experiment.model_fields) - set(usual) == {"rules", "plans_on"}
+
+
+def test_rules_are_the_twins_alone() -> None:
+    with pytest.raises(ValueError, match="rules 'a' are the twin's alone, not of target live"):
+        small_experiment(target="live", rules=RuleSet(name="a", late="serve"))
 
 
 @pytest.mark.parametrize(

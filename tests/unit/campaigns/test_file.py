@@ -41,14 +41,15 @@ def test_sensitivity_varies_each_group_of_numbers_both_ways_and_the_load() -> No
     grid = resolve("sensitivity")
     profiles = {cell.experiment.profile.name for cell in grid.cells}
     loads = {cell.experiment.load for cell in grid.cells}
-    assert len(profiles) == 1 + 2 * 6
+    assert len(profiles) == 1 + 2 * 6 + 4  # CPU x2 and x3, two parallel shares
     assert (min(loads), max(loads)) == (0.2, 1.5)
     rest = {"strategy", "seed", "reasoner"}
     settings = {
         tuple(value for axis, value in cell.axes().items() if axis not in rest)
         for cell in grid.cells
     }
-    assert len(grid.cells) == len(settings) * len(strategies.names()) * 3
+    never_refuse = 2 * 3  # two strategies at three loads
+    assert len(grid.cells) == (len(settings) * len(strategies.names()) + never_refuse) * 3
 
 
 def test_the_grid_is_the_product_of_its_axes() -> None:

@@ -145,7 +145,7 @@ def test_too_many_lms_to_enumerate() -> None:
 def test_a_node_is_blocked_while_a_pod_is_pending_or_stopping() -> None:
     scenario = world([node()] * 4, [Model()] * 2)
     pods = [[POD_READY, POD_READY], [POD_READY, POD_PENDING], [POD_STOPPING, 0], [0, 2]]
-    assert blocked(idle(scenario, pod=pods)).tolist() == [False, True, True, False]
+    assert blocked(scenario, idle(scenario, pod=pods)).tolist() == [False, True, True, False]
 
 
 def test_a_blocked_node_may_keep_or_stop() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from controller.agents.views import cluster_context, node_context
-from controller.domain.capacity import blocked
 from controller.domain.decisions import OK
+from controller.domain.pending import blocks
 from controller.domain.state import GPU
 from controller.reference_model.answers import answer
 from controller.reference_model.reading import UnreadablePromptError, block
@@ -72,7 +72,7 @@ def test_it_routes_as_solver_does(both: Both) -> None:
 def test_it_deploys_as_solver_does(both: Both) -> None:
     on_gpu = 0
     for state, mine, theirs in both.pods:
-        free = np.logical_not(blocked(state))
+        free = np.logical_not(blocks(state.pod).any(axis=1))
         assert np.array_equal(mine.value.mode[free], theirs.value.mode[free])
         assert np.array_equal(mine.value.cores[free], theirs.value.cores[free])
         held = theirs.value.mode == GPU

@@ -1,0 +1,1 @@
+"""Search for the worlds in which given facts hold: facts, sampler, analysis, page."""
