@@ -190,7 +190,7 @@ class BoundedDeployer:
     def _least_busy(
         self, state: ClusterState, row: int, policy: MacroPolicy, one: Pods, other: Pods
     ) -> Pods:
-        if blocked(state)[row]:
+        if blocked(self._scenario, state)[row]:
             return one
         load = _load(state, row, policy, int(state.rows[row]))
         return min((one, other), key=lambda pods: self._busy(state, row, pods, load))
@@ -226,7 +226,7 @@ class BoundedDeployer:
         """Return True if a node's former pods are still allowed."""
         n = int(state.rows[row])
         mode, cores, vgpus = before
-        return not blocked(state)[row] and bool(
+        return not blocked(self._scenario, state)[row] and bool(
             ((mode == OFF) | policy.roles[n]).all()
             and feasible(self._scenario, n, mode, cores, vgpus)
         )
