@@ -30,7 +30,6 @@ from controller.ports import Planner
 Foresee = Callable[[MacroPolicy, ClusterState, Demand], Awaitable[float]]
 
 DRAWS: Final = 3  # random policies that a policy has to beat, on average
-MORE_DRAWS: Final = 5  # where one of them is to be applied
 NOTICEABLE: Final = 0.005  # of the objective
 
 
@@ -93,13 +92,6 @@ class ComparedPlanner:
         better = self._better(mine, others)
         if better is None:
             return Decision(decision.value, (call,))
-        for _ in range(MORE_DRAWS if better.by == RANDOM else 0):
-            drawn = replace(
-                (await self._random.plan(state, telemetry, in_force)).value, demand=load
-            )
-            other = _Rehearsed(drawn, await self._foresee(drawn, state, load), RANDOM, slot)
-            better = min(better, other, key=lambda one: one.objective)
-            call = replace(call, took_s=call.took_s + TRIAL_S)
         undone = Undone(mine.objective, better.objective, self._margin, better.slot, better.by)
         return Decision(better.policy, (replace(call, undone=undone),))
 
