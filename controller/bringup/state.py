@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from controller.domain.errors import InputError
 from controller.files import replace_file
@@ -32,7 +32,6 @@ class State:
     project_id: str = ""
     inventory_sha256: str = ""
     taken_s: dict[str, float] = field(default_factory=dict)
-    done: dict[str, str] = field(default_factory=dict)
     answered: list[str] = field(default_factory=list)
     version: int = VERSION
 
@@ -147,11 +146,6 @@ def default_folder(testbed: str) -> Path:
     """Return a testbed's folder: below XDG_STATE_HOME, by default ~/.local/state."""
     root = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(root).expanduser() / "edgelm" / "testbeds" / testbed
-
-
-def digest(document: Any) -> str:
-    """Return a digest of what a phase is done with."""
-    return _sha256(json.dumps(document, sort_keys=True, default=str).encode())[:16]
 
 
 def _sha256(content: bytes) -> str:
