@@ -147,4 +147,4 @@ def test_more_gpus_than_the_twin_knows(pair: Pair) -> None:
     with pytest.raises(
         InputError, match=r"vm7.edgelm_gpus.count: .*less than or equal to 8 .got 9."
     ):
-        pair.refusal()
+        pair.check()
