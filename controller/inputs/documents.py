@@ -14,8 +14,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.domain.errors import InputError
+from controller.files import read_regular
 from controller.inputs.fields import NAME_PATTERN, NAME_RULE
-from controller.inputs.reading import read_regular
 
 T = TypeVar("T")
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
@@ -21,6 +25,24 @@ _LONG: Final = re.compile(r"(\d\.\d{2})\d+")  # a hundredth of a point is fine e
 # A spreadsheet runs a text that begins so; after an apostrophe it is a text (OWASP, CSV injection).
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _DROPPED: Final = ("metadata", "style")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Draw with our look and matplotlib's own defaults: a user's matplotlibrc, good or broken, has
+    no say."""
+    # matplotlib looks for the file on import, first of all where the process works.
+    if "matplotlib" not in sys.modules:
+        with TemporaryDirectory() as empty, chdir(empty):
+            Path("matplotlibrc").touch()
+            import matplotlib as mpl
+    else:
+        import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style.RC)
+        yield
 
 
 def save_figure(figure: Figure, folder: Path) -> str:

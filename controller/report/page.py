@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from controller.report import style
 from controller.report.analysis.data import Data, ReasonerGroup, analyse
-from controller.report.export import save_figure, save_frame
+from controller.report.export import alone, save_figure, save_frame
 from controller.report.figure import Figure
 from controller.report.overview import Overview, overview
 from controller.report.render import make_renderer
@@ -97,7 +97,7 @@ def _write_files(data: Data, target: Path) -> None:
     for name in FOLDERS:
         (target / name).mkdir()
     render = make_renderer()
-    with style.alone():
+    with alone():
         sections = [_make_section(section, data, render, target) for section in SECTIONS]
     looks, tints = style.looks(data.strategies), style.tints()
     series = {name: k for k, name in enumerate(data.strategies)}

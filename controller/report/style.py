@@ -6,13 +6,8 @@ colours become CSS variables, which a dark theme replaces.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 FULL_IN: Final = 7.16  # two columns of a paper
@@ -147,24 +142,6 @@ MODES: Final = {  # drawn as an image, so one colour must do on both themes
     "starting, stopping or pending": ("#a3a9b2", "#a3a9b2"),
 }
 HEAT: Final = "#cf4436"  # backlog, from nothing (transparent) to the most
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Draw with our look and matplotlib's own defaults: a user's matplotlibrc, good or broken, has
-    no say."""
-    # matplotlib looks for the file on import, first of all where the process works.
-    if "matplotlib" not in sys.modules:
-        with TemporaryDirectory() as empty, chdir(empty):
-            Path("matplotlibrc").touch()
-            import matplotlib as mpl
-    else:
-        import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(RC)
-        yield
 
 
 def looks(strategies: tuple[str, ...]) -> dict[str, Look]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from controller.domain.errors import InputError
-from controller.inputs.reading import read_regular
+from controller.files import read_regular
 
 OPERATOR: Final = "operator"  # may do everything
 CONTROLLER: Final = "controller"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.domain.errors import InputError
-from controller.inputs.reading import read_regular
+from controller.files import read_regular
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from controller.domain.errors import InputError
-from controller.inputs.reading import read_regular
+from controller.files import read_regular
 from controller.testbed.front.errors import Refused
 from controller.testbed.keys import write_secret
 

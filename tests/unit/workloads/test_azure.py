@@ -106,7 +106,7 @@ def test_a_malformed_file_is_named_with_its_line(content, message, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stretch": 0}, "stretch: should be greater than or equal to 1e-09"),
+        ({"stretch": 0}, "stretch: should be greater than or equal to 0.000000001"),
         ({"rate": float("nan")}, "rate: .*finite"),
         ({"rate": "fast"}, "rate: .*'fast'"),
         ({"start_s": -1}, "start_s: .*greater than or equal to 0"),

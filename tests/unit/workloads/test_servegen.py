@@ -163,7 +163,7 @@ def test_a_folder_without_clients_or_with_half_a_client_is_refused(made, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 0}, "import servegen: rate: should be greater than or equal to 1e-09"),
+        ({"rate": 0}, "import servegen: rate: should be greater than or equal to 0.000000001"),
         ({"max_prompts": 2.5}, "import servegen: max_prompts: .*2.5"),
         ({"lm": ""}, "import servegen: lm: "),
         ({"max_output_tokens": 512}, "max_output_tokens must be below context_tokens"),
