@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup \
+.PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup ansible-setup lint-playbooks \
   airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev servers lock clean
 
 help: ## Show this list
@@ -31,6 +31,8 @@ llama-setup: $(VENV)-llama/ready ## Build .venv-llama with llama.cpp and a small
 airflow-setup: $(VENV)-airflow/ready ## Build .venv-airflow with Airflow, and edgelm without its dependencies
 
 airflow-celery-setup: $(VENV)-airflow/celery ## Add what CeleryExecutor needs
+
+ansible-setup: $(VENV)-ansible/ready ## Build .venv-ansible with what `edgelm up` takes: Ansible, its collections, OpenStack's client
 
 airflow: $(VENV)-airflow/ready ## Start Airflow on 127.0.0.1:8080; prints address and password
 	@python airflow/control.py start
@@ -50,12 +52,17 @@ demo: $(VENV)/ready ## Compare the strategies on the paper's testbed; two minute
 test: $(VENV)/ready servers | $(BROWSER) ## Run all tests
 	python -m pytest -n $(JOBS)
 
-lint: $(VENV)/ready $(VENV)-airflow/ready ## Check style, types and layers
+lint: $(VENV)/ready $(VENV)-airflow/ready ## Check style, types, layers and playbooks
 	ruff check
 	ruff format --check
 	mypy
 	mypy --python-executable $(VENV)-airflow/bin/python controller/airflow/*.py $(wildcard dags/*.py)
 	lint-imports
+	$(MAKE) --no-print-directory lint-playbooks
+
+lint-playbooks: $(VENV)-ansible/ready ## Check the playbooks: yamllint, ansible-lint
+	cd playbooks && ../$(VENV)-ansible/bin/yamllint --strict .
+	cd playbooks && PATH="$(CURDIR)/$(VENV)-ansible/bin:$$PATH" ansible-lint --offline --profile production
 
 bench: $(VENV)/ready ## Measure the twin, the solver and the agents on this machine
 	edgelm bench
@@ -104,10 +111,13 @@ lock: $(VENV)/ready ## Resolve requirements.lock and those of the images anew
 	    $$(test $$file = requirements && echo --constraint airflow/requirements-celery.txt) \
 	    -o airflow/$$file.txt || exit; \
 	done  # the second as a part of the first, so that one venv can have either
-	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/* airflow/*.txt  # names, versions and hashes
+	uv pip compile playbooks/requirements.in --universal --fork-strategy fewest --generate-hashes \
+	  --python-version 3.11 --constraint requirements.lock --custom-compile-command 'make lock' \
+	  --quiet -o playbooks/requirements.txt  # beside the core in one venv
+	@! grep -nE '://|^--' requirements.lock lm_dockerfiles/requirements/* airflow/*.txt playbooks/*.txt  # names, versions and hashes
 
 clean: ## Remove .venv*, caches and build outputs; results/ stays
-	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama $(VENV)-airflow build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lm $(VENV)-llama $(VENV)-airflow $(VENV)-ansible build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # uv installs in seconds what takes pip minutes; where uv cannot be had, pip does it.
@@ -145,6 +155,14 @@ $(VENV)-airflow/ready: airflow/requirements.txt pyproject.toml requirements.lock
 $(VENV)-airflow/celery: airflow/requirements-celery.txt $(VENV)-airflow/ready
 	uv pip install --python $(VENV)-airflow/bin/python --compile-bytecode --require-hashes \
 	  --requirement airflow/requirements-celery.txt
+	@touch $@
+
+# The core and Ansible go together, but Ansible has 40,000 files, which most work does without.
+$(VENV)-ansible/ready: playbooks/requirements.txt pyproject.toml requirements.lock | $(VENV)/ready
+	uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-ansible
+	uv pip install --python $(VENV)-ansible/bin/python --require-hashes \
+	  --requirement requirements.lock --requirement playbooks/requirements.txt
+	uv pip install --python $(VENV)-ansible/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)-llama/ready: lm_dockerfiles/server/pyproject.toml | $(VENV)/ready

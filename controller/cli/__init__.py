@@ -3,13 +3,14 @@ needs it, so that help is instant."""
 
 # Importing a module of commands registers them, in the order of the help.
 from controller.cli import campaigns, planning, files, testbed, condition, models  # isort: skip
-from controller.cli import manifests  # isort: skip
+from controller.cli import bringup, manifests  # isort: skip
 from controller.cli import profiling, calibration, history, bench, reasoner, traces  # isort: skip
 from controller.cli.app import app, main
 
 __all__ = [
     "app",
     "bench",
+    "bringup",
     "calibration",
     "campaigns",
     "condition",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_TOP_LEVEL: Final = ("inventory", "templates")
+_TOP_LEVEL: Final = ("inventory", "playbooks", "templates")
 
 
 def template_dir() -> Path:
@@ -32,7 +32,7 @@ def html_templates(folder: str) -> Environment:
 
 
 def shipped(folder: str) -> Path:
-    """Return controller/data/FOLDER, or in a checkout the top-level inventory/ or templates/."""
+    """Return controller/data/FOLDER, or in a checkout the top-level folder of that name."""
     package = Path(str(resources.files("controller")))
     if folder in _TOP_LEVEL and (package.parent / "pyproject.toml").is_file():
         return package.parent / folder

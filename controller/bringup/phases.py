@@ -1,0 +1,119 @@
+"""Phases of a bring-up, one after the other: each says whether it can be left out, and is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from controller.bringup.playbooks import Failure, Outcome, Watcher
+from controller.domain.errors import InputError
+
+PLAN: Final = "plan"
+DRAIN: Final = "drain"
+PROVISION: Final = "provision"
+REACH: Final = "reach"
+SITE: Final = {  # tag of site.yml: title
+    "validate": "Examine the machines before anything is changed",
+    "hosts": "Base system, containers, GPU drivers",
+    "kubernetes": "Kubernetes and the network of pods",
+    "services": "Registry, MongoDB, Prometheus, Grafana",
+    "edgelm": "Controller, nodes, models",
+    "airflow": "Airflow",
+    "check": "Examine the testbed",
+}
+NAMES: Final = (PLAN, DRAIN, PROVISION, REACH, *SITE)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A phase. ``should_skip`` returns why there is nothing to do, "" if there is."""
+
+    name: str
+    title: str
+    should_skip: Callable[[], str]
+    execute: Callable[[Watcher], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a phase. ``skipped``: why nothing was done; ``log``: where all of it stands."""
+
+    name: str
+    ok: bool = True
+    skipped: str = ""
+    seconds: float = 0.0
+    changed: dict[str, int] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    unreachable: tuple[str, ...] = ()
+    cancelled: bool = False
+    log: str = ""
+
+
+class Display(Watcher, Protocol):
+    """Whoever shows how a bring-up goes on."""
+
+    def begin(self, number: int, of: int, phase: Phase) -> None: ...
+
+    def end(self, result: Result) -> None: ...
+
+
+def run_phases(
+    phases: Sequence[Phase], display: Display, ended: Callable[[Result], None],
+    first: str | None = None, last: str | None = None,
+) -> list[Result]:  # fmt: skip
+    """Run phases in their order, up to the first that fails.
+
+    Args:
+        ended: called with each result.
+        first, last: names of the phases to begin and to end with.
+
+    Raises:
+        InputError: there is no such phase, or the last is before the first.
+    """
+    names = [one.name for one in phases]
+    begin, end = (
+        position("--from", first, names, 0),
+        position("--until", last, names, len(names) - 1),
+    )
+    if end < begin:
+        raise InputError("edgelm up", f"comes before --from {first}", field="--until", value=last,
+                         remedy=f"phases are {', '.join(names)}")  # fmt: skip
+    results = []
+    for k, phase in enumerate(phases):
+        if begin <= k <= end:
+            display.begin(k + 1, len(phases), phase)
+            result = _one(phase, display)
+            display.end(result)
+            ended(result)
+            results.append(result)
+            if not result.ok:
+                break
+    return results
+
+
+def position(option: str, name: str | None, names: Sequence[str], default: int) -> int:
+    """Return a phase's place.
+
+    Raises:
+        InputError: there is no such phase.
+    """
+    if name is None:
+        return default
+    if name not in names:
+        raise InputError("edgelm up", "is no phase", field=option, value=name,
+                         remedy=f"choose from {', '.join(names)}")  # fmt: skip
+    return names.index(name)
+
+
+def _one(phase: Phase, display: Display) -> Result:
+    reason = phase.should_skip()
+    if reason:
+        return Result(phase.name, skipped=reason)
+    began = time.monotonic()
+    outcome = phase.execute(display)
+    return Result(
+        phase.name, outcome.ok, "", round(time.monotonic() - began, 1), dict(outcome.changed),
+        tuple(outcome.failures), tuple(outcome.unreachable), outcome.cancelled, outcome.log,
+    )  # fmt: skip
