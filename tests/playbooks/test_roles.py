@@ -1,4 +1,4 @@
-"""Roles by their files alone: arguments documented, plays in order, templates against golden files."""
+"""Roles by their files alone: arguments, order of plays, templates against golden files."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _play(*arguments: str | Path) -> str:
     done = subprocess.run(
         [ANSIBLE / "ansible-playbook", "-i", HERE / "inventory.yml", *arguments],
         cwd=PLAYBOOKS, text=True, capture_output=True, check=False, timeout=120,
-        env={**os.environ, "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        env={**os.environ, "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"), "NO_COLOR": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     return done.stdout
