@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup ansible-setup lint-playbooks \
-  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev servers lock clean
+  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev openstack-dev openstack-dev-stop servers lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,8 +71,9 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 	python -m pytest tests/integration/test_docs.py
 
 # torch and what needs it stay out of .venv: 5 GB that most work does without.
-e2e: $(VENV)-lm/ready $(VENV)-airflow/celery servers ## Run the slow tests: models with weights, memory, 200 kills, Airflow, Kubernetes; an hour, 5 GB
+e2e: $(VENV)-lm/ready $(VENV)-airflow/celery $(VENV)-ansible/ready servers ## Run the slow tests: models with weights, memory, 200 kills, Airflow, Kubernetes, OpenStack; hours, 5 GB
 	python -m pytest -s tests/airflow
+	EDGELM_UP_KILLS=20 $(VENV)-ansible/bin/python -m pytest -s tests/playbooks
 	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py tests/live/test_front_door_weights.py
 	EDGELM_FIGURES=1 EDGELM_WAITS=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
@@ -88,6 +89,12 @@ mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and
 servers:
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory mongo-dev kube-dev \
 	  || echo "Servers for tests were not built: those tests are skipped" >&2; fi
+
+openstack-dev: ## Start an OpenStack on loopback for tests of the bring-up (root, Debian 12; 2 GB, five minutes once)
+	tests/playbooks/openstack-up.sh up
+
+openstack-dev-stop: ## End it
+	tests/playbooks/openstack-up.sh down
 
 kube-dev: ## Build a Kubernetes control plane for tests, once; takes Go and six minutes
 	tests/kubernetes/programs/build.sh

@@ -1,20 +1,26 @@
 """
 ### Bring a testbed up, or tear it down
 
-Examines what is there, waits for a person's approval, and goes on. The phases themselves
-(machines, Kubernetes, GPUs, services) are not part of edgelm yet: after the approval the run fails
-and says so.
+Plans (machines, quota, minutes; what does not fit is refused), waits for a person's approval, then
+does the phases of `edgelm up` one by one, or `edgelm down`. To go on after a failure, clear the
+failed task: what is done already changes nothing. Clouds' credentials are in the clouds.yaml of
+Airflow's workers, never here.
 """
 
 from datetime import timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, chain
 
 from controller.airflow.alerts import within
 from controller.airflow.approvals import EdgelmApprovalOperator
+from controller.airflow.bringup import (
+    EdgelmBringUpPlanOperator,
+    EdgelmPhaseOperator,
+    EdgelmTearDownOperator,
+)
 from controller.airflow.campaign import DEFAULTS
 from controller.airflow.params import params_of
-from controller.airflow.planning import EdgelmHealthOperator, PhasesOperator
+from controller.bringup.phases import TITLES
 
 with DAG(
     dag_id="bring_up_testbed",
@@ -26,20 +32,27 @@ with DAG(
     tags=["edgelm", "testbed"],
     doc_md=__doc__,
 ):
-    doctor = EdgelmHealthOperator(
-        task_id="doctor", only_tell=True, execution_timeout=timedelta(minutes=5),
-        doc_md="Examines what is there; what is wrong is what has to be brought up.",
+    plan = EdgelmBringUpPlanOperator(
+        task_id="plan", execution_timeout=timedelta(minutes=10), retries=0,
+        doc_md="Says what would be made or removed; changes nothing.",
     )  # fmt: skip
     approve = EdgelmApprovalOperator(
         task_id="approve", execution_timeout=timedelta(days=1),
         subject="{{ 'Tear down' if params.tear_down else 'Bring up' }} {{ params.testbed }}?",
-        body="The log of the task `doctor` says what is there now.",
+        body="{{ ti.xcom_pull(task_ids='plan') }}\n\nThe log of the task `plan` has all of it.",
         response_timeout=timedelta(hours=11), retries=1,
         doc_md="Waits for a person. A rejection fails the run and says who rejected it.",
     )  # fmt: skip
-    phases = PhasesOperator(
-        task_id="phases",
-        retries=0,
-        doc_md="Says what is missing, until the bring-up's phases are part of edgelm.",
-    )
-    doctor >> approve >> phases
+    phases = [
+        EdgelmPhaseOperator(
+            task_id=name, phase=name, retries=1, execution_timeout=timedelta(hours=3),
+            trigger_rule="none_failed", doc_md=f"{title}: `edgelm up --from {name}`.",
+        )
+        for name, title in TITLES.items()
+    ]  # fmt: skip
+    tear_down = EdgelmTearDownOperator(
+        task_id="tear_down", retries=1, execution_timeout=timedelta(hours=1),
+        doc_md="`edgelm down`: what edgelm has made, and only that.",
+    )  # fmt: skip
+    chain(plan, approve, [phases[0], tear_down])
+    chain(*phases)

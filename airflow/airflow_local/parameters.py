@@ -43,9 +43,30 @@ def documents() -> dict[str, dict[str, Schema]]:
         "nightly_regression": {},
         "bring_up_testbed": {
             "testbed": _one("Testbed", "Testbed to bring up.", shipped["testbeds"], "paper"),
+            "cloud": {
+                **_text("Cloud", "Cloud of the workers' clouds.yaml. Empty: given hosts."),
+                "pattern": "^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$",
+                "default": "",
+            },
+            "hosts": {
+                **_text("Hosts", "Hosts file on the workers, where there is no cloud."),
+                "pattern": r"^(/[^\s]+)?$",
+                "default": "",
+            },
+            "values": {
+                **_text("Values", "Cloud file on the workers: image, networks, flavours, zones."),
+                "pattern": r"^(/[^\s]+)?$",
+                "default": "",
+            },
             "tear_down": {
                 "title": "Tear down",
                 "description": "Take the testbed down instead; somebody is asked first.",
+                "type": "boolean",
+                "default": False,
+            },
+            "keep_data": {
+                "title": "Keep data",
+                "description": "When it is taken down, keep what was stored.",
                 "type": "boolean",
                 "default": False,
             },

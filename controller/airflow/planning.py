@@ -80,13 +80,11 @@ class EdgelmTestbedRowsOperator(BaseOperator):
 
 class EdgelmHealthOperator(EdgelmOperator):
     """Examine a testbed; each line of `edgelm doctor` goes to the log, and any that is wrong fails
-    the task, unless ``only_tell``."""
+    the task."""
 
-    def __init__(
-        self, *, edgelm_conn_id: str = DEFAULT, only_tell: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, edgelm_conn_id: str = DEFAULT, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.edgelm_conn_id, self.only_tell = edgelm_conn_id, only_tell
+        self.edgelm_conn_id = edgelm_conn_id
 
     def execute(self, context: Context) -> Any:
         del context
@@ -97,21 +95,10 @@ class EdgelmHealthOperator(EdgelmOperator):
             remedy = f" -> {one['remedy']}" if one["remedy"] else ""
             mark = "ok   " if one["ok"] else "WRONG"
             self.log.info("%s %s: %s%s", mark, one["what"], one["found"], remedy)
-        if wrong and not self.only_tell:
+        if wrong:
             named = "; ".join(f"{one['what']}: {one['found']}" for one in wrong)
             raise AirflowFailException(f"the testbed is not well: {named}")
         return findings
-
-
-class PhasesOperator(BaseOperator):
-    """Say what a bring-up lacks."""
-
-    def execute(self, context: Context) -> Any:
-        del context
-        raise AirflowFailException(
-            "edgelm has no phases of a bring-up yet: start machines, Kubernetes and GPUs by hand, "
-            "then the services (docs/testbed.md), and look with `edgelm doctor`"
-        )
 
 
 def arguments(chosen: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -76,7 +76,7 @@ def survey(order: Order) -> Ground:
         _check_same(kept, bringup, kind, folder)
         folder.check_inventory(kept)
     state = kept or State(bringup.testbed, kind)
-    _check_files(order)
+    _check_order(order)
     removed = removed_since(bringup, folder)
     expected = minutes(len(bringup.machines), state.taken_s)
     if kind == HOSTS:
@@ -116,7 +116,7 @@ def bring_up(ground: Ground, display: Display) -> list[Result]:
             testbed = ground.bringup.testbed
             held.enter_context(locked(ground.cloud, testbed, take_over=order.break_lock))
         work = _Work(ground)
-        ground.folder.write(work.state)
+        work.prepare()
         return run_phases(work.phases(), display, work.remember, order.first, order.last)
 
 
@@ -126,21 +126,23 @@ class _Work:
     def __init__(self, ground: Ground) -> None:
         self.ground, self.state = ground, ground.state
 
+    def prepare(self) -> None:
+        """Write state and inventory, with the machines that are to be drained."""
+        self.ground.folder.write(self.state)
+        if self.ground.plan is None or self.ground.folder.machines.exists():
+            self._write_inventory(self.ground.removed)
+
     def phases(self) -> list[Phase]:
         found = [
-            Phase(names.DRAIN, "Drain machines that the testbed file has no longer",
-                  self._nothing_to_drain, self._drain),
-            Phase(names.PROVISION, "Machines, network, addresses", self._no_cloud, self._provision),
-            Phase(names.REACH, "Wait until the machines answer", lambda: "", self._reach),
-        ]  # fmt: skip
+            _phase(names.DRAIN, self._nothing_to_drain, self._drain),
+            _phase(names.PROVISION, self._no_cloud, self._provision),
+            _phase(names.REACH, lambda: "", self._reach),
+        ]
         if self.ground.order.tags:
             chosen = self.ground.order.tags
-            return [*found, Phase("site", f"Tags {', '.join(chosen)}", lambda: "",
-                                  partial(self._site, chosen))]  # fmt: skip
-        return found + [
-            Phase(tag, title, lambda: "", partial(self._site, (tag,)))
-            for tag, title in names.SITE.items()
-        ]
+            roles = partial(self._site, chosen)
+            return [*found, Phase(names.ROLES, ", ".join(chosen), lambda: "", roles)]
+        return found + [_phase(tag, lambda: "", partial(self._site, (tag,))) for tag in names.SITE]
 
     def remember(self, result: Result) -> None:
         if result.ok and not result.skipped and not self.ground.order.check:
@@ -153,13 +155,15 @@ class _Work:
 
     def _no_cloud(self) -> str:
         if self.ground.plan is None:
-            self._write_inventory()
             return "the machines are given"
         return "--check changes nothing" if self.ground.order.check else ""
 
     def _drain(self, watcher: Watcher) -> Outcome:
         book = Playbook("remove.yml", inventory=self.ground.folder.inventory)
-        return self._run(names.DRAIN, book, watcher)
+        outcome = self._run(names.DRAIN, book, watcher)
+        if outcome.ok and not self.ground.order.check:
+            self._write_inventory({})
+        return outcome
 
     def _provision(self, watcher: Watcher) -> Outcome:
         plan = self.ground.plan
@@ -173,20 +177,22 @@ class _Work:
         variables = _provisioning(plan, self.ground.folder)
         outcome = self._run(names.PROVISION, Playbook("provision.yml", variables), watcher)
         if outcome.ok:
-            self._write_inventory()
+            self._write_inventory({})
         return outcome
 
-    def _write_inventory(self) -> None:
+    def _write_inventory(self, removed: Mapping[str, Any]) -> None:
         ground, order = self.ground, self.ground.order
         if ground.plan is not None:
             found = json.loads(ground.folder.machines.read_bytes())
             made = Provisioned(found["floating"], found["mtu"])
-            text = on_openstack(ground.plan, made, ground.folder, {})
+            text = on_openstack(ground.plan, made, ground.folder, removed)
         else:
             assert ground.hosts is not None  # noqa: S101 - no plan
             assert order.hosts is not None  # noqa: S101
             become = bool(os.environ.get("EDGELM_BECOME_PASSWORD"))
-            text = on_hosts(ground.bringup, ground.hosts, order.hosts, ground.folder, {}, become)
+            text = on_hosts(
+                ground.bringup, ground.hosts, order.hosts, ground.folder, removed, become
+            )
         self.state = ground.folder.write_inventory(text, self.state)
 
     def _reach(self, watcher: Watcher) -> Outcome:
@@ -208,6 +214,12 @@ class _Work:
         return play(self.ground.folder, name, book, self.ground.order, watcher)
 
 
+def _phase(
+    name: str, should_skip: Callable[[], str], execute: Callable[[Watcher], Outcome]
+) -> Phase:
+    return Phase(name, names.TITLES[name], should_skip, execute)
+
+
 def _check_same(kept: State, bringup: Bringup, kind: str, folder: Folder) -> None:
     for what, has, wants in (("testbed", kept.testbed, bringup.testbed), ("kind", kept.kind, kind)):
         if has != wants:
@@ -217,15 +229,15 @@ def _check_same(kept: State, bringup: Bringup, kind: str, folder: Folder) -> Non
             )  # fmt: skip
 
 
-def _check_files(order: Order) -> None:
-    for option, files in (
-        ("-e", order.files),
-        ("--vault-password-file", (order.vault_password_file,)),
-    ):
+def _check_order(order: Order) -> None:
+    known = names.names_of(order.tags)
+    begin, _ = names.limits(known, order.first, order.last)
+    wanted = (("-e", order.files), ("--vault-password-file", (order.vault_password_file,)))
+    for option, files in wanted:
         for file in files:
             if file is not None and not file.is_file():
                 raise InputError(option, "is no file", value=str(file), remedy="check the path")
-    if order.check and order.first in (names.PLAN, names.PROVISION):
+    if order.check and order.first and begin <= known.index(names.PROVISION):
         raise InputError("edgelm up", "works on machines that exist", field="--check",
                          remedy="--plan shows what would be made")  # fmt: skip
 

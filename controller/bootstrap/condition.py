@@ -76,6 +76,17 @@ def read_all(url: str, keys: Keys) -> dict[str, Any]:
         return {**found, "nodes": dict(zip(there, states, strict=True))}
 
 
+def versions_of(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what runs -> its version, of all that :func:`read_all` has found."""
+    versions = {"this edgelm": __version__, "controller": found["version"]}
+    for name, node in found["nodes"].items():
+        versions[f"node {name}"] = node.get("version") or "does not answer"
+    for name, condition in found["conditions"].items():
+        if condition.get("software"):
+            versions[f"machine {name}"] = condition["software"]
+    return versions
+
+
 def give_verdict(url: str, keys: Keys, slot: int, *, approved: bool) -> None:
     """Give a person's word on the policy of a slot.
 

@@ -93,7 +93,7 @@ def take_down(removal: Removal, display: Display, *, keep_data: bool) -> list[Re
 def _removing(removal: Removal, keep_data: bool) -> Phase:
     folder = removal.folder
     if removal.cloud is None:
-        book = Playbook("reset.yml", {"edgelm_keep_data": keep_data}, folder.inventory,
+        book = Playbook("reset.yml", {"reset_keep_data": keep_data}, folder.inventory,
                         files=removal.order.files)  # fmt: skip
         title = "Hosts back as they were"
     else:

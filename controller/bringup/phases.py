@@ -10,7 +10,6 @@ from typing import Final, Protocol
 from controller.bringup.playbooks import Failure, Outcome, Watcher
 from controller.domain.errors import InputError
 
-PLAN: Final = "plan"
 DRAIN: Final = "drain"
 PROVISION: Final = "provision"
 REACH: Final = "reach"
@@ -23,7 +22,13 @@ SITE: Final = {  # tag of site.yml: title
     "airflow": "Airflow",
     "check": "Examine the testbed",
 }
-NAMES: Final = (PLAN, DRAIN, PROVISION, REACH, *SITE)
+TITLES: Final = {
+    DRAIN: "Drain machines that the testbed file has no longer",
+    PROVISION: "Machines, network, addresses",
+    REACH: "Wait until the machines answer",
+    **SITE,
+}
+ROLES: Final = "roles"  # instead of the tags of site.yml: those that somebody has chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +78,7 @@ def run_phases(
         InputError: there is no such phase, or the last is before the first.
     """
     names = [one.name for one in phases]
-    begin, end = (
-        position("--from", first, names, 0),
-        position("--until", last, names, len(names) - 1),
-    )
-    if end < begin:
-        raise InputError("edgelm up", f"comes before --from {first}", field="--until", value=last,
-                         remedy=f"phases are {', '.join(names)}")  # fmt: skip
+    begin, end = limits(names, first, last)
     results = []
     for k, phase in enumerate(phases):
         if begin <= k <= end:
@@ -93,12 +92,26 @@ def run_phases(
     return results
 
 
-def position(option: str, name: str | None, names: Sequence[str], default: int) -> int:
-    """Return a phase's place.
+def names_of(tags: Sequence[str]) -> list[str]:
+    """Return the names of all phases, in their order. ``tags``: roles that somebody has chosen."""
+    return [DRAIN, PROVISION, REACH, *((ROLES,) if tags else SITE)]
+
+
+def limits(names: Sequence[str], first: str | None, last: str | None) -> tuple[int, int]:
+    """Return the places of the first and the last phase to run.
 
     Raises:
-        InputError: there is no such phase.
+        InputError: there is no such phase, or the last comes before the first.
     """
+    begin = _position("--from", first, names, 0)
+    end = _position("--until", last, names, len(names) - 1)
+    if end < begin:
+        raise InputError("edgelm up", f"comes before --from {first}", field="--until", value=last,
+                         remedy=f"phases are {', '.join(names)}")  # fmt: skip
+    return begin, end
+
+
+def _position(option: str, name: str | None, names: Sequence[str], default: int) -> int:
     if name is None:
         return default
     if name not in names:

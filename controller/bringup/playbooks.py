@@ -257,11 +257,14 @@ def _heard(event: dict[str, Any], outcome: Outcome, log: TextIO, watcher: Watche
     elif kind in (*STATES, "runner_on_ok"):
         result = data.get("res") or {}
         host = str(data.get("host"))
-        state = STATES.get(kind) or ("changed" if result.get("changed") else "ok")
+        changed = result.get("changed") or ("censored" in result and text.startswith("changed"))
+        state = STATES.get(kind) or ("changed" if changed else "ok")
         if state == "failed" and data.get("ignore_errors"):
             state = "ignored"
         watcher.result(host, _task(data), state)
         _keep(outcome, state, host, data, result)
+    elif kind == "playbook_on_stats":
+        outcome.changed = {host: n for host, n in (data.get("changed") or {}).items() if n}
     return False
 
 

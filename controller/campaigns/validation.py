@@ -23,6 +23,8 @@ from controller.inputs.catalog import (
     names,
     read_yaml,
 )
+from controller.inputs.cloud import CloudFile, load_cloud
+from controller.inputs.hosts import HostsFile, load_hosts
 from controller.inputs.prices import PriceFile, load_price_file
 from controller.inputs.profile import ProfileFile
 from controller.inputs.schema import schema_of
@@ -42,6 +44,8 @@ MARKS: Final = {
     "strategies": "campaign",
     "models": "prices",
     "summary": "campaign",
+    "hosts": "hosts",
+    **dict.fromkeys(CloudFile.model_fields, "cloud"),
 }
 
 MODELS: Final[Mapping[str, type[BaseModel]]] = {
@@ -51,6 +55,8 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "campaign": CampaignFile,
     "prices": PriceFile,
     "experiment": Experiment,
+    "cloud": CloudFile,
+    "hosts": HostsFile,
 }
 
 
@@ -99,6 +105,11 @@ def check_file(path: Path) -> tuple[str, str]:
             return kind, f"{workload.name}: {workload.process.kind}"
         case "prices":
             return kind, f"{len(load_price_file(path).models)} models"
+        case "hosts":
+            return kind, f"{len(load_hosts(path).hosts)} machines"
+        case "cloud":
+            values = load_cloud(path)
+            return kind, f"image {values.image}, network {values.network}"
         case "experiment":
             experiment = load_experiment(json.dumps(data), str(path))
             return kind, f"run {experiment.run_id}"

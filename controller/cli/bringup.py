@@ -266,7 +266,9 @@ def _print_plan(ground: Ground) -> None:
             f"{ground.bringup.control.name}: SSH from {access}; the others are reached through it",
             soft_wrap=True,
         )  # fmt: skip
-        console.print("quota  " + "\n       ".join(map(str, plan.needs)), soft_wrap=True)
+        needs = [str(one) for one in plan.needs if one.need]
+        if needs:
+            console.print("quota  " + "\n       ".join(needs), soft_wrap=True)
         console.print(_untouched(plan.project.others), soft_wrap=True)
     if ground.removed and plan is None:
         console.print(f"drain and leave: {', '.join(ground.removed)}", soft_wrap=True)

@@ -25,6 +25,9 @@ def status(
     controller: Url = URL,
     keys: KeysFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second.")] = False,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="Show the versions of everything that runs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show who has a testbed, its run, its nodes with their pods and queues, and the plan in force.
@@ -33,13 +36,19 @@ def status(
     Examples:
       edgelm status --controller http://vm1:8700 --keys keys/operator.json
       edgelm status --watch
+      edgelm status --versions --json
     """
     from rich.console import Console
     from rich.live import Live
 
-    from controller.bootstrap.condition import read_all
+    from controller.bootstrap.condition import read_all, versions_of
 
     url, own = controller.rstrip("/"), keys_of(keys, OPERATOR)
+    if versions:
+        found = versions_of(read_all(url, own))
+        lines = [f"{what}: {version}" for what, version in found.items()]
+        typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
+        return
     if as_json:
         typer.echo(json.dumps(read_all(url, own)))
         return

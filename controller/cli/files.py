@@ -54,7 +54,8 @@ def validate(
         list[Path], typer.Argument(metavar="FILE...", help="YAML or JSON files, traces (.csv).")
     ],
 ) -> None:
-    """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, experiments.
+    """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, experiments, and
+    the cloud and hosts files of a bring-up.
 
     A campaign is checked with every file that it names, each testbed with each profile given.
 
@@ -93,7 +94,8 @@ def schema(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="testbed, profile, workload, campaign, prices or experiment."
+            metavar="KIND",
+            help="testbed, profile, workload, campaign, prices, experiment, cloud or hosts.",
         ),
     ],
 ) -> None:

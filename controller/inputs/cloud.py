@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from controller.inputs.documents import parse, read_yaml
-from controller.inputs.fields import Model, Name, Record, Text
+from controller.inputs.fields import Model, Name, Record
 
 Network = Annotated[IPv4Network, Field(description="an IPv4 network such as 10.77.0.0/24")]
 Address = Annotated[IPv4Address, Field(description="an IPv4 address such as 192.0.2.53")]
@@ -63,7 +63,6 @@ class CloudFile(Record):
         default={}, description="GPU's model: alias in pci_passthrough:alias"
     )
     zones: dict[Name, Word] = Field(default={}, description="site: availability zone")
-    note: Text | None = None
 
     @model_validator(mode="after")
     def _ranges_are_apart(self) -> Self:

@@ -54,6 +54,7 @@ def airflow(
     environment = {
         "EDGELM_RESULTS": str(results),
         "AIRFLOW_CONN_EDGELM_DEFAULT": json.dumps(connection),
+        "XDG_STATE_HOME": str(tmp_path_factory.mktemp("state")),
     }
     folder = tmp_path_factory.mktemp("airflow")
     with standalone(folder, ROOT / "dags", environment) as started:
@@ -216,18 +217,44 @@ def test_a_person_answers_for_the_agents_policies(airflow: Standalone, testbed: 
     airflow.wait(run)
 
 
-def test_a_rejected_tear_down_is_red(airflow: Standalone) -> None:
-    run = airflow.trigger("bring_up_testbed", {"tear_down": True})
+@pytest.fixture
+def given_hosts(tmp_path: Path) -> str:
+    """Seven machines of the paper's testbed at ports where nobody answers."""
+    hosts = {f"vm{k}": {"ansible_host": "127.0.0.1", "ansible_port": k} for k in range(1, 8)}
+    path = tmp_path / "hosts.yaml"
+    path.write_text(json.dumps({"hosts": hosts}))
+    return str(path)
+
+
+def test_a_rejected_bring_up_is_red(airflow: Standalone, given_hosts: str) -> None:
+    run = airflow.trigger("bring_up_testbed", {"hosts": given_hosts})
     airflow.wait_for_task(run, "approve", ("awaiting_input",))
+    detail = airflow.rest.get(f"{run.path}/taskInstances/approve/-1/hitlDetails")
+    assert "paper: 7 hosts" in detail["body"]
     airflow.answer(run, "approve", "Reject")
     assert airflow.wait(run)["state"] == "failed"
     assert "rejected by admin" in airflow.log(run, "approve")
-    assert airflow.states(run)["phases", -1] == "upstream_failed"
+    states = airflow.states(run)
+    assert states["reach", -1] == states["tear_down", -1] == "upstream_failed"
 
 
-def test_an_approved_bring_up_says_what_is_missing(airflow: Standalone) -> None:
-    run = airflow.trigger("bring_up_testbed")
+def test_a_tear_down_of_nothing_is_refused_before_anybody_is_asked(airflow: Standalone) -> None:
+    run = airflow.trigger("bring_up_testbed", {"testbed": "campus", "tear_down": True})
+    assert airflow.wait(run)["state"] == "failed"
+    assert "finds no bring-up" in airflow.log(run, "plan")
+    assert airflow.states(run)["approve", -1] == "upstream_failed"
+
+
+def test_an_approved_bring_up_does_its_phases(airflow: Standalone, given_hosts: str) -> None:
+    if not (ROOT / ".venv-ansible" / "ready").exists():
+        pytest.skip("no .venv-ansible: make ansible-setup")
+    run = airflow.trigger("bring_up_testbed", {"hosts": given_hosts})
     airflow.wait_for_task(run, "approve", ("awaiting_input",))
     airflow.answer(run, "approve", "Approve")
-    assert airflow.wait(run)["state"] == "failed"
-    assert "no phases of a bring-up yet" in airflow.log(run, "phases")
+    airflow.wait_for_task(run, "reach", ("up_for_retry", "failed"), -1, 300)
+    log = airflow.log(run, "reach")
+    assert "Wait for SSH" in log
+    assert "does its SSH port answer from here?" in log
+    states = airflow.states(run)
+    assert states["drain", -1] == states["provision", -1] == states["tear_down", -1] == "skipped"
+    airflow.mark_run(run)

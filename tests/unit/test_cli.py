@@ -16,7 +16,7 @@ COMMANDS = (
     "run", "plan", "check", "compare", "report", "list", "validate", "schema", "bench",
     "calibrate", "history", "profile", "trace", "trace import", "trace merge", "models tiny",
     "models pull", "models check", "live", "controller", "node", "keys", "approve", "status",
-    "doctor",
+    "doctor", "up", "down",
 )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class Condition:
         reason: why it is not ready or not open; "" if it is both.
         offered: for LM pods: what the node can allocate less the requests of all other pods.
         address: of the machine, where its exporters are; "" if it is not known.
+        software: versions of what runs the machine and its pods; "" if they are not known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Condition:
     reason: str
     offered: Room
     address: str = ""
+    software: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,15 @@ def read_node(node: Document, pods: Iterable[Document]) -> Condition:
             (one["address"] for one in status.get("addresses", ()) if one["type"] == "InternalIP"),
             "",
         ),
+        software=_software(status.get("nodeInfo", {})),
     )
+
+
+def _software(info: Document) -> str:
+    kubelet = f"Kubernetes {info.get('kubeletVersion', '').lstrip('v')}".rstrip()
+    runtime = info.get("containerRuntimeVersion", "").replace("://", " ")
+    parts = (kubelet, runtime, info.get("osImage", ""), info.get("kernelVersion", ""))
+    return ", ".join(part for part in parts if part) if info else ""
 
 
 def requests_of(pod: Document) -> Room:

@@ -35,9 +35,18 @@ def test_prices_are_known_by_their_content(tmp_path: Path) -> None:
     price = {"input": 1, "output": 2, "source": "a price list", "date": "2026-01-01"}
     path.write_text(json.dumps({"models": {"small": price, "large": price}}))
     assert check_file(path) == ("prices", "2 models")
+
     path.write_text(json.dumps({"models": {"small": {**price, "output": -1}}}))
     with pytest.raises(InputError, match=r"models\.small\.output"):
         check_file(path)
+
+
+def test_files_of_a_bring_up_are_known_by_their_content(tmp_path: Path) -> None:
+    path = tmp_path / "values.yaml"
+    path.write_text("cni: routes\nnetwork: 10.9.0.0/24\n")
+    assert check_file(path) == ("cloud", "image ubuntu-24.04, network 10.9.0.0/24")
+    path.write_text("hosts: {vm1: {ansible_host: 10.0.0.1}, vm2: {}}\n")
+    assert check_file(path) == ("hosts", "2 machines")
 
 
 def test_an_unknown_kind_lists_the_kinds() -> None:

@@ -83,3 +83,15 @@ def test_a_node_whose_kubelet_is_silent_is_not_ready() -> None:
     assert found.reason == "not ready: NodeStatusUnknown"
     lost["status"]["conditions"] = []
     assert "never reported" in read_node(lost, []).reason
+
+
+def test_versions_of_what_runs_a_node_are_known() -> None:
+    there = node()
+    assert read_node(there, []).software == ""
+    there["status"]["nodeInfo"] = {
+        "kubeletVersion": "v1.36.3", "containerRuntimeVersion": "containerd://2.1.4",
+        "osImage": "Ubuntu 24.04 LTS", "kernelVersion": "6.8.0-60",
+    }  # fmt: skip
+    assert read_node(there, []).software == (
+        "Kubernetes 1.36.3, containerd 2.1.4, Ubuntu 24.04 LTS, 6.8.0-60"
+    )
