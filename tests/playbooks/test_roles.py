@@ -79,8 +79,8 @@ def test_templates_are_what_they_were(tmp_path: Path) -> None:
     _play(HERE / "render.yml", "-e", f"edgelm_out={tmp_path}")
     if os.environ.get("EDGELM_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)
-        for made in tmp_path.iterdir():
-            (GOLDEN / made.name).write_text(made.read_text())
+        for path in tmp_path.iterdir():
+            (GOLDEN / path.name).write_text(path.read_text())
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {path.name for path in GOLDEN.iterdir()}
     for name in sorted(names):

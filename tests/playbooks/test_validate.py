@@ -43,7 +43,7 @@ def testbed(tmp_path: Path) -> dict[str, Any]:
         for group in ("control", "workers")
         for name, said in children[group]["hosts"].items()
     }
-    groups = {
+    groups: dict[str, Any] = {
         "control_plane": {"hosts": {name: {} for name in children["control"]["hosts"]}},
         "worker": {"hosts": {name: {} for name in children["workers"]["hosts"]}},
     }
