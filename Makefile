@@ -73,10 +73,9 @@ docs-check: $(VENV)/ready ## Run the commands of README and docs, check their li
 # torch and what needs it stay out of .venv: 5 GB that most work does without.
 e2e: $(VENV)-lm/ready $(VENV)-airflow/celery $(VENV)-ansible/ready servers ## Run the slow tests: models with weights, memory, 200 kills, Airflow, Kubernetes, OpenStack; hours, 5 GB
 	python -m pytest -s tests/airflow
-	EDGELM_UP_KILLS=20 $(VENV)-ansible/bin/python -m pytest -s tests/playbooks
+	EDGELM_PLAYBOOKS=1 EDGELM_UP_KILLS=20 $(VENV)-ansible/bin/python -m pytest -s tests/playbooks
 	$(VENV)-lm/bin/python -m pytest tests/e2e tests/live/test_weights.py tests/live/test_front_door_weights.py
 	EDGELM_FIGURES=1 EDGELM_WAITS=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes
-	EDGELM_PLAYBOOKS=1 python -m pytest -s tests/playbooks/test_validate.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
 images: $(VENV)/ready ## Build images of LM servers and services; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
