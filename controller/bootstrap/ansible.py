@@ -27,8 +27,11 @@ def play(folder: Folder, name: str, book: Playbook, order: Order, watcher: Watch
     """Run a playbook; all that it prints goes into a log of the folder.
 
     Raises:
-        InputError: Ansible or the playbook is not installed.
+        InputError: Ansible or the playbook is not installed, or there are no machines yet.
     """
+    if book.inventory is not None and not book.inventory.exists():
+        raise InputError(str(book.inventory), "is missing: there are no machines yet",
+                         remedy="give the command without --from")  # fmt: skip
     if not (playbooks.folder() / book.name).exists():
         raise InputError("playbooks", "is missing", field=book.name, remedy="install edgelm again")
     with _log(folder, name) as (path, log):

@@ -146,9 +146,11 @@ class _Work:
 
     def remember(self, result: Result) -> None:
         if result.ok and not result.skipped and not self.ground.order.check:
-            taken = {**self.state.taken_s, result.name: result.seconds}
-            self.state = replace(self.state, taken_s=taken)
-            self.ground.folder.write(self.state)
+            self._keep(taken_s={**self.state.taken_s, result.name: result.seconds})
+
+    def _keep(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        self.ground.folder.write(self.state)
 
     def _nothing_to_drain(self) -> str:
         return "" if self.ground.removed else "no machine was removed"
@@ -159,9 +161,11 @@ class _Work:
         return "--check changes nothing" if self.ground.order.check else ""
 
     def _drain(self, watcher: Watcher) -> Outcome:
-        book = Playbook("remove.yml", inventory=self.ground.folder.inventory)
+        order = self.ground.order
+        book = Playbook("remove.yml", inventory=self.ground.folder.inventory, files=order.files,
+                        check=order.check)  # fmt: skip
         outcome = self._run(names.DRAIN, book, watcher)
-        if outcome.ok and not self.ground.order.check:
+        if outcome.ok and not order.check:
             self._write_inventory({})
         return outcome
 
@@ -174,6 +178,8 @@ class _Work:
             outcome = self._run("deprovision", Playbook("deprovision.yml", variables), watcher)
             if not outcome.ok:
                 return outcome
+        made = {one.machine.name for one in plan.new}
+        self._keep(answered=[one for one in self.state.answered if one not in made])
         variables = _provisioning(plan, self.ground.folder)
         outcome = self._run(names.PROVISION, Playbook("provision.yml", variables), watcher)
         if outcome.ok:
@@ -196,10 +202,15 @@ class _Work:
         self.state = ground.folder.write_inventory(text, self.state)
 
     def _reach(self, watcher: Watcher) -> Outcome:
-        new = [one.machine.name for one in self.ground.plan.new] if self.ground.plan else []
+        known = [one.name for one in self.ground.bringup.machines]
+        given = self.ground.plan is None
+        new = [] if given else [name for name in known if name not in self.state.answered]
         variables = {"edgelm_new": new, "edgelm_wait_s": self.ground.order.wait_s}
         book = Playbook("reach.yml", variables, self.ground.folder.inventory)
-        return self._run(names.REACH, book, watcher)
+        outcome = self._run(names.REACH, book, watcher)
+        if outcome.ok:
+            self._keep(answered=[name for name in known if name not in outcome.unreachable])
+        return outcome
 
     def _site(self, tags: tuple[str, ...], watcher: Watcher) -> Outcome:
         order = self.ground.order

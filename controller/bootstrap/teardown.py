@@ -97,10 +97,8 @@ def _removing(removal: Removal, keep_data: bool) -> Phase:
                         files=removal.order.files)  # fmt: skip
         title = "Hosts back as they were"
     else:
-        gone = [one.name for one in removal.things if one.kind == kinds.SERVER]
-        variables = removal_variables(
-            removal.bringup, removal.cloud.name, removal.things, gone if keep_data else []
-        )
+        gone = _machines(removal) if keep_data else None
+        variables = removal_variables(removal.bringup, removal.cloud.name, removal.things, gone)
         book, title = Playbook("deprovision.yml", variables), "Machines, network, addresses"
     nothing = removal.cloud is not None and not removal.things
     return Phase(
@@ -118,17 +116,24 @@ def _forget(folder: Folder) -> None:
         path.unlink(missing_ok=True)
 
 
+def _machines(removal: Removal) -> list[str]:
+    """Return the machines that a server or a port is left of."""
+    start = f"{base_name(removal.bringup.testbed)}-"
+    return sorted({one.name.removeprefix(start) for one in removal.things})
+
+
 def removal_variables(
-    bringup: Bringup, cloud: str, things: tuple[Thing, ...], gone: list[str]
+    bringup: Bringup, cloud: str, things: tuple[Thing, ...], gone: list[str] | None
 ) -> dict[str, Any]:
-    """Return the variables of deprovision.yml. ``gone``: these machines alone."""
+    """Return the variables of deprovision.yml. ``gone``: these machines alone; None: everything."""
 
     def ids(kind: str) -> list[str]:
         return [one.id for one in things if one.kind == kind]
 
     return {
         **identity(bringup, cloud),
-        "edgelm_gone": gone,
+        "edgelm_everything": gone is None,
+        "edgelm_gone": gone or [],
         "edgelm_routers": ids(kinds.ROUTER),
         "edgelm_server_groups": ids(kinds.SERVER_GROUP),
         "edgelm_keypairs": ids(kinds.KEYPAIR),

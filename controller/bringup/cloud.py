@@ -170,7 +170,7 @@ def connect(name: str) -> Cloud:
     try:
         connection = openstack.connect(cloud=name, app_name="edgelm")
     except openstack.exceptions.ConfigException as error:
-        known = sorted(openstack.config.OpenStackConfig().get_cloud_names())
+        known = sorted({*openstack.config.OpenStackConfig().get_cloud_names()} - {"defaults"})
         raise InputError(
             "clouds.yaml", "has no such cloud" if name not in known else str(error),
             field="--cloud", value=name,

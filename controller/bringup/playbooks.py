@@ -177,14 +177,18 @@ def _orphans(state: Path) -> list[int]:
     return found
 
 
+def prefix(state: Path) -> str:
+    """Return the beginning of the name of the runner's folder."""
+    return f"edgelm-{os.getuid()}-{hashlib.sha256(str(state).encode()).hexdigest()[:12]}-"
+
+
 @contextmanager
 def _own_folder(state: Path) -> Iterator[Path]:
     """Make a folder of our own, in memory if possible; what a killed run has left goes."""
     root = MEMORY if os.access(MEMORY, os.W_OK) else state
-    name = f"edgelm-{os.getuid()}-{hashlib.sha256(str(state).encode()).hexdigest()[:12]}-"
-    for old in root.glob(f"{name}*"):
+    for old in root.glob(f"{prefix(state)}*"):
         shutil.rmtree(old, ignore_errors=True)
-    made = Path(tempfile.mkdtemp(prefix=name, dir=root))
+    made = Path(tempfile.mkdtemp(prefix=prefix(state), dir=root))
     try:
         yield made
     finally:

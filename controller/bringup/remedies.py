@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+UNREACHABLE: Final = (
+    "is it running, and does its SSH port answer from here? The same command goes on from there"
+)
 # Pattern in a task's message -> remedy. The first that is found counts; roles put remedies that
 # only they know into their own messages.
 REMEDIES: Final = tuple(
@@ -24,6 +27,7 @@ REMEDIES: Final = tuple(
             r"host key verification failed|identification has changed",
             "a machine was made anew at an old address: remove its line of keys/known_hosts",
         ),
+        (r"failed to connect to the host via ssh", UNREACHABLE),
         (
             r"missing sudo password|a password is required",
             "give the user sudo without a password, or set EDGELM_BECOME_PASSWORD",
@@ -49,9 +53,6 @@ REMEDIES: Final = tuple(
             "the machine does not reach the internet: its router, DNS, or an offline source",
         ),
     )
-)
-UNREACHABLE: Final = (
-    "is it running, and does its SSH port answer from here? The same command goes on from there"
 )
 
 

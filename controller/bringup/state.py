@@ -23,8 +23,8 @@ INVENTORY: Final = Path("inventory") / "hosts.yml"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a bring-up remembers. ``taken_s``: phase -> seconds of its last success; ``done``: phase
-    -> digest of what it was done with."""
+    """What a bring-up remembers. ``taken_s``: phase -> seconds of its last success; ``answered``:
+    machines that have answered since they were made."""
 
     testbed: str
     kind: str  # OPENSTACK or HOSTS
@@ -33,6 +33,7 @@ class State:
     inventory_sha256: str = ""
     taken_s: dict[str, float] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
+    answered: list[str] = field(default_factory=list)
     version: int = VERSION
 
 

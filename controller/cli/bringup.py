@@ -30,7 +30,7 @@ Testbed = Annotated[
 ]
 CloudName = Annotated[
     str | None,
-    typer.Option("--cloud", metavar="NAME", help="Cloud of clouds.yaml to make machines in."),
+    typer.Option("--cloud", metavar="NAME", help="Cloud it is in.  [default: as brought up]"),
 ]
 StateFolder = Annotated[
     Path | None,
@@ -58,7 +58,12 @@ BreakLock = Annotated[
 @app.command()
 def up(
     testbed: Testbed = "paper",
-    cloud: CloudName = None,
+    cloud: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Cloud of clouds.yaml to make machines in.  [default: OS_CLOUD]"
+        ),
+    ] = None,
     hosts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Machines that exist: how to reach each.")
     ] = None,
@@ -104,6 +109,8 @@ def up(
     _in_own_venv()
     from controller.bootstrap.bringup import bring_up, survey
 
+    if hosts is None:
+        cloud = cloud or os.environ.get("OS_CLOUD")
     order = _order(testbed, cloud, hosts, state, values, extra, vault_password_file, break_lock)
     ground = survey(_with(order, tags, first, until, check))
     if plan:

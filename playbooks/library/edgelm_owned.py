@@ -7,8 +7,9 @@ DOCUMENTATION = r"""
 module: edgelm_owned
 short_description: Make, change or remove things that carry a mark
 description:
-  - Finds things by mark and name, never by name alone, so that a foreign thing of the same name is neither taken
-    nor touched. The mark is part of the call that creates a thing, so that a killed run leaves nothing unmarked.
+  - Finds things by mark and name, never by name alone, so that a foreign thing of the same name is
+    neither taken nor touched. The mark is part of the call that creates a thing, so that a killed
+    run leaves nothing unmarked.
   - Two things of one mark and name are refused.
   - In Neutron the mark is the description, in Nova a tag.
 options:
@@ -27,8 +28,8 @@ options:
     required: true
   things:
     description:
-      - Things that there must be, in this order. A server whose C(wait) is true is waited for before the next is
-        made; in the end all are waited for.
+      - Things that there must be, in this order. A server whose C(wait) is true is waited for
+        before the next is made; in the end all are waited for.
     type: list
     elements: dict
     default: []
@@ -49,8 +50,12 @@ options:
     type: list
     elements: str
     default: []
+  everything:
+    description: With O(state=absent), remove all that carries the mark, whatever its name.
+    type: bool
+    default: false
   state:
-    description: V(absent) removes the things of these names, or all of the mark if no name is given.
+    description: V(absent) removes the things of these names, or O(everything).
     type: str
     choices: [present, absent]
     default: present
@@ -78,6 +83,8 @@ things:
   returned: when state is present
 """
 
+from typing import Any, ClassVar
+
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 SHOWN = ("id", "name", "status", "mtu", "mac_address", "fixed_ips", "floating_ip_address")
@@ -86,7 +93,7 @@ SHOWN = ("id", "name", "status", "mtu", "mac_address", "fixed_ips", "floating_ip
 class OwnedModule(OpenStackModule):
     """The module."""
 
-    argument_spec = {
+    argument_spec: ClassVar[dict[str, Any]] = {
         "service": {"required": True, "choices": ["compute", "network"]},
         "type": {"required": True},
         "mark": {"required": True},
@@ -99,9 +106,10 @@ class OwnedModule(OpenStackModule):
             },
         },
         "updates": {"type": "list", "elements": "str", "default": []},
+        "everything": {"type": "bool", "default": False},
         "state": {"default": "present", "choices": ["present", "absent"]},
     }  # fmt: skip
-    module_kwargs = {"supports_check_mode": True}
+    module_kwargs: ClassVar[dict[str, Any]] = {"supports_check_mode": True}
 
     def run(self):
         existing = self._existing()
@@ -170,7 +178,7 @@ class OwnedModule(OpenStackModule):
 
     def _remove(self, existing):
         names = [one["name"] for one in self.params["things"]]
-        gone = [one for one in existing if not names or one.name in names]
+        gone = [one for one in existing if self.params["everything"] or one.name in names]
         if not self.ansible.check_mode:
             for one in gone:
                 self._call("delete", one.id)

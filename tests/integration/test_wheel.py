@@ -59,11 +59,12 @@ def test_every_data_file_is_in_the_wheel_once(wheel: Path) -> None:
         names = archive.namelist()
     folders = {"inventory": "controller/data/inventory", "templates": "controller/data/templates"}
     folders["controller/data"] = "controller/data"
+    folders["playbooks"] = "controller/data/playbooks"
     expected = {
         f"{inside}/{file.relative_to(ROOT / folder)}"
         for folder, inside in folders.items()
         for file in (ROOT / folder).rglob("*")
-        if file.is_file()
+        if file.is_file() and not {"__pycache__", ".ansible"} & set(file.parts)
     }
     assert expected - set(names) == set()
     assert len(names) == len(set(names))

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 pytest.importorskip("openstack", reason="no openstacksdk: make ansible-setup")
+from controller.bringup.playbooks import MEMORY, prefix
 from tests.playbooks import openstack as real
 
 KILLS = int(os.environ.get("EDGELM_UP_KILLS", "3"))
@@ -247,7 +248,7 @@ def test_killed_at_any_moment_it_goes_on(folder: Path, cloud: Any) -> None:
 
 
 def test_nothing_of_a_run_but_its_log_stays(folder: Path) -> None:
-    assert not [one for one in Path("/dev/shm").glob("edgelm-*")]  # noqa: C416, S108
+    assert not list(MEMORY.glob(f"{prefix(folder)}*"))
     secret = re.compile(r"password: secret|\bX-Auth-Token\b|gAAAA")
     for path in folder.rglob("*"):
         if path.is_file():
@@ -316,6 +317,33 @@ def test_the_control_machine_stays_with_its_data(folder: Path, cloud: Any) -> No
     assert real.counts(cloud)["floating"] == 1
     assert up(folder, "--yes", "--from", "provision", "--until", "provision").code == 0
     assert real.counts(cloud) == WHOLE
+
+
+def test_a_server_that_found_no_host_is_made_again(folder: Path, cloud: Any) -> None:
+    """Another's server has two of the six GPUs: two of ours find none, until it is gone."""
+    assert down(folder, "--yes").code == 0
+    real.administer("quota", "cores=128", f"ram={192 * 1024}")
+    flavor = cloud.compute.find_flavor("c16-m24-a5000x2")
+    image = cloud.image.find_image("ubuntu-24.04")
+    hog = cloud.compute.create_server(
+        name="hog", image_id=image.id, flavor_id=flavor.id, networks="none"
+    )
+    try:
+        cloud.compute.wait_for_server(hog, wait=180)
+        said = up(folder, "--yes", "--until", "provision")
+        assert said.code == 1
+        assert "No valid host was found" in said.err
+        assert "ask the cloud's administrator" in said.err
+        broken = [one.name for one in cloud.compute.servers() if one.status == "ERROR"]
+        assert broken == ["vm6", "vm5"]  # vm7, with two GPUs, came first
+    finally:
+        cloud.compute.delete_server(hog)
+        cloud.compute.wait_for_delete(hog, wait=180)
+    said = up(folder, "--yes", "--until", "provision")
+    real.administer("quota")
+    assert said.code == 0, said.err
+    assert real.counts(cloud) == WHOLE
+    assert {one.status for one in cloud.compute.servers()} == {"ACTIVE"}
 
 
 def test_a_member_was_never_refused() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from controller.bootstrap.bringup import survey
-from controller.bootstrap.teardown import survey_removal
+from controller.bootstrap.teardown import removal_variables, survey_removal
 from controller.bringup.order import Order
 from controller.bringup.state import Folder, State
 from controller.domain.errors import InputError
@@ -94,3 +95,20 @@ def test_a_folder_belongs_to_one_testbed(tmp_path: Path, hosts: Path) -> None:
 def test_nothing_is_taken_down_that_nobody_brought_up(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finds no bring-up in"):
         survey_removal(Order("paper", state=tmp_path), keep_data=False)
+
+
+def test_a_part_of_a_testbed_is_never_taken_for_all_of_it() -> None:
+    """Without names, and without the word for everything, a playbook removes nothing."""
+    kept = removal_variables(paper(), "member", (), [])
+    assert (kept["edgelm_everything"], kept["edgelm_gone"]) == (False, [])
+    assert removal_variables(paper(), "member", (), None)["edgelm_everything"] is True
+
+
+def test_what_is_not_installed_is_named_with_how_to_install_it(tmp_path: Path) -> None:
+    if find_spec("ansible_runner"):
+        pytest.skip("Ansible is installed beside this Python")
+    order = Order("paper", cloud="member", state=tmp_path / "state")
+    with pytest.raises(InputError) as caught:
+        survey(order)
+    assert "needs ansible, ansible_runner, openstack" in str(caught.value)
+    assert "pip install 'edgelm[bringup]'" in str(caught.value)

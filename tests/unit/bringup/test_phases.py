@@ -97,6 +97,7 @@ def test_long_words_are_shortened() -> None:
         ("Quota exceeded for cores: Requested 16, but already used 48 of 60", "ask for more"),
         ("No valid host was found. There are not enough hosts", "cloud's administrator"),
         ("ubuntu@10.0.0.1: Permission denied (publickey).", "ansible_user"),
+        ("Failed to connect to the host via ssh: Connection refused", "does its SSH port answer"),
         ("Missing sudo password", "EDGELM_BECOME_PASSWORD"),
         ("[Errno 28] No space left on device", "free disk space"),
         ("Could not get lock /var/lib/dpkg/lock-frontend", "another package manager"),
