@@ -21,6 +21,10 @@ if [ -n "${ours[*]}" ]; then
   apt-get purge -qq -y -o DPkg::Lock::Timeout=600 "${ours[@]}" >/dev/null || exit 1
 fi
 
+for user in mongodb docker-registry postgres edgelm-airflow; do
+  ! getent passwd $user >/dev/null || grep -qx $user "$before/users" || userdel $user 2>/dev/null
+done
+
 # Network: chains, links and routes of Kubernetes and CNI
 for table in filter nat mangle; do
   if command -v iptables-save >/dev/null && iptables-save -t $table | grep -qE 'KUBE-|CNI-|cali|10\.244\.0\.0/16'; then
@@ -35,7 +39,9 @@ ip route | awk '$1 ~ "^10[.]244[.]" { print $1 }' | xargs -r -n1 ip route delete
 rm -rf /etc/kubernetes /var/lib/kubelet/* /var/lib/etcd/* /etc/cni/net.d /opt/cni /var/lib/cni /etc/default/kubelet \
   /etc/systemd/system/edgelm-* /etc/systemd/system/docker-registry.service.d /etc/systemd/system/mongod.service.d \
   /etc/modules-load.d/edgelm.conf /etc/sysctl.d/90-edgelm.conf /etc/modprobe.d/edgelm-nouveau.conf /etc/udev/rules.d/71-edgelm-nvidia.rules \
-  /etc/apt/apt.conf.d/90edgelm /etc/apt/edgelm.sources.d /etc/apt/sources.list.d/edgelm-* /etc/apt/keyrings/edgelm-*
+  /etc/apt/apt.conf.d/90edgelm /etc/apt/edgelm.sources.d /etc/apt/sources.list.d/edgelm-* /etc/apt/keyrings/edgelm-* \
+  /usr/local/bin/edgelm-mongodb /opt/edgelm
+rmdir /opt/containerd/bin /opt/containerd/lib /opt/containerd 2>/dev/null
 if grep -qx containerd "$before/packages" || grep -qx containerd.io "$before/packages"; then
   rm -rf /etc/containerd/certs.d/_default
   [ ! -e /etc/containerd/config.toml.before-edgelm ] || mv /etc/containerd/config.toml.before-edgelm /etc/containerd/config.toml
