@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup lm-setup llama-setup airflow-setup airflow-celery-setup ansible-setup lint-playbooks \
-  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev openstack-dev openstack-dev-stop servers lock clean
+  airflow airflow-stop airflow-status airflow-parameters demo test lint bench docs-check e2e images mongo-dev kube-dev servers lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,7 +77,7 @@ e2e: $(VENV)-lm/ready $(VENV)-airflow/celery $(VENV)-ansible/ready servers ## Ru
 	EDGELM_WAITS=1 $(VENV)-lm/bin/python -m pytest -s tests/e2e tests/live
 	EDGELM_MUTATIONS=3000 python -m pytest tests/unit/inputs/test_mutations.py
 	EDGELM_FIGURES=1 EDGELM_WAITS=1 EDGELM_ACTIVATIONS=1000 python -m pytest -s tests/kubernetes
-	EDGELM_TERRIBLE=2 python -m pytest -s tests/integration/test_terrible_agents.py
+	EDGELM_WAITS=1 EDGELM_TERRIBLE=2 python -m pytest -s tests/integration/test_terrible_agents.py
 	EDGELM_KILLS=200 $(VENV)-lm/bin/python -m pytest -s tests/live/test_local.py tests/lm_server/test_faults.py -k kill
 
 images: $(VENV)/ready ## Build images of LM servers and services; REGISTRY=... pushes them, TARGETS="emulated lm" chooses
@@ -91,12 +91,6 @@ mongo-dev: ## Build a server of MongoDB's protocol for tests, once; takes Go and
 servers:
 	@if command -v go >/dev/null; then $(MAKE) --no-print-directory mongo-dev kube-dev \
 	  || echo "Servers for tests were not built: those tests are skipped" >&2; fi
-
-openstack-dev: ## Start an OpenStack on loopback for tests of the bring-up (root, Debian 12; 2 GB, five minutes once)
-	tests/playbooks/openstack-up.sh up
-
-openstack-dev-stop: ## End it
-	tests/playbooks/openstack-up.sh down
 
 kube-dev: ## Build a Kubernetes control plane for tests, once; takes Go and six minutes
 	tests/kubernetes/programs/build.sh

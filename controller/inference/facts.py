@@ -24,8 +24,9 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Quantity(Record):
-    """A figure of a strategy, or its difference from the same figure of another."""
+    """A named figure of a strategy, or its difference from the same figure of another."""
 
+    name: Name
     strategy: str = Field(description="without agents, as in `edgelm list strategies`")
     quantity: str = Field(description=f"{', '.join(MEASURES)}, LM.rho or LM.t_mean_s")
     minus: str = Field(default="", description="a strategy whose figure is subtracted")
@@ -54,7 +55,6 @@ class Fact(Quantity):
     """A reported figure. It holds where ours is within ``tolerance`` of ``target``, or beyond it on
     the side that ``side`` allows."""
 
-    name: Name
     target: Number
     tolerance: Positive
     side: Literal["near", "at_least", "at_most"] = "near"
@@ -72,7 +72,6 @@ class Fact(Quantity):
 class Watched(Quantity):
     """A figure that nobody searched for, shown of the nearest worlds."""
 
-    name: Name
     reported: Text
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FAR: Final = 4.0  # tolerances; what is farther has the darkest colour
 COLOURS: Final = ("#3568a8", "#b5562f", "#4d8a57", "#8a5fa8", "#8d7a1f", "#5f6b76")
-STYLE: Final = {
+STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif", "font.size": 8, "axes.spines.top": False,
     "axes.spines.right": False, "svg.fonttype": "none", "svg.hashsalt": "edgelm",
 }  # fmt: skip
@@ -140,9 +140,10 @@ def _pairs(file: FactsFile, samples: Sequence[Sample]) -> Figure:
         axes = figure.add_subplot()
         image = axes.imshow(np.minimum(least, FAR), cmap="Blues", vmin=0, vmax=FAR)
         for a, b in np.ndindex(least.shape):
-            dark = min(least[a, b], FAR) > FAR / 2
-            text = f"{least[a, b]:.1f}" if isfinite(least[a, b]) else "-"
-            weight = "bold" if least[a, b] > 1 else "normal"
+            value = float(least[a, b])
+            dark = value > FAR / 2
+            text = f"{value:.1f}" if isfinite(value) else "-"
+            weight = "bold" if value > 1 else "normal"
             axes.text(b, a, text, ha="center", va="center", fontsize=7, weight=weight,
                       color="white" if dark else "#222222")  # fmt: skip
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right")

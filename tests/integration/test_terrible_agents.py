@@ -1,7 +1,8 @@
 """Agents whose replies are valid and terrible, from a hostile server: how far they can push the
 objective above that of fallbacks alone.
 
-In full, over seeds, with EDGELM_TERRIBLE=SEEDS (`make e2e`); else two kinds in short.
+In full, over seeds, with EDGELM_TERRIBLE=SEEDS; two kinds in short with EDGELM_WAITS=1. `make e2e`
+does both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from controller import api
 from controller.results.run import Run
 from tests.samples.hostile import KINDS, down, script
 from tests.unit.agents.servers import Reply, Request, serving
+from tests.waiting import waits
 
 SEEDS = int(os.environ.get("EDGELM_TERRIBLE", "0"))
 ASKED = (
@@ -44,6 +46,7 @@ def fallbacks(seed: int, epochs: int, epoch_slots: int, tau_s: float) -> float:
     )  # fmt: skip
 
 
+@waits
 @pytest.mark.parametrize("kind", ["refuse", "all"])
 def test_terrible_replies_do_not_push_the_objective_above_the_fallbacks(kind: str) -> None:
     run = answered(script(kind), epochs=1, epoch_slots=8, tau_s=300.0)

@@ -1,7 +1,10 @@
 """A real OpenStack for tests of the bring-up, and how it counts what is asked of it.
 
-Keystone, nova with a hypervisor that boots nothing, neutron, glance and placement on loopback, from
-Debian's packages: ``make openstack-dev``. Tests are a project's member there, never its admin.
+``EDGELM_OPENSTACK`` names a program that has one on this machine, whose hypervisor may boot
+nothing: keystone at 127.0.0.1:15000, and a clouds.yaml in ``openstack-dev/state`` of the cache with
+the cloud ``member``, a user who is a member of one project. ``PROGRAM quota [KEY=N...]`` sets the
+project's quota, ``PROGRAM calls [all]`` lists what was asked: time, service, method, path, status.
+Tests are the member, never an administrator.
 """
 
 from __future__ import annotations
@@ -19,15 +22,17 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).with_name("openstack-up.sh")
+PROGRAM = os.environ.get("EDGELM_OPENSTACK", "")
 CLOUDS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "openstack-dev" / "state"
 KEYSTONE = "http://127.0.0.1:15000/v3"
-START = "make openstack-dev"
+START = "EDGELM_OPENSTACK=PROGRAM (tests/playbooks/openstack.py)"
 EDGELM = Path(sys.executable).with_name("edgelm")
 
 
 def runs() -> bool:
     """Return whether the cloud answers."""
+    if not PROGRAM:
+        return False
     try:
         with urlopen(KEYSTONE, timeout=5):
             return (CLOUDS / "clouds.yaml").exists()
@@ -36,8 +41,8 @@ def runs() -> bool:
 
 
 def administer(*arguments: str) -> str:
-    """Run the cloud's script; return what it prints."""
-    done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=True)
+    """Run the cloud's program; return what it prints."""
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=True)
     return done.stdout
 
 
