@@ -31,6 +31,7 @@ from controller.domain.state import ClusterState, Telemetry
 from controller.loop import Strategy, run
 from controller.policies.intent import PlannedScheduler, RandomPlanner
 from controller.policies.solver.deployer import SolverDeployer
+from controller.policies.solver.node import Kind
 from controller.ports import Deployer, Scheduler
 
 Ints = NDArray[np.int64]
@@ -78,6 +79,7 @@ async def rehearse(
     *,
     slots: int = 20,
     seed: int,
+    kinds: Sequence[Kind] | None = None,
 ) -> Rehearsed:
     """Return the figures that ``policy`` would reach in ``slots`` slots that begin in ``state``.
 
@@ -88,11 +90,14 @@ async def rehearse(
 
     Assumptions for facts that the state lacks: the backlog consists of requests of mean size that
     have just arrived, starting pods are ready, and nodes that are down stay down, without births.
+
+    ``kinds``: of the testbed's nodes; who rehearses often finds them once.
     """
     rng, first = np.random.default_rng(seed), _start_slots(scenario)
     waiting = _backlog(np.where(state.up[:, None], state.backlog, 0), demand.prompts)
     born = _arrivals(demand, state.up, slots, rng)
-    takeover = _Takeover(state, first, PlannedScheduler(scenario, rng), SolverDeployer(scenario))
+    deployer = SolverDeployer(scenario, kinds)
+    takeover = _Takeover(state, first, PlannedScheduler(scenario, rng), deployer)
     candidate = policy if policy.demand is not None else replace(policy, demand=demand)
     return await _play(
         scenario,

@@ -38,6 +38,7 @@ from controller.domain.state import ClusterState
 from controller.files import replace_file
 from controller.inputs.catalog import template_dir
 from controller.inputs.prices import load_prices
+from controller.policies.solver.node import Kind, find_kinds
 from controller.reference_model.completions import Latency
 from controller.reference_model.process import KeptServer, serving, start_server
 from controller.rehearsal import Rehearsed, rehearse, rehearse_random
@@ -80,6 +81,7 @@ async def staffed(
     prompts = Prompts(template_dir() / "prompts")
     head = {"reasoner": experiment.reasoner.described(), "templates": prompts.hashes()}
     transcript = Transcript(calls.out, head, calls.former)
+    kinds = functools.cache(functools.partial(find_kinds, scenario))
     async with _reached(experiment, scenario, access, calls, transcript) as reasoner:
         with contextlib.closing(open_store(memory) if memory else memory_store()) as store:
             yield AgentKit(
@@ -94,7 +96,7 @@ async def staffed(
                 run=experiment.run_id,
                 baseline=functools.partial(_baseline, experiment, scenario, calls.cache),
                 rehearse=functools.partial(_rehearse, scenario),
-                foresee=functools.partial(_foresee, scenario),
+                foresee=functools.partial(_foresee, scenario, kinds),
                 usual_load=functools.partial(_usual_load, experiment, scenario),
                 approver=transcript.attended(calls.approver),
             )
@@ -294,14 +296,18 @@ async def _rehearse(
 
 
 async def _foresee(
-    scenario: Scenario, policy: MacroPolicy, state: ClusterState, load: Demand
+    scenario: Scenario,
+    kinds: Callable[[], Sequence[Kind]],
+    policy: MacroPolicy,
+    state: ClusterState,
+    load: Demand,
 ) -> float:
     """Return the objective of a policy under a load, for the guard. Requests that fail count as
     served at the deadline: the objective alone would praise a policy that fails evenly."""
     most = MOST_REQUESTS * len(scenario.testbed.nodes)
     scale = min(1.0, most / max(1.0, float(load.requests.sum())))
     bounded = Demand(load.requests * scale, np.maximum(1.0, load.prompts))
-    found = await rehearse(scenario, policy, state, bounded, seed=REHEARSAL_SEED)
+    found = await rehearse(scenario, policy, state, bounded, seed=REHEARSAL_SEED, kinds=kinds())
     served = found.success_rate or 0.0
     t_norm = served * found.t_norm + (1 - served)
     return objective(t_norm, found.f_norm, scenario.lam)

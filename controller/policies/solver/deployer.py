@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from controller.domain.decisions import Call, Decision, Demand, Deployment, InFo
 from controller.domain.scenario import Scenario
 from controller.domain.state import GPU, OFF, UNKNOWN, ClusterState
 from controller.policies.solver.allocation import Allocation
-from controller.policies.solver.node import find_kinds
+from controller.policies.solver.node import Kind, find_kinds
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -18,11 +20,13 @@ Bools = NDArray[np.bool_]
 
 
 class SolverDeployer:
-    """Deployer of each node's best allocation for its role and its share of the load."""
+    """Deployer of each node's best allocation for its role and its share of the load. ``kinds``:
+    those of the testbed, where several deployers share them."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, kinds: Sequence[Kind] | None = None) -> None:
         self._scenario = scenario
-        self._kinds = {int(n): kind for kind in find_kinds(scenario) for n in kind.rows}
+        found = find_kinds(scenario) if kinds is None else kinds
+        self._kinds = {int(n): kind for kind in found for n in kind.rows}
         self._policy: MacroPolicy | None = None
         self._goal: Deployment | None = None
         self._several = [node.gpus > 1 for node in scenario.testbed.nodes]
