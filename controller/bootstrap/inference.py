@@ -19,9 +19,9 @@ import yaml
 
 from controller.bootstrap.twin import simulate, warm_up
 from controller.campaigns.experiment import Experiment
+from controller.campaigns.facts import FactsFile, Quantity, World, load_facts, scaled
 from controller.domain.errors import InputError
 from controller.inference.analysis import Accepted, Found, analyse
-from controller.inference.facts import FactsFile, Quantity, World, load_facts, scaled
 from controller.inference.page import Check, write_page
 from controller.inference.search import BATCH, Sample, distances_of, propose, value_of
 from controller.inputs.catalog import load_profile, load_testbed

@@ -183,7 +183,8 @@ class Axes(Record):
     strategies: Strategies = (StrategyEntry(name=ALL),)
     seeds: Seeds | None = Field(
         default=None,
-        description=f"as many as are given; else {SEEDS}, and {SEEDS_OF_AGENTS} for agents",
+        description="how many, such as 3 for 0, 1 and 2; or a list, such as [0, 7]; "
+        f"{SEEDS} if not given, {SEEDS_OF_AGENTS} for agents",
     )
     epochs: Count = EPOCHS
     testbeds: Testbeds = ("paper",)

@@ -143,7 +143,9 @@ def resolve_grid(campaign: CampaignFile, path: Path, mode: str | None = None) ->
 
 def _count(axes: Axes) -> int:
     """Return the number of runs of a product, ``all`` taken for one strategy."""
-    return prod(len(getattr(axes, axis)) for axis in Axes.model_fields if axis != "epochs")
+    counts = {axis: getattr(axes, axis) for axis in Axes.model_fields if axis != "epochs"}
+    seeds = counts.pop("seeds")
+    return (SEEDS if seeds is None else len(seeds)) * prod(map(len, counts.values()))
 
 
 def retargeted(grid: Grid, target: Target) -> Grid:

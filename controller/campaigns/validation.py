@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from controller import strategies
 from controller.campaigns.experiment import Experiment, load_experiment
+from controller.campaigns.facts import FactsFile, load_facts
 from controller.campaigns.file import CampaignFile
 from controller.campaigns.grid import resolve
 from controller.domain.errors import InputError
@@ -38,6 +39,7 @@ REQUESTS: Final = "requests"  # a CSV; its format is in docs/workloads.md
 # Field at the top of a file -> kind of the file; the first that is there decides.
 MARKS: Final = {
     "all": "testbed",
+    "facts": "facts",
     "switch_loss": "profile",
     "model_version": "experiment",
     "process": "workload",
@@ -60,6 +62,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "experiment": Experiment,
     "cloud": CloudFile,
     "hosts": HostsFile,
+    "facts": FactsFile,
 }
 
 
@@ -95,36 +98,63 @@ def check_file(path: Path) -> tuple[str, str]:
     """
     if path.suffix == ".csv":
         return REQUESTS, _counted(len(read_trace(path)), "request")
-    data = read_yaml(path)
-    match kind := _kind(data, path):
-        case "testbed":
-            testbed = load_testbed(path.absolute()).to_domain()
-            return kind, (
-                f"{testbed.name}: {_counted(len(testbed.nodes), 'worker')}, "
-                f"{_counted(len(testbed.lms), 'LM')}"
-            )
-        case "profile":
-            profile = load_profile(path.absolute())
-            return kind, f"{profile.name}: {_counted(len(profile.lms), 'LM')}"
-        case "workload":
-            workload = load_workload(path.absolute())
-            return kind, f"{workload.name}: {workload.process.kind}"
-        case "cluster":
-            cluster = load_cluster(path)
-            return kind, f"Kubernetes {cluster.kubernetes}, {cluster.engines} engines"
-        case "prices":
-            return kind, _counted(len(load_price_file(path).models), "model")
-        case "hosts":
-            return kind, _counted(len(load_hosts(path).hosts), "machine")
-        case "cloud":
-            values = load_cloud(path)
-            return kind, f"image {values.image}, network {values.network}"
-        case "experiment":
-            experiment = load_experiment(json.dumps(data), str(path))
-            return kind, f"run {experiment.run_id}"
-        case _:
-            grid = resolve(path.absolute())
-            return kind, f"{grid.campaign.name}: {_counted(len(grid.cells), 'run')}"
+    kind = _kind(read_yaml(path), path)
+    return kind, CHECKS[kind](path)
+
+
+def _check_testbed(path: Path) -> str:
+    testbed = load_testbed(path.absolute()).to_domain()
+    workers, lms = _counted(len(testbed.nodes), "worker"), _counted(len(testbed.lms), "LM")
+    return f"{testbed.name}: {workers}, {lms}"
+
+
+def _check_profile(path: Path) -> str:
+    profile = load_profile(path.absolute())
+    return f"{profile.name}: {_counted(len(profile.lms), 'LM')}"
+
+
+def _check_workload(path: Path) -> str:
+    workload = load_workload(path.absolute())
+    return f"{workload.name}: {workload.process.kind}"
+
+
+def _check_campaign(path: Path) -> str:
+    grid = resolve(path.absolute())
+    return f"{grid.campaign.name}: {_counted(len(grid.cells), 'run')}"
+
+
+def _check_experiment(path: Path) -> str:
+    return f"run {load_experiment(json.dumps(read_yaml(path)), str(path)).run_id}"
+
+
+def _check_facts(path: Path) -> str:
+    facts, _ = load_facts(path.absolute())
+    return f"{facts.name}: {_counted(len(facts.facts), 'fact')}"
+
+
+def _check_cluster(path: Path) -> str:
+    cluster = load_cluster(path)
+    return f"Kubernetes {cluster.kubernetes}, {cluster.engines} engines"
+
+
+def _check_cloud(path: Path) -> str:
+    cloud = load_cloud(path)
+    return f"image {cloud.image}, network {cloud.network}"
+
+
+# Kind of a file -> its check, which returns a few words on the content.
+CHECKS: Final[Mapping[str, Callable[[Path], str]]] = {
+    "testbed": _check_testbed,
+    "profile": _check_profile,
+    "workload": _check_workload,
+    "campaign": _check_campaign,
+    "experiment": _check_experiment,
+    "prices": lambda path: _counted(len(load_price_file(path).models), "model"),
+    "facts": _check_facts,
+    "cluster": _check_cluster,
+    "cloud": _check_cloud,
+    "hosts": lambda path: _counted(len(load_hosts(path).hosts), "machine"),
+}
 
 
 def _counted(number: int, noun: str) -> str:

@@ -55,7 +55,7 @@ def validate(
     ],
 ) -> None:
     """Check input files: testbeds, profiles, workloads, traces, prices, campaigns, experiments,
-    cluster files, and the cloud and hosts files of a bring-up.
+    facts, cluster files, and the cloud and hosts files of a bring-up.
 
     A campaign is checked with every file that it names, each testbed with each profile given.
 
@@ -95,7 +95,8 @@ def schema(
         str,
         typer.Argument(
             metavar="KIND",
-            help="testbed, profile, workload, campaign, prices, experiment, cluster, cloud, hosts.",
+            help="testbed, profile, workload, campaign, prices, experiment, facts, cluster, cloud "
+            "or hosts.",
         ),
     ],
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.inference.facts import FactsFile
+from controller.campaigns.facts import FactsFile
 from controller.inference.search import Sample
 
 Floats = NDArray[np.float64]

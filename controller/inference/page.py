@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from controller.campaigns.facts import FactsFile, Quantity
 from controller.inference.analysis import Found
-from controller.inference.facts import FactsFile, Quantity
 from controller.inference.search import Sample, value_of
 from controller.inputs.shipped import html_templates
 

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.campaigns.facts import FactsFile, Quantity, World
 from controller.campaigns.rules import RuleSet
-from controller.inference.facts import FactsFile, Quantity, World
 
 Floats = NDArray[np.float64]
 

@@ -230,7 +230,7 @@ def test_a_front_door_for_anyone_stays_on_loopback(tmp_path: Path) -> None:
     said = refused_start(
         "node", "vm2", "--port", "0", "--front-port", "0", "--users", str(tmp_path / "users.json")
     )
-    assert "--users: cannot be read" in said
+    assert "users.json: cannot be read" in said
 
 
 def test_keys_of_another_service_are_named(tmp_path: Path) -> None:

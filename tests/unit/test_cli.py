@@ -242,4 +242,4 @@ def test_the_documented_campaign_is_a_good_one(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "example.yaml").write_text(example)
     done = edgelm("validate", "example.yaml", folder=tmp_path)
-    assert done.stdout == "example.yaml: good campaign (two-loads: 180 runs)\n", done.stderr
+    assert done.stdout == "example.yaml: good campaign (two-loads: 720 runs)\n", done.stderr

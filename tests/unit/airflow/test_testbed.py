@@ -125,7 +125,7 @@ def test_keys_stay_in_their_file(tmp_path):
     path = tmp_path / "operator.json"
     found = address_of(Connection("vm1", 8700, None, {"keys_file": str(path), "time_scale": 20}))
     assert found == Address("http://vm1:8700", str(path), 20.0)
-    assert look(found).problem.startswith("--keys: cannot be read")
+    assert look(found).problem.startswith(f"--keys: {found.keys_file}: cannot be read")
     write_keys(path, KEYS)
     assert KEYS.token_for("controller") not in str(found.document())
     assert KEYS.token_for("controller") in found.headers()["Authorization"]

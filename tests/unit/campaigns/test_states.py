@@ -38,8 +38,8 @@ def test_the_manifest_is_the_grid_with_states(tmp_path: Path) -> None:
     assert first["id"] == grid.cells[0].run_id
     assert list(first.items())[2:] == [
         ("strategy", "RF"), ("seed", 0), ("testbed", "paper"), ("profile", "a5000"),
-        ("workload", "paper"), ("load", 1.0), ("faults", "none"), ("epochs", 1),
-        ("reasoner", None), ("target", "twin"),
+        ("workload", "paper"), ("load", 1.0), ("faults", "none"), ("rules", None),
+        ("plans_on", None), ("epochs", 1), ("reasoner", None), ("target", "twin"),
     ]  # fmt: skip
 
 

@@ -7,9 +7,9 @@ from math import inf, nan
 import numpy as np
 import pytest
 
+from controller.campaigns.facts import FactsFile, load_facts
 from controller.domain.errors import InputError
 from controller.inference.analysis import analyse
-from controller.inference.facts import FactsFile, load_facts
 from controller.inference.search import Sample, distances_of, propose
 
 FILE = FactsFile.model_validate(

@@ -130,7 +130,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     latin.write_bytes("name: M\xf6ller".encode("latin-1"))
     huge = tmp_path / "huge.yaml"
     huge.write_bytes(b"# " + b"x" * 8_000_000)
-    for path, says in ((latin, "UTF-8"), (huge, "8 MB"), (tmp_path, "directory")):
+    for path, says in ((latin, "UTF-8"), (huge, "8 MB"), (tmp_path, "folder")):
         with pytest.raises(InputError, match=says) as caught:
             read_yaml(path)
         assert str(path) in str(caught.value)
