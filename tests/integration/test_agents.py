@@ -27,6 +27,7 @@ from controller.reference_model.process import serving
 from tests.samples.sealing import seal
 from tests.unit.agents.servers import Reply, Request, Server
 from tests.unit.agents.servers import serving as serving_script
+from tests.waiting import waits
 
 EDGELM = (sys.executable, "-m", "controller.cli")
 SLOTS, EPOCHS = 6, 2
@@ -427,7 +428,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(peaceful: Path, tmp_path: Path)
     assert files(tmp_path) == files(peaceful)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=waits)])
 def test_a_run_whose_reasoner_is_lost_ends_as_an_undisturbed_one(
     peaceful: Path, tmp_path: Path, number: int
 ) -> None:

@@ -45,7 +45,7 @@ from tests.live.services import (
 from tests.mongo.servers import mongo_dev
 from tests.waiting import waits
 
-KILLS = int(os.environ.get("EDGELM_KILLS", "6"))
+KILLS = int(os.environ.get("EDGELM_KILLS", "4"))
 UP_S = 15.0  # in which eight services come up on two cores of their own
 PARTS = ("uplink_s", "queue_s", "inference_s", "downlink_s")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from controller.campaigns.experiment import Experiment
 from controller.domain.randomness import Streams
 from controller.inputs.catalog import template_dir
 from controller.loop import run
+from controller.policies.solver.node import find_kinds
 from controller.results.journal import RunJournal
 from controller.results.spool import merge_spools
 from controller.results.tables import decisions_jsonl, slots_parquet
@@ -70,7 +71,7 @@ def parts_of(one: Experiment) -> Parts:
             run="test",
             baseline=baseline,
             rehearse=rehearse,
-            foresee=partial(_foresee, scenario),
+            foresee=partial(_foresee, scenario, cache(partial(find_kinds, scenario))),
             usual_load=partial(_usual_load, one, scenario),
         )
     requests = draw_requests(one, scenario)

@@ -61,14 +61,21 @@ def test_labels_are_text_everywhere(folder: Path) -> None:
 
 def test_a_matplotlibrc_changes_nothing(folder: Path) -> None:
     before = files(folder / "out/report")
-    for content in (b"text.usetex: True\nlines.linewidth: 9\nsvg.fonttype: path\n", b"\xff\xfe"):
-        (folder / "matplotlibrc").write_bytes(content)
-        try:
-            made = edgelm("report", "out", cwd=folder)
-        finally:
-            (folder / "matplotlibrc").unlink()
-        assert made.returncode == 0, made.stderr
-        assert files(folder / "out/report") == before
+    (folder / "matplotlibrc").write_text(
+        "text.usetex: True\nlines.linewidth: 9\nsvg.fonttype: path\n"
+    )
+    try:
+        made = edgelm("report", "out", cwd=folder)
+    finally:
+        (folder / "matplotlibrc").unlink()
+    assert made.returncode == 0, made.stderr
+    assert files(folder / "out/report") == before
+
+
+def test_a_broken_matplotlibrc_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    drawing = "from controller.report.export import alone\nwith alone(): pass"
+    subprocess.run([sys.executable, "-c", drawing], cwd=tmp_path, check=True)
 
 
 def test_a_full_disk_leaves_the_old_report_whole(folder: Path) -> None:
