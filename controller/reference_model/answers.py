@@ -133,9 +133,9 @@ class Planner:
         return np.array([name not in observation["nodes_down"] for name in names])
 
     def _held(self, observation: Json) -> Held | None:
-        if observation["policy"] is None:
-            return None
-        then = observation["nodes_down_when_decided"]
+        then = observation.get("nodes_down_when_decided")
+        if observation["policy"] is None or then is None:
+            return None  # who was up then is unknown after a restart, or if the guard decided
         names = self._scenario.testbed.node_names
         policy = policy_of(self._scenario, observation["policy"])
         return Held(policy, np.array([name not in then for name in names]))

@@ -134,3 +134,16 @@ def test_it_reads_the_first_observation_again_after_a_repair(played: tuple[Both,
         {"role": "user", "content": "The shares of LM1 sum to 3, not 1."},
     ]
     assert answer(more) == reply
+
+
+def test_it_plans_although_nobody_knows_who_was_up_when_the_policy_was_decided(
+    played: tuple[Both, Asked],
+) -> None:
+    """As after a restart of the agent, or when the guard has brought a policy back."""
+    ask, _ = [pair for pair in played[1] if pair[0].tier == "planner"][-1]
+    observation = json.loads(block(ask.messages, "observation") or "")
+    assert observation["policy"] is not None
+    del observation["nodes_down_when_decided"]
+    context = json.loads(block(ask.messages, "context") or "")
+    reply = answer(messages(context, observation))
+    jsonschema.Draft202012Validator(ask.schema).validate(reply)
