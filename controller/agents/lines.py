@@ -100,7 +100,7 @@ class CallLine(_Line):
 
 
 class NoteLine(_Line):
-    """What the server turned out not to understand, and how it is asked instead."""
+    """Note of something that the server does not understand, and of the way it is asked instead."""
 
     kind: Literal["note"]
     text: str

@@ -34,7 +34,7 @@ from controller.inputs.hosts import HostsFile, load_hosts
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a testbed is brought up: a plan in a cloud, or given hosts."""
+    """Ground of a bring-up: a plan in a cloud, or given hosts."""
 
     order: Order
     bringup: Bringup

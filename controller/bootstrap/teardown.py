@@ -22,7 +22,7 @@ from controller.domain.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What `edgelm down` would remove. ``strangers``: ports of others in the testbed's network."""
+    """Things that `edgelm down` would remove. ``strangers``: ports of others in its network."""
 
     order: Order
     bringup: Bringup

@@ -23,7 +23,7 @@ BECOME: Final = "{{ lookup('ansible.builtin.env', 'EDGELM_BECOME_PASSWORD') }}"
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """What provisioning has found: the control machine's floating address and the network's MTU."""
+    """Findings of provisioning: the control machine's floating address and the network's MTU."""
 
     floating: str
     mtu: int

@@ -11,7 +11,7 @@ BOOT_S: Final = 600  # that a new machine has to answer
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the command line asks for. ``files``: variables for Ansible; ``tags``: roles of site.yml
+    """Order of the command line. ``files``: variables for Ansible; ``tags``: roles of site.yml
     instead of its phases."""
 
     testbed: str

@@ -43,7 +43,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a phase. ``skipped``: why nothing was done; ``log``: where all of it stands."""
+    """Result of a phase. ``skipped``: why nothing was done; ``log``: where all of it stands."""
 
     name: str
     ok: bool = True
@@ -57,7 +57,7 @@ class Result:
 
 
 class Display(Watcher, Protocol):
-    """Whoever shows how a bring-up goes on."""
+    """Display of the progress of a bring-up."""
 
     def begin(self, number: int, of: int, phase: Phase) -> None: ...
 

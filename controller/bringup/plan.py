@@ -45,7 +45,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a bring-up takes of a quota."""
+    """Need of a bring-up for a part of a quota."""
 
     what: str
     need: int

@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a playbook has done. ``changed``: host -> tasks that changed something."""
+    """Outcome of a playbook. ``changed``: host -> tasks that changed something."""
 
     ok: bool = False
     changed: dict[str, int] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Outcome:
 
 
 class Watcher(Protocol):
-    """Whoever is told how a playbook goes on."""
+    """Listener to the progress of a playbook."""
 
     def task(self, name: str) -> None: ...
 

@@ -23,7 +23,7 @@ INVENTORY: Final = Path("inventory") / "hosts.yml"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a bring-up remembers. ``taken_s``: phase -> seconds of its last success; ``answered``:
+    """Memory of a bring-up. ``taken_s``: phase -> seconds of its last success; ``answered``:
     machines that have answered since they were made."""
 
     testbed: str
@@ -57,7 +57,7 @@ class Folder:
 
     @property
     def machines(self) -> Path:
-        """What provisioning has found: machine -> addresses."""
+        """Machines that provisioning has found: machine -> addresses."""
         return self.path / "machines.json"
 
     @property

@@ -14,7 +14,7 @@ USUAL: Final = "usual"
 
 
 class RuleSet(Record):
-    """What the paper leaves open, under a name: see docs/twin.md."""
+    """Named set of the rules that the paper leaves open: see docs/twin.md."""
 
     name: str = Field(USUAL, min_length=1)
     late: Late = "drop"

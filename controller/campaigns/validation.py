@@ -15,6 +15,7 @@ from controller.campaigns.facts import FactsFile, load_facts
 from controller.campaigns.file import CampaignFile
 from controller.campaigns.grid import resolve
 from controller.domain.errors import InputError
+from controller.domain.words import counted
 from controller.inputs.catalog import (
     KINDS,
     check_together,
@@ -97,20 +98,20 @@ def check_file(path: Path) -> tuple[str, str]:
         InputError: something is wrong; several problems are all named.
     """
     if path.suffix == ".csv":
-        return REQUESTS, _counted(len(read_trace(path)), "request")
+        return REQUESTS, counted(len(read_trace(path)), "request")
     kind = _kind(read_yaml(path), path)
     return kind, CHECKS[kind](path)
 
 
 def _check_testbed(path: Path) -> str:
     testbed = load_testbed(path.absolute()).to_domain()
-    workers, lms = _counted(len(testbed.nodes), "worker"), _counted(len(testbed.lms), "LM")
+    workers, lms = counted(len(testbed.nodes), "worker"), counted(len(testbed.lms), "LM")
     return f"{testbed.name}: {workers}, {lms}"
 
 
 def _check_profile(path: Path) -> str:
     profile = load_profile(path.absolute())
-    return f"{profile.name}: {_counted(len(profile.lms), 'LM')}"
+    return f"{profile.name}: {counted(len(profile.lms), 'LM')}"
 
 
 def _check_workload(path: Path) -> str:
@@ -120,7 +121,7 @@ def _check_workload(path: Path) -> str:
 
 def _check_campaign(path: Path) -> str:
     grid = resolve(path.absolute())
-    return f"{grid.campaign.name}: {_counted(len(grid.cells), 'run')}"
+    return f"{grid.campaign.name}: {counted(len(grid.cells), 'run')}"
 
 
 def _check_experiment(path: Path) -> str:
@@ -129,7 +130,7 @@ def _check_experiment(path: Path) -> str:
 
 def _check_facts(path: Path) -> str:
     facts, _ = load_facts(path.absolute())
-    return f"{facts.name}: {_counted(len(facts.facts), 'fact')}"
+    return f"{facts.name}: {counted(len(facts.facts), 'fact')}"
 
 
 def _check_cluster(path: Path) -> str:
@@ -149,16 +150,12 @@ CHECKS: Final[Mapping[str, Callable[[Path], str]]] = {
     "workload": _check_workload,
     "campaign": _check_campaign,
     "experiment": _check_experiment,
-    "prices": lambda path: _counted(len(load_price_file(path).models), "model"),
+    "prices": lambda path: counted(len(load_price_file(path).models), "model"),
     "facts": _check_facts,
     "cluster": _check_cluster,
     "cloud": _check_cloud,
-    "hosts": lambda path: _counted(len(load_hosts(path).hosts), "machine"),
+    "hosts": lambda path: counted(len(load_hosts(path).hosts), "machine"),
 }
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def check_pair(testbed: Path, profile: Path) -> None:

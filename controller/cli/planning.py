@@ -33,6 +33,7 @@ from controller.cli.options import (
     reasoners,
 )
 from controller.domain.errors import InputError
+from controller.domain.words import counted
 
 MOST_ROWS: Final = 64
 
@@ -215,7 +216,7 @@ def _print_comparison(found: Sequence[Compared]) -> None:
     }  # fmt: skip
     for one in found:
         where = "".join(f", {axis} {one.setting[axis]}" for axis in sorted(varying))
-        seeds = "1 seed" if len(one.seeds) == 1 else f"{len(one.seeds)} seeds"
+        seeds = counted(len(one.seeds), "seed")
         typer.echo(f"{one.strategy}{where}, {seeds}")
         for name, change in one.changes.items():
             by = change.difference
@@ -256,7 +257,7 @@ def _print_plan(made: Plan) -> None:
     runs = "1 run" if made.runs == 1 else f"{made.runs} runs"
     typer.echo(f"{made.campaign} on {made.target}: {runs}, {made.pending} to make")
     for row in made.rows:
-        count = "1 run" if len(row.runs) == 1 else f"{len(row.runs)} runs"
+        count = counted(len(row.runs), "run")
         typer.echo(f"  {row.label}: {count}")
     took = "unknown" if made.minutes is None else f"about {rounded(made.minutes * 60)}"
     cost = "unknown" if made.usd is None else f"{made.usd:.2f} USD"
